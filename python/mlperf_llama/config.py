@@ -20,8 +20,9 @@ from .settings import BY_NAME, PREFIX, SECRETS, TABLE
 # Settings of Make and the scripts, which share the prefix and the .env file.
 # GIT_COMMIT and IMAGE_ID are written into an image by its build, for system.json.
 SHELL_NAMES = (
-    "CONTAINER", "IMAGE", "TARGET", "DOCKER", "CA_BUNDLE", "ENV_FILE", "VENV", "PORT", "GIT_COMMIT", "IMAGE_ID",
-)  # fmt: skip
+    *("CONTAINER", "IMAGE", "TARGET", "DOCKER", "CA_BUNDLE", "ENV_FILE", "VENV", "PORT"),
+    *("GIT_COMMIT", "IMAGE_ID"),
+)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,32 @@
+"""Closes a run folder: complete, interrupted or failed, with the time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+
+from .errors import Interrupted
+from .events import Events
+from .results import INTERRUPTED, RUNNING, RunFolder
+
+
+def close(run: RunFolder, status: str, message: str = "") -> None:
+    """Mark an open run; a run that is already closed stays as it is."""
+    if run.read_or_empty("results.json").get("status", RUNNING) != RUNNING:
+        return
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    run.merge("results.json", status=status, finished=now)
+    events = Events(run)
+    events.emit("end", status=status, message=message)
+    events.close()
+
+
+@contextmanager
+def on_interrupt(run: RunFolder) -> Iterator[None]:
+    """Mark the folder interrupted when INT or TERM ends the block."""
+    try:
+        yield
+    except Interrupted:
+        close(run, INTERRUPTED)
+        raise

@@ -1,0 +1,57 @@
+"""Keeps the terminal for progress: what libraries print goes to run.log.
+
+vLLM, torch and LoadGen write to file descriptors 1 and 2 from several processes,
+so the descriptors themselves are redirected, not only Python's streams.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TextIO
+
+_FAULT = re.compile(r"^(?:.*\s)?([A-Za-z_.]*(?:Error|Exception|Interrupt)): (.+)$")
+
+
+@contextmanager
+def captured(log: Path) -> Iterator[TextIO]:
+    """Send descriptors 1 and 2 to `log`; yields the terminal (the old standard error)."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    out, err = os.dup(1), os.dup(2)
+    handle = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    terminal = os.fdopen(os.dup(err), "w", encoding="utf-8", errors="replace")
+    try:
+        os.dup2(handle, 1)
+        os.dup2(handle, 2)
+        yield terminal
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        terminal.flush()
+        os.dup2(out, 1)
+        os.dup2(err, 2)
+        for descriptor in (out, err, handle):
+            os.close(descriptor)
+        terminal.close()
+
+
+def last_fault(log: Path, limit: int = 262_144) -> str:
+    """The last exception named in the log's tail, as `Type: message`; empty if there is none.
+
+    A failing engine process prints its cause before the parent's own, vaguer exception:
+    the first of the last traceback chain is what the user needs.
+    """
+    try:
+        with log.open("rb") as stream:
+            stream.seek(max(0, log.stat().st_size - limit))
+            lines = stream.read().decode("utf-8", "replace").splitlines()
+    except OSError:
+        return ""
+    found = [m for line in lines if (m := _FAULT.match(line.strip()))]
+    causes = [m for m in found if "see root cause" not in m.group(2).lower()]
+    return f"{causes[-1].group(1)}: {causes[-1].group(2)}" if causes else ""

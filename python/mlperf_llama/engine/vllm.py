@@ -1,0 +1,152 @@
+"""vLLM in process: AsyncLLM on one asyncio loop for its whole life.
+
+Sole importer of vllm. Token ids go in and come out; vLLM never sees a tokenizer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..errors import BrokeError, MissingError
+from . import EngineInfo, Limits, Progress, Request, Sink
+
+# vLLM reads these once, at import. Nothing is reported to anyone, nothing is fetched.
+_ENVIRONMENT = {
+    "VLLM_NO_USAGE_STATS": "1",
+    "DO_NOT_TRACK": "1",
+    "HF_HUB_OFFLINE": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+    "VLLM_USE_FLASHINFER_SAMPLER": "0",
+    "VLLM_LOGGING_COLOR": "0",
+}
+
+
+def prepare_environment(cache_dir: Path, extra: Mapping[str, str]) -> None:
+    """Set what vLLM and its compilers read, before the first import; the user's own values win."""
+    caches = {
+        "VLLM_CACHE_ROOT": str(cache_dir / "vllm"),
+        "TRITON_CACHE_DIR": str(cache_dir / "triton"),
+        "TORCHINDUCTOR_CACHE_DIR": str(cache_dir / "inductor"),
+    }
+    for name, value in {**_ENVIRONMENT, **caches, **extra}.items():
+        os.environ.setdefault(name, value)
+
+
+class VllmEngine:
+    """AsyncLLM behind the engine protocol. `arguments` are vLLM's AsyncEngineArgs."""
+
+    def __init__(self, arguments: Mapping[str, Any], cache_dir: Path, environment: Mapping[str, str]) -> None:
+        self._arguments = dict(arguments)
+        self._cache_dir = cache_dir
+        self._environment = environment
+        self._llm: Any = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._serial = 0
+        self._counters: dict[str, float] = {}
+
+    async def start(self, progress: Progress) -> EngineInfo:
+        """Load the weights. Blocks the loop, as vLLM does: nothing else runs yet."""
+        prepare_environment(self._cache_dir, self._environment)
+        progress("importing vLLM")
+        try:
+            import vllm
+            from vllm.engine.arg_utils import AsyncEngineArgs
+            from vllm.v1.engine.async_llm import AsyncLLM
+        except ImportError as error:
+            raise MissingError(
+                f"vLLM cannot be imported here ({error}); `make doctor` tells how to mend it"
+            ) from error
+        started = time.monotonic()
+        progress("loading the model")
+        try:
+            self._llm = AsyncLLM.from_engine_args(AsyncEngineArgs(**self._arguments))
+        except Exception as error:
+            raise BrokeError(f"vLLM could not load {self._arguments['model']}: {error}") from error
+        load_s = round(time.monotonic() - started, 2)
+        counters = await self._utility("mlperf_counters")
+        return EngineInfo("vllm", vllm.__version__, self._settings(), load_s, details=counters)
+
+    def _settings(self) -> dict[str, Any]:
+        """What the engine really uses, read back from vLLM's own resolved configuration."""
+        config = self._llm.vllm_config
+        return {
+            "dtype": str(config.model_config.dtype).removeprefix("torch."),
+            "quantization": config.model_config.quantization,
+            "kv_cache_dtype": str(config.cache_config.cache_dtype),
+            "max_model_len": config.model_config.max_model_len,
+            "max_num_seqs": config.scheduler_config.max_num_seqs,
+            "max_num_batched_tokens": config.scheduler_config.max_num_batched_tokens,
+            "enable_prefix_caching": bool(config.cache_config.enable_prefix_caching),
+            "speculative_decoding": config.speculative_config is not None,
+            "async_scheduling": bool(config.scheduler_config.async_scheduling),
+            "enforce_eager": bool(config.model_config.enforce_eager),
+            "tensor_parallel_size": config.parallel_config.tensor_parallel_size,
+            "gpu_memory_utilization": config.cache_config.gpu_memory_utilization,
+        }
+
+    async def _utility(self, name: str, *arguments: Any) -> Any:
+        return await self._llm.engine_core.call_utility_async(name, *arguments)
+
+    async def set_limits(self, max_num_seqs: int | None, prefill_tokens: int | None) -> None:
+        """Limits for the runs that follow, under the ceilings that were loaded."""
+        await self._utility("mlperf_set_limits", max_num_seqs, prefill_tokens)
+
+    def submit(self, requests: Sequence[Request], limits: Limits, streaming: bool, sink: Sink) -> None:
+        from vllm import SamplingParams
+        from vllm.sampling_params import RequestOutputKind
+
+        parameters = SamplingParams(
+            temperature=0.0,
+            max_tokens=limits.max_new_tokens,
+            min_tokens=limits.min_new_tokens,
+            stop_token_ids=list(limits.stop_ids),
+            ignore_eos=not limits.stop_ids,
+            detokenize=False,
+            output_kind=RequestOutputKind.DELTA if streaming else RequestOutputKind.FINAL_ONLY,
+        )
+        for request in requests:
+            task = asyncio.create_task(self._answer(request, parameters, sink))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _answer(self, request: Request, parameters: Any, sink: Sink) -> None:
+        from vllm.inputs.engine import tokens_input
+
+        self._serial += 1
+        tokens: list[int] = []
+        streaming = parameters.output_kind.name == "DELTA"
+        try:
+            outputs = self._llm.generate(
+                tokens_input(list(request.prompt)), parameters, request_id=str(self._serial)
+            )
+            async for output in outputs:
+                new = output.outputs[0].token_ids
+                if streaming and not tokens and new:
+                    sink.first_token(request.id, new[0])
+                tokens.extend(new)
+            sink.completed(request.id, tokens)
+        except asyncio.CancelledError:
+            raise
+        except Exception as error:
+            sink.failed(error)
+
+    async def refresh_counters(self) -> None:
+        """Ask the engine process for its totals; `counters` then gives them."""
+        self._counters = await self._utility("mlperf_counters")
+
+    def counters(self) -> dict[str, float]:
+        return dict(self._counters)
+
+    async def close(self) -> None:
+        """Cancel what is under way and end the engine process, at most seconds."""
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._llm is not None:
+            self._llm.shutdown(timeout=2)
+            self._llm = None

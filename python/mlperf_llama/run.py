@@ -1,0 +1,170 @@
+"""The benchmark in an opened run folder: engine, LoadGen runs, score, verdict, report."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from . import closing, console, report, rules, signals, stages
+from .config import Config
+from .errors import EXIT_INVALID, EXIT_OK, BrokeError, Interrupted
+from .events import Events
+from .loadgen import drive, logs, plan
+from .progress import TerminalProgress
+from .results import COMPLETE, FAILED, INTERRUPTED, RunFolder
+from .session import Session, Speed, describe_scope, end_children
+from .verdict import seal
+
+# Probes measure short runs: a full one is faster (no ramp). Too high a guess only lengthens it.
+OFFLINE_MARGIN = 1.25
+# Without tuning, a load that any engine carries within the latency limits.
+SERVER_SHARE = 0.6
+
+
+def execute(run: RunFolder, config: Config, env: Mapping[str, str]) -> int:
+    """Run everything the config asks for; returns the exit code. Finished runs are kept."""
+    with console.captured(run.file("run.log")) as terminal:
+        progress = TerminalProgress(terminal, env)
+        events = Events(run, progress)
+        try:
+            with seal.stage(run, "run"):
+                asyncio.run(_loadgen_runs(run, config, events))
+            with seal.stage(run, "score"):
+                stages.score_all(
+                    run, config, lambda s, d, n: events.emit(f"score {s}", done=d, total=n, unit="samples")
+                )
+                closing.close(run, COMPLETE)
+        except BaseException as error:
+            signals.ignore()
+            end_children()
+            _close_early(run, error)
+            stages.judge_and_report(run)
+            progress.close()
+            raise _named(run, error) from error
+        finally:
+            events.close()
+        judged = stages.judge_and_report(run)
+        progress.close()
+        print(report.terminal(run, colour=terminal.isatty()), file=terminal)
+    return exit_code(run, judged)
+
+
+def _close_early(run: RunFolder, error: BaseException) -> None:
+    interrupted = isinstance(error, Interrupted)
+    closing.close(run, INTERRUPTED if interrupted else FAILED, str(error))
+
+
+def _named(run: RunFolder, error: BaseException) -> BaseException:
+    """An engine's failure with its root cause out of run.log."""
+    if not isinstance(error, BrokeError):
+        return error
+    cause = console.last_fault(run.file("run.log"))
+    known = cause and cause not in str(error)
+    return BrokeError(f"{error}{f' ({cause})' if known else ''}; see {run.file('run.log')}")
+
+
+def exit_code(run: RunFolder, judged: Mapping[str, Any]) -> int:
+    """5 where LoadGen said INVALID, or an eligible run missed a target; else 0."""
+    scenarios = run.read("results.json")["scenarios"]
+    for found in scenarios.values():
+        if found.get("performance", {}).get("loadgen_result") == "INVALID":
+            return EXIT_INVALID
+        if found.get("accuracy", {}).get("passed") is False:
+            return EXIT_INVALID
+    return EXIT_OK
+
+
+@contextmanager
+def _cancelled_by_signals(task: asyncio.Task[None]) -> Iterator[list[int]]:
+    """Inside the loop a signal cancels the task; outside it raises Interrupted again."""
+    loop = asyncio.get_running_loop()
+    seen: list[int] = []
+
+    def stop(number: int) -> None:
+        seen.append(number)
+        task.cancel()
+
+    for number in signals.STOPPING:
+        loop.add_signal_handler(number, stop, number)
+    try:
+        yield seen
+    finally:
+        for number in signals.STOPPING:
+            loop.remove_signal_handler(number)
+        signals.install()
+
+
+async def _loadgen_runs(run: RunFolder, config: Config, events: Events) -> None:
+    session = Session(run, config, events)
+    run.merge("provenance.json", **describe_scope(session.scope))
+    try:
+        await session.start()
+        task = asyncio.current_task()
+        assert task is not None
+        with _cancelled_by_signals(task) as seen:
+            try:
+                await _every_run(session)
+            except asyncio.CancelledError:
+                if seen:
+                    raise Interrupted(seen[0]) from None
+                raise
+    finally:
+        await session.close()
+
+
+async def _every_run(session: Session) -> None:
+    speed = await session.warm_up()
+    gc.collect()
+    gc.freeze()
+    for scenario in session.config.scenario:
+        await session.set_limits(scenario)
+        for mode in rules.MODES:
+            if mode in session.config.mode:
+                await _one_run(session, scenario, mode, speed)
+
+
+def make_plan(session: Session, scenario: str, mode: str, speed: Speed) -> plan.Plan:
+    """The user's speeds where given, else what the warm-up measured."""
+    config = session.config
+    share = OFFLINE_MARGIN if scenario == rules.OFFLINE else SERVER_SHARE
+    single = scenario == rules.SINGLE_STREAM
+    return plan.make_plan(
+        round=config.round,
+        category=config.category,
+        scenario=scenario,
+        mode=mode,
+        sample_count=session.scope.sample_count,
+        full_sample_count=session.scope.full_sample_count,
+        duration_s=session.scope.duration_s,
+        target_qps=None if single else config.target_qps or _rounded(speed.samples_per_s * share),
+        expected_latency_ms=(config.expected_latency_ms or _rounded(speed.latency_ms)) if single else None,
+    )
+
+
+def _rounded(value: float) -> float:
+    return float(f"{max(value, 1e-3):.3g}")
+
+
+async def _one_run(session: Session, scenario: str, mode: str, speed: Speed) -> None:
+    """One LoadGen run, its record saved before the next begins."""
+    run, events = session.run, session.events
+    planned = make_plan(session, scenario, mode, speed)
+    out = run.log_dir(scenario, mode)
+    before = await _counters(session)
+    await drive.drive(session.engine, session.samples, session.limits, planned, out, events)
+    after = await _counters(session)
+    spent = {key: after[key] - before.get(key, 0) for key in after if key != "kv_cache_tokens"}
+    record: dict[str, Any] = {"counters": spent}
+    if mode == "performance":
+        record = {**logs.performance(out, scenario), **record}
+    stages.merge_scenario(run, scenario, **{mode: record})
+
+
+async def _counters(session: Session) -> dict[str, float]:
+    refresh = getattr(session.engine, "refresh_counters", None)
+    if refresh is not None:
+        await refresh()
+    return session.engine.counters()

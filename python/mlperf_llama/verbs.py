@@ -1,0 +1,172 @@
+"""The table of verbs. A handler imports what it needs only when it runs."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from . import config
+from .config import Config
+from .results import INTERRUPTED, RunFolder
+
+Env = Mapping[str, str]
+Handler = Callable[[argparse.Namespace, Mapping[str, str], Env], int]
+Argument = tuple[tuple[str, ...], dict[str, Any]]
+
+RUN_DIR: Argument = (("--run-dir",), {"required": True, "type": Path, "help": "the run folder"})
+RUN_OR_LATEST: Argument = (
+    ("--run-dir",),
+    {"type": Path, "help": "the run folder (default: RESULTS_DIR/latest)"},
+)
+
+
+@dataclass(frozen=True)
+class Verb:
+    """`settings`: the verb takes every setting as a flag."""
+
+    name: str
+    help: str
+    handler: Handler
+    arguments: tuple[Argument, ...] = ()
+    settings: bool = False
+
+
+def _print(text: object) -> None:
+    print(text, flush=True)
+
+
+def _opened(arguments: argparse.Namespace) -> tuple[RunFolder, Config]:
+    run = RunFolder.open(arguments.run_dir)
+    return run, Config.from_json(run.read("config.json"))
+
+
+def _run_or_latest(arguments: argparse.Namespace, flags: Mapping[str, str], env: Env) -> RunFolder:
+    if arguments.run_dir:
+        return RunFolder.open(arguments.run_dir)
+    return RunFolder.open((Path(config.load(flags, env).results_dir) / "latest").resolve())
+
+
+def open_run(arguments: argparse.Namespace, flags: Mapping[str, str], env: Env) -> int:
+    """Check the settings, make the run folder, print it and the two chains."""
+    from . import dataset, model, opening
+
+    settings = config.load(flags, env)
+    run = opening.create(settings, env)
+    _print(f"run_dir={run.path}")
+    _print(f"dataset_chain={' '.join(dataset.chain(settings))}")
+    _print(f"model_chain={' '.join(model.chain(settings))}")
+    return 0
+
+
+def dataset_rung(arguments: argparse.Namespace, flags: Mapping[str, str], env: Env) -> int:
+    from . import chain, closing, dataset
+
+    run, settings = _opened(arguments)
+    with closing.on_interrupt(run):
+        chain.attempt(run, "dataset", arguments.rung, lambda: dataset.serve(arguments.rung, settings, env))
+    return 0
+
+
+def model_rung(arguments: argparse.Namespace, flags: Mapping[str, str], env: Env) -> int:
+    from . import chain, closing, model
+
+    run, settings = _opened(arguments)
+    with closing.on_interrupt(run):
+        chain.attempt(run, "model", arguments.rung, lambda: model.serve(arguments.rung, settings, env))
+    return 0
+
+
+def run_benchmark(arguments: argparse.Namespace, flags: Mapping[str, str], env: Env) -> int:
+    from . import run as benchmark
+
+    run, settings = _opened(arguments)
+    code = benchmark.execute(run, settings, env)
+    _print(run.path)
+    return code
+
+
+def score(arguments: argparse.Namespace, flags: Mapping[str, str], env: Env) -> int:
+    from . import stages
+
+    run = _run_or_latest(arguments, flags, env)
+    stages.score_all(run, Config.from_json(run.read("config.json")), env)
+    stages.judge_and_report(run)
+    _print(run.path)
+    return 0
+
+
+def verdict(arguments: argparse.Namespace, flags: Mapping[str, str], env: Env) -> int:
+    from . import stages
+
+    run = _run_or_latest(arguments, flags, env)
+    stages.judge_and_report(run)
+    _print(run.file("verdict.json"))
+    return 0
+
+
+def report(arguments: argparse.Namespace, flags: Mapping[str, str], env: Env) -> int:
+    from . import report as reports
+
+    run = _run_or_latest(arguments, flags, env)
+    reports.write(run)
+    _print(run.file("report.md"))
+    return 0
+
+
+def close(arguments: argparse.Namespace, flags: Mapping[str, str], env: Env) -> int:
+    from . import closing
+
+    closing.close(RunFolder.open(arguments.run_dir), arguments.status)
+    return 0
+
+
+def doctor(arguments: argparse.Namespace, flags: Mapping[str, str], env: Env) -> int:
+    from . import doctor as examination
+
+    return examination.main(config.load(flags, env), env, as_json=arguments.json)
+
+
+def health(arguments: argparse.Namespace, flags: Mapping[str, str], env: Env) -> int:
+    from . import health as pulse
+
+    path = arguments.run_dir or Path(config.load(flags, env).results_dir)
+    advancing, message = pulse.check(path)
+    _print(message)
+    return 0 if advancing else 1
+
+
+def assets(arguments: argparse.Namespace, flags: Mapping[str, str], env: Env) -> int:
+    from .score import nltk_data
+
+    _print(nltk_data.install(arguments.target))
+    return 0
+
+
+VERBS = (
+    Verb("open", "check the settings and make a run folder", open_run, settings=True),
+    Verb("dataset", "try one rung of the dataset chain", dataset_rung, ((("rung",), {}), RUN_DIR)),
+    Verb("model", "try one rung of the model chain", model_rung, ((("rung",), {}), RUN_DIR)),
+    Verb("run", "the benchmark, in an opened run folder", run_benchmark, (RUN_DIR,)),
+    Verb("score", "score the accuracy logs again", score, (RUN_OR_LATEST,), settings=True),
+    Verb("verdict", "judge a run again", verdict, (RUN_OR_LATEST,), settings=True),
+    Verb("report", "write the report again", report, (RUN_OR_LATEST,), settings=True),
+    Verb(
+        "close",
+        "mark a run folder as ended early",
+        close,
+        (RUN_DIR, (("--status",), {"default": INTERRUPTED})),
+    ),
+    Verb(
+        "doctor",
+        "what this machine has, lacks, and how to mend it",
+        doctor,
+        ((("--json",), {"action": "store_true"}),),
+        settings=True,
+    ),
+    Verb("health", "does the latest run still advance?", health, (RUN_OR_LATEST,), settings=True),
+    Verb("assets", "fetch what scoring needs", assets, ((("--target",), {"required": True, "type": Path}),)),
+)
+BY_NAME = {verb.name: verb for verb in VERBS}

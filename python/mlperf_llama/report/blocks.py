@@ -1,0 +1,99 @@
+"""A report as data: sections of text, tables and charts. Markdown and HTML render the same blocks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+NOTHING = "—"
+
+
+@dataclass(frozen=True)
+class Text:
+    """A paragraph. `tone`: plain, good, bad or warn."""
+
+    text: str
+    tone: str = "plain"
+
+
+@dataclass(frozen=True)
+class Items:
+    """A bullet list."""
+
+    items: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Table:
+    """`align` has one letter a column, l or r. Cells are plain text; a cell that is exactly
+    one of the words in TONES is coloured. `folded`: HTML shows it closed."""
+
+    headers: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    align: str
+    title: str = ""
+    note: str = ""
+    folded: bool = False
+
+
+@dataclass(frozen=True)
+class Chart:
+    """An inline SVG made by charts.py (already escaped) with its words; Markdown shows the words."""
+
+    title: str
+    svg: str
+    words: str
+
+
+Block = Text | Items | Table | Chart
+
+
+@dataclass(frozen=True)
+class Section:
+    title: str
+    blocks: tuple[Block, ...]
+
+
+@dataclass(frozen=True)
+class Banner:
+    """What has to be seen first. `tone` as in Text."""
+
+    title: str
+    lines: tuple[str, ...]
+    tone: str
+
+
+@dataclass(frozen=True)
+class Document:
+    """`watermark`: words laid under every page of a run that is no MLPerf result."""
+
+    title: str
+    subtitle: str
+    banner: Banner
+    watermark: str
+    sections: tuple[Section, ...] = field(default_factory=tuple)
+
+
+# Cells that say how something went, and their tone.
+TONES = {
+    "VALID": "good", "INVALID": "bad", "passed": "good", "failed": "bad", "served": "good",
+    "reached": "good", "missed": "bad", "yes": "good", "no": "bad", "complete": "good",
+    "interrupted": "warn", "running": "warn",
+}  # fmt: skip
+
+
+def number(value: object, digits: int = 2) -> str:
+    """Thousands in groups of three, a fixed number of decimals; a dash where nothing was measured."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return NOTHING
+    return f"{value:,.{0 if isinstance(value, int) else digits}f}".replace(",", " ")
+
+
+def word(value: object) -> str:
+    """Any recorded value as a cell."""
+    if value is None or value == "":
+        return NOTHING
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list | tuple):
+        return ", ".join(str(v) for v in value) or NOTHING
+    return str(value)

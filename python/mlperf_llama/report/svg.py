@@ -1,0 +1,151 @@
+"""Small SVG charts: scales, axes, a line chart and a step-by-step percentile chart.
+
+Colours come from the page's style sheet (classes), so that light, dark and print each
+look right. Every text is escaped here.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from html import escape
+
+WIDTH, HEIGHT = 720, 240
+LEFT, RIGHT, TOP, BOTTOM = 62, 18, 14, 36
+Point = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Axis:
+    """A linear scale from data to pixels, with round ticks."""
+
+    low: float
+    high: float
+    start: float
+    end: float
+    ticks: tuple[float, ...]
+
+    def __call__(self, value: float) -> float:
+        span = (self.high - self.low) or 1.0
+        return self.start + (value - self.low) / span * (self.end - self.start)
+
+
+def nice_step(span: float, wanted: int) -> float:
+    """The step of 1, 2 or 5 times a power of ten that cuts `span` into about `wanted` parts."""
+    raw = span / max(1, wanted)
+    if raw <= 0 or not math.isfinite(raw):
+        return 1.0
+    power = 10.0 ** math.floor(math.log10(raw))
+    return next((m * power for m in (1, 2, 5) if m * power >= raw * 0.999), 10 * power)
+
+
+def axis(low: float, high: float, start: float, end: float, wanted: int = 5) -> Axis:
+    """A scale that begins and ends on a tick."""
+    if high <= low:
+        high = low + 1
+    step = nice_step(high - low, wanted)
+    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
+    ticks = tuple(round(n * step, 10) for n in range(first, last + 1))
+    return Axis(ticks[0], ticks[-1], start, end, ticks)
+
+
+def label(value: float) -> str:
+    """A tick: as few digits as tell it from its neighbours."""
+    if abs(value) >= 10000 and value % 1000 == 0:
+        return f"{value / 1000:g}k"
+    return f"{value:g}"
+
+
+def clock(seconds: float) -> str:
+    whole = round(seconds)
+    return f"{whole // 60}:{whole % 60:02d}" if whole < 3600 else f"{whole / 3600:.3g} h"
+
+
+def _text(x: float, y: float, words: str, kind: str, anchor: str = "middle") -> str:
+    return f'<text x="{x:.1f}" y="{y:.1f}" class="{kind}" text-anchor="{anchor}">{escape(words)}</text>'
+
+
+def _line(x1: float, y1: float, x2: float, y2: float, kind: str) -> str:
+    return f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" class="{kind}"/>'
+
+
+def _frame(y: Axis, unit: str) -> list[str]:
+    parts = []
+    for tick in y.ticks:
+        parts.append(_line(LEFT, y(tick), WIDTH - RIGHT, y(tick), "grid"))
+        parts.append(_text(LEFT - 8, y(tick) + 4, label(tick), "tick", "end"))
+    parts.append(_text(14, (TOP + HEIGHT - BOTTOM) / 2, unit, "unit"))
+    parts[-1] = parts[-1].replace(
+        "<text ", f'<text transform="rotate(-90 14 {(TOP + HEIGHT - BOTTOM) / 2:.1f})" '
+    )
+    return parts
+
+
+def _wrap(parts: Sequence[str], words: str) -> str:
+    head = f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" class="chart" aria-label="{escape(words, quote=True)}">'
+    return head + "".join(parts) + "</svg>"
+
+
+def thin(points: Sequence[Point], most: int = 300) -> list[Point]:
+    """At most `most` points: of each run of neighbours the lowest and the highest stay, so no dip is lost."""
+    if len(points) <= most:
+        return list(points)
+    size = math.ceil(len(points) / (most // 2))
+    kept: list[Point] = []
+    for start in range(0, len(points), size):
+        part = points[start : start + size]
+        pair = {min(part, key=lambda p: p[1]), max(part, key=lambda p: p[1])}
+        kept.extend(sorted(pair))
+    return kept
+
+
+def line_chart(
+    points: Sequence[Point], unit: str, words: str, x_words: Callable[[float], str] = clock
+) -> str:
+    """Values over seconds, from zero, the last value marked. Two points or more."""
+    shown = thin(points)
+    x = axis(0, max(p[0] for p in points), LEFT, WIDTH - RIGHT, 8)
+    # The time axis ends where the data ends: an empty tail would look like a stop.
+    x = Axis(0, max(p[0] for p in points) or 1, LEFT, WIDTH - RIGHT, x.ticks)
+    y = axis(0, max(p[1] for p in points), HEIGHT - BOTTOM, TOP)
+    parts = _frame(y, unit)
+    for tick in x.ticks:
+        if tick <= x.high:
+            parts.append(_text(x(tick), HEIGHT - BOTTOM + 18, x_words(tick), "tick"))
+    path = " ".join(f"{x(a):.1f},{y(b):.1f}" for a, b in shown)
+    floor = HEIGHT - BOTTOM
+    first, last = x(shown[0][0]), x(shown[-1][0])
+    parts.append(f'<polygon class="area" points="{first:.1f},{floor} {path} {last:.1f},{floor}"/>')
+    parts.append(f'<polyline class="series" points="{path}"/>')
+    end = shown[-1]
+    parts.append(
+        f'<circle class="dot" cx="{x(end[0]):.1f}" cy="{y(end[1]):.1f}" r="3.5"><title>'
+        f"{escape(f'{x_words(end[0])}: {end[1]:g} {unit}')}</title></circle>"
+    )
+    return _wrap(parts, words)
+
+
+def percentile_chart(values: Sequence[tuple[str, float]], limit: float | None, unit: str, words: str) -> str:
+    """One bar a percentile, each with its value on top; the limit as a dashed line."""
+    highest = max([v for _, v in values] + ([limit] if limit is not None else []))
+    y = axis(0, highest * 1.08, HEIGHT - BOTTOM, TOP)
+    parts = _frame(y, unit)
+    room = (WIDTH - LEFT - RIGHT) / len(values)
+    for n, (name, value) in enumerate(values):
+        middle, width = LEFT + room * (n + 0.5), min(56.0, room * 0.6)
+        over = " over" if limit is not None and value > limit else ""
+        top = y(value)
+        parts.append(
+            f'<rect class="bar{over}" x="{middle - width / 2:.1f}" y="{top:.1f}" width="{width:.1f}" '
+            f'height="{max(0.0, HEIGHT - BOTTOM - top):.1f}" rx="3"><title>{escape(f"{name}: {value:g} {unit}")}'
+            "</title></rect>"
+        )
+        parts.append(_text(middle, top - 6, f"{value:,.0f}" if value >= 100 else f"{value:.1f}", "value"))
+        parts.append(_text(middle, HEIGHT - BOTTOM + 18, name, "tick"))
+    if limit is not None:
+        parts.append(_line(LEFT, y(limit), WIDTH - RIGHT, y(limit), "limit"))
+        parts.append(
+            _text(LEFT + 4, y(limit) - 5, f"limit of the 99th: {limit:g} {unit}", "limit-word", "start")
+        )
+    return _wrap(parts, words)

@@ -1,0 +1,114 @@
+# MLPerf Inference, Llama-3.1-8B: the front door. `make` alone prints the help.
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+MAKEFLAGS += --warn-undefined-variables --no-builtin-rules --no-print-directory
+
+# Settings of the pipeline (settings.py) and of the scripts (lib.sh); .env.example explains each.
+SETTINGS := SCENARIO MODE ROUND CATEGORY DATASET_SOURCE MODEL ENGINE PRESET SAMPLES DURATION_S \
+    TARGET_QPS EXPECTED_LATENCY_MS DTYPE QUANTIZATION KV_CACHE_DTYPE MAX_NUM_SEQS \
+    MAX_NUM_BATCHED_TOKENS GPU_MEMORY_UTILIZATION TENSOR_PARALLEL ENGINE_ARGS FAKE SEED \
+    SCORE_WORKERS RESULTS_DIR CACHE_DIR RUNG_STALL_S RUNG_TIMEOUT_S MLC_REPO R2_BASE_URL \
+    R2_MODEL_URL SUBMITTER DIVISION
+SHELL_SETTINGS := CONTAINER IMAGE TARGET DOCKER CA_BUNDLE ENV_FILE VENV PORT
+# Passed through the environment, only when set, and never read by a shell: any character survives.
+$(foreach name,$(SETTINGS) $(SHELL_SETTINGS),$(if $(filter undefined,$(origin $(name))),,\
+    $(eval export MLPERF_$(name) := $$(value $(name)))$(eval unexport $(name))))
+# A misspelt setting would be ignored by make: better to stop. A, B, RUN_DIR: see `compare`, `score`.
+GIVEN := $(foreach name,$(.VARIABLES),$(if $(filter command,$(firstword $(origin $(name)))),$(name)))
+UNKNOWN := $(filter-out $(SETTINGS) $(SHELL_SETTINGS) A B RUN_DIR HF_% CF_% NO_COLOR -% MAKE%,$(GIVEN))
+$(if $(UNKNOWN),$(error $(UNKNOWN): not a setting; `make help` lists them))
+
+
+# A saved run for score, verdict and report; two of them for compare.
+RUN_DIR ?=
+A ?=
+B ?=
+export RUN_DIR A B
+
+.PHONY: help
+help: ## this text
+	@printf 'MLPerf Inference, Llama-3.1-8B\n\n'
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1=\2/p' $(firstword $(MAKEFILE_LIST)) | \
+	    while IFS='=' read -r name text; do printf '  make %-11s %s\n' "$$name" "$$text"; done
+	@printf '\nSettings, as in make run SCENARIO=Server SAMPLES=24 (.env.example explains them):\n'
+	@printf '%s\n' '$(SETTINGS) $(SHELL_SETTINGS)' | fold -s -w 90 | sed 's/^/  /'
+
+.PHONY: run
+run: ## the benchmark, in the container or natively; stdout: the path of the run folder
+	@docker/launch.sh run
+
+.PHONY: doctor
+doctor: ## what this machine has, lacks, and how to mend it
+	@docker/launch.sh --native doctor
+
+.PHONY: build
+build: ## the CUDA image; TARGET=cpu: the CPU image
+	@docker/build.sh
+
+.PHONY: tune
+tune: ## finds the highest TARGET_QPS that stays VALID, and the engine settings for this GPU
+	@docker/launch.sh tune
+
+.PHONY: submission
+submission: ## every run that a submission needs, packed and checked
+	@docker/launch.sh submission
+
+.PHONY: check
+check: ## checks the packed submission with the official checker and our own checks
+	@docker/launch.sh --native check
+
+.PHONY: score
+score: ## scores the accuracy logs of RUN_DIR (default: the latest run) again
+	@docker/launch.sh --native score $${RUN_DIR:+--run-dir "$$RUN_DIR"}
+
+.PHONY: report
+report: ## words, tables and charts from the records of RUN_DIR (default: the latest run)
+	@docker/launch.sh --native report $${RUN_DIR:+--run-dir "$$RUN_DIR"}
+
+.PHONY: compare
+compare: ## two runs side by side: A= and B= name their folders
+	@docker/launch.sh --native compare "$$A" "$$B"
+
+.PHONY: quantize
+quantize: ## an FP8 checkpoint of the model, made by the benchmark's rules
+	@docker/launch.sh quantize
+
+.PHONY: bundle
+bundle: ## one archive that runs where there is no network
+	@docker/launch.sh --native bundle
+
+.PHONY: serve
+serve: ## the model behind an OpenAI-compatible address, on PORT
+	@docker/launch.sh serve
+
+.PHONY: shell
+shell: ## a shell in the container (CONTAINER=0: with the native environment)
+	@docker/launch.sh shell
+
+.PHONY: lint
+lint: ## ruff, mypy, ShellCheck and shfmt
+	@docker/native.sh --dev docker/lint.sh
+
+.PHONY: test
+test: lint ## everything that can be tested on this machine, without an image
+	@docker/native.sh --dev ./test_pipeline.sh
+	@docker/native.sh --dev python -m pytest -q
+
+.PHONY: test-image
+test-image: ## builds the CPU image (TARGET=cuda: the CUDA image) and runs it
+	@docker/test-image.sh
+
+.PHONY: lock
+lock: ## makes the lock files again from pyproject.toml
+	@docker/lock.sh
+
+.PHONY: sbom
+sbom: ## what the image holds, as a CycloneDX list
+	@docker/sbom.sh
+
+.PHONY: clean
+clean: ## removes the native environment and the tools' caches; results/ stays
+	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache
+	@find python -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,71 @@
+#!/usr/bin/env bash
+# Runs a verb in the container or natively, and says on stderr which and why.
+#
+# Usage: docker/launch.sh [--native] VERB [FLAGS]
+#   --native  never in the container
+#   VERB      shell, or one of entrypoint.sh
+# Reads: MLPERF_CONTAINER (auto, 1 or 0), MLPERF_DOCKER (docker or podman), and what
+#   docker/run.sh, docker/native.sh and entrypoint.sh read
+# Exit codes: docker/lib.sh
+set -Eeuo pipefail
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+# shellcheck source=docker/lib.sh
+source "$root/docker/lib.sh"
+# shellcheck source=docker/host.sh
+source "$root/docker/host.sh"
+
+# obstacle: prints why the container cannot be used with a GPU; nothing when it can.
+obstacle() {
+    local docker
+    docker=$(setting DOCKER docker)
+    if ! gpu_answers; then
+        printf 'no NVIDIA GPU answers here'
+    elif ! command -v "$docker" >/dev/null; then
+        printf '%s is not installed' "$docker"
+    elif ! "$docker" info >/dev/null 2>&1; then
+        printf 'no %s engine answers' "$docker"
+    elif ! type -P nvidia-ctk >/dev/null && ! type -P nvidia-container-runtime-hook >/dev/null; then
+        printf 'the NVIDIA Container Toolkit is not installed'
+    fi
+}
+
+main() {
+    local choice reason=""
+    choice=$(setting CONTAINER auto)
+    if [[ ${1:-} == --native ]]; then
+        shift
+        choice=0
+    fi
+    case $choice in
+        1) reason="CONTAINER=1 asks for it" ;;
+        0) ;;
+        auto)
+            reason=$(obstacle)
+            if [[ -z $reason ]]; then
+                choice=1
+                reason="a $(setting DOCKER docker) engine and an NVIDIA GPU are here"
+            else
+                log "natively: $reason (CONTAINER=1 forces the container)"
+            fi
+            ;;
+        *) die "$EXIT_USAGE" "CONTAINER: expected auto, 1 or 0, found '$choice'" ;;
+    esac
+    if [[ $choice == 1 ]]; then
+        log "in the container: $reason (CONTAINER=0 forces the native path)"
+        exec "$root/docker/run.sh" "$@"
+    fi
+    if [[ ${1:-} == doctor && ! -x $(setting VENV "$root/.venv")/bin/python ]]; then
+        # What is missing must be told before anything is installed.
+        PYTHONPATH=$root/python exec "$(find_python sys python3.11 python3.12 python3)" -m mlperf_llama "$@"
+    fi
+    heed
+    attend "$root/docker/native.sh" >&2
+    [[ -z $stopped ]] || exit "$stopped"
+    if [[ ${1:-} == shell ]]; then exec "$root/docker/native.sh" "${SHELL:-bash}"; fi
+    exec "$root/entrypoint.sh" "$@"
+}
+
+if [[ ${BASH_SOURCE[0]} == "$0" ]]; then
+    main "$@"
+fi

@@ -1,0 +1,96 @@
+#!/usr/bin/env bash
+# Shared by every script: exit codes, messages, settings, children. Sourced, never executed.
+# Settings read: NO_COLOR, MLPERF_ENV_FILE. Exit codes: none of its own.
+
+# The contract of mlperf_llama.errors, mirrored here once; a test compares the two.
+# shellcheck disable=SC2034  # read by the scripts that source this file
+readonly EXIT_OK=0 EXIT_FAULT=1 EXIT_USAGE=2 EXIT_MISSING=3 EXIT_BROKE=4 EXIT_INVALID=5 \
+    EXIT_INT=130 EXIT_TERM=143
+
+# paint CODE TEXT: TEXT in an ANSI colour when stderr is a terminal and NO_COLOR is unset.
+paint() {
+    if [[ -t 2 && -z ${NO_COLOR:-} ]]; then
+        printf '\033[%sm%s\033[0m' "$1" "$2"
+    else
+        printf '%s' "$2"
+    fi
+}
+
+# log TEXT: one time-stamped line on stderr; stdout is for results only.
+log() {
+    printf '%(%H:%M:%S)T %s\n' -1 "$*" >&2
+}
+
+warn() {
+    log "$(paint 33 warning:) $*"
+}
+
+# die CODE TEXT: say what was expected, what was found and what to do, then exit.
+die() {
+    local code=$1
+    shift
+    log "$(paint 31 error:) $*"
+    exit "$code"
+}
+
+# require COMMAND WHY: the command must exist.
+require() {
+    command -v "$1" >/dev/null || die "$EXIT_MISSING" "$1 is needed ($2), but is not on PATH: install it"
+}
+
+# meaning CODE: an exit code in words.
+meaning() {
+    case $1 in
+        "$EXIT_OK") printf 'served' ;;
+        "$EXIT_USAGE") printf 'a wrong setting' ;;
+        "$EXIT_MISSING") printf 'something is missing' ;;
+        "$EXIT_BROKE") printf 'started and broke' ;;
+        "$EXIT_INVALID") printf 'finished but not valid' ;;
+        "$EXIT_INT" | "$EXIT_TERM") printf 'interrupted' ;;
+        *) printf 'an unexpected fault' ;;
+    esac
+}
+
+# setting NAME DEFAULT: MLPERF_NAME from the environment, else from .env, else DEFAULT.
+# For the scripts' own settings; all others are read by config.py, in the same order.
+setting() {
+    local name=MLPERF_$1
+    local value=${!name:-}
+    local file=${MLPERF_ENV_FILE:-.env}
+    if [[ -z $value && -f $file ]]; then
+        value=$(sed -n "s/^[[:space:]]*${name}[[:space:]]*=[[:space:]]*//p" "$file" | tail -n 1)
+        value=${value%"${value##*[![:space:]]}"}
+    fi
+    printf '%s' "${value:-$2}"
+}
+
+child=""   # the process that `attend` waits for
+stopped="" # the exit code once INT or TERM has arrived
+
+stop() {
+    stopped=$1
+    if [[ -n $child ]]; then kill -TERM "$child" 2>/dev/null || true; fi
+}
+
+# heed: from here on INT and TERM are passed on to the child that `attend` waits for.
+heed() {
+    trap 'stop "$EXIT_INT"' INT
+    trap 'stop "$EXIT_TERM"' TERM
+}
+
+# attend COMMAND...: run it and give its exit code, or that of the signal that stopped us.
+# In the background, since bash would run a trap only after a child in the foreground. The child
+# is told by TERM, never INT: bash starts it with INT ignored, until it has handlers of its own.
+attend() {
+    local code
+    "$@" &
+    child=$!
+    # A trap wakes `wait` too; the child is gone only when it cannot be signalled any more.
+    while :; do
+        code=0
+        wait "$child" || code=$?
+        kill -0 "$child" 2>/dev/null || break
+    done
+    child=""
+    return "${stopped:-$code}"
+}

@@ -1,0 +1,76 @@
+#!/usr/bin/env bash
+# Makes the virtual environment of the native path, or finds it finished (then quiet and quick).
+#
+# Usage: docker/native.sh [--dev] [COMMAND ...]
+#   --dev    adds the tools of `make lint` and `make test`
+#   COMMAND  what to become then, with the environment's commands first on PATH
+# Reads: MLPERF_VENV (default .venv), MLPERF_TARGET (cpu or cuda; default by nvidia-smi)
+# Exit codes: 0 ready, 2 wrong setting, 3 no Python or a package cannot be had, 130/143 interrupted
+#
+# The stamp with the hash of everything that went in is written last, so an interrupted
+# set-up is done again from the start; pip's own cache keeps what was downloaded.
+set -Eeuo pipefail
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+# shellcheck source=docker/lib.sh
+source "$root/docker/lib.sh"
+# shellcheck source=docker/host.sh
+source "$root/docker/host.sh"
+# shellcheck source=docker/steps.sh
+source "$root/docker/steps.sh"
+
+lane() {
+    local target
+    target=$(setting TARGET "")
+    case $target in
+        cpu | cuda) printf '%s' "$target" ;;
+        "") if gpu_answers; then printf 'cuda'; else printf 'cpu'; fi ;;
+        *) die "$EXIT_USAGE" "TARGET: expected cpu or cuda, found '$target'" ;;
+    esac
+}
+
+# fingerprint LOCK...: one word that changes with anything that went into the environment.
+fingerprint() {
+    (cd "$root" && cat "$@" docker/environment.sh && printf '%s' "$venv" "$lane") |
+        sha256sum | cut -d ' ' -f 1
+}
+
+# stamped NAME FINGERPRINT: the environment works and was finished with just these files.
+stamped() {
+    [[ -x $venv/bin/python && -f $venv/.stamp-$1 && $(<"$venv/.stamp-$1") == "$2" ]]
+}
+
+# claim: take the folder for us alone; a folder that we did not make is never emptied.
+claim() {
+    if [[ -d $venv && ! -e $venv/.lock && -n $(ls -A "$venv") ]]; then
+        die "$EXIT_USAGE" "VENV: expected no folder, or one made by this script, found $venv: name another"
+    fi
+    mkdir -p "$venv" || die "$EXIT_USAGE" "VENV: expected a folder that can be made, found $venv"
+    require flock "so that two set-ups cannot meet"
+    exec {lock}>>"$venv/.lock"
+    if ! flock --nonblock "$lock"; then
+        log "another set-up is at work in $venv; waiting for it"
+        flock "$lock"
+    fi
+}
+
+main() {
+    local dev=0 lock base tools
+    if [[ ${1:-} == --dev ]]; then
+        dev=1
+        shift
+    fi
+    venv=$(realpath -m "$(setting VENV "$root/.venv")")
+    lane=$(lane)
+    base=$(fingerprint "requirements-$lane.lock" requirements-loadgen.lock requirements-carried.lock)
+    tools=$(fingerprint requirements-dev.lock)
+    if ! stamped base "$base" || { ((dev)) && ! stamped dev "$tools"; }; then
+        claim
+        install_all "$base" "$tools" "$dev"
+    fi
+    if (($#)); then PATH=$venv/bin:$PATH exec "$@"; fi
+}
+
+if [[ ${BASH_SOURCE[0]} == "$0" ]]; then
+    main "$@"
+fi

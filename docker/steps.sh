@@ -1,0 +1,96 @@
+#!/usr/bin/env bash
+# Runs the steps of docker/native.sh side by side, with progress on stderr.
+# Sourced, never executed; uses $root, $venv, $lane and $lock of native.sh. Exit codes: 3, 130, 143.
+# shellcheck disable=SC2154  # those four are native.sh's
+
+# Python's byte code is not made here: it makes, and keeps, that of the few modules it imports.
+export PIP_NO_COMPILE=1
+# Warnings (they are about other people's packages) are hidden, errors are not.
+export PIP_QUIET=2
+
+# start NAME COMMAND...: as a process of its own, its output kept for the case of failure.
+# A process group of its own too, so that stopping it also stops pip's children; and without
+# the lock, so that a stray child cannot hold it.
+start() {
+    local name=$1
+    shift
+    setsid "$@" >"$scratch/$name.log" 2>&1 {lock}>&- &
+    running[$name]=$!
+}
+
+# ended NAME: its line on the screen; a failed step ends the set-up.
+ended() {
+    local code=0
+    wait "${running[$1]}" || code=$?
+    unset "running[$1]"
+    if ((code)); then
+        tail -n 15 "$scratch/$1.log" >&2
+        die "$EXIT_MISSING" "setting up $venv: '$1' failed, see above;" \
+            "check the network and the free disk space, then run the same command again"
+    fi
+    log "set-up: $1 done ($SECONDS s)"
+}
+
+# finish: wait for all that was started; a line as each ends, and one every 15 seconds.
+finish() {
+    local name spoken=$SECONDS
+    while ((${#running[@]})); do
+        sleep 0.2
+        for name in "${!running[@]}"; do
+            if ! kill -0 "${running[$name]}" 2>/dev/null; then
+                ended "$name"
+                spoken=$SECONDS
+            fi
+        done
+        if ((SECONDS - spoken >= 15)); then
+            log "set-up: still at ${!running[*]} ($SECONDS s)"
+            spoken=$SECONDS
+        fi
+    done
+}
+
+# clean_up: end what is still running and leave no scratch behind.
+clean_up() {
+    local pid
+    for pid in "${running[@]}"; do kill -- "-$pid" 2>/dev/null || true; done
+    rm -rf "$scratch"
+}
+
+# make_base: the environment from nothing.
+make_base() {
+    local python
+    # 3.11 before 3.12: the image has it, and what runs natively is what runs in the image.
+    python=$(find_python ensurepip python3.11 python3.12 python3)
+    log "set-up: $venv for the $lane lane with $("$python" --version 2>&1), about two minutes"
+    find "$venv" -mindepth 1 -maxdepth 1 ! -name .lock -exec rm -rf {} +
+    "$python" -m venv "$venv"
+    log "set-up: empty environment done ($SECONDS s)"
+    start packages "$root/docker/environment.sh" "$venv" "$lane" packages
+    start LoadGen "$root/docker/environment.sh" "$venv" "$lane" loadgen
+    finish
+    start NLTK "$root/docker/environment.sh" "$venv" "$lane" nltk
+    finish
+}
+
+# install_all BASE_STAMP TOOLS_STAMP DEV: whatever is not stamped yet; the stamps come last.
+install_all() {
+    declare -gA running=()
+    scratch=$(mktemp -d)
+    trap clean_up EXIT
+    trap 'exit "$EXIT_INT"' INT
+    trap 'exit "$EXIT_TERM"' TERM
+    if ! stamped base "$1"; then
+        make_base
+        printf '%s\n' "$1" >"$venv/.stamp-base"
+    fi
+    if (($3)) && ! stamped dev "$2"; then
+        start tools "$venv/bin/python" -m pip install --disable-pip-version-check --no-input --no-deps \
+            --require-hashes -r "$root/requirements-dev.lock"
+        finish
+        printf '%s\n' "$2" >"$venv/.stamp-dev"
+    fi
+    clean_up
+    trap - EXIT INT TERM
+    exec {lock}>&- # what follows us must not hold it
+    log "set-up: ready ($SECONDS s)"
+}

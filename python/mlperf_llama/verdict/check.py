@@ -1,0 +1,58 @@
+"""One named check of a verdict: passed or not, what was seen, what to change."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Check:
+    """`detail` holds value, limit and margin; `fix` what to change, empty where passed."""
+
+    name: str
+    passed: bool
+    detail: str
+    fix: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def check(name: str, passed: object, detail: str, fix: str) -> Check:
+    """A check whose fix is kept only where it failed; anything but True fails."""
+    ok = passed is True
+    return Check(name, ok, detail, "" if ok else fix)
+
+
+def at_least(name: str, value: float | None, limit: float, unit: str, fix: str) -> Check:
+    """`value` must reach `limit`; the margin is relative to the limit."""
+    if value is None:
+        return Check(name, False, f"not recorded, at least {limit:g}{unit} needed", fix)
+    detail = f"{value:.10g}{unit}, at least {limit:.10g}{unit}, margin {_margin(value - limit, limit)}"
+    return check(name, value >= limit, detail, fix)
+
+
+def below(name: str, value: float | None, limit: float, unit: str, fix: str) -> Check:
+    """`value` must stay under `limit`."""
+    if value is None:
+        return Check(name, False, f"not recorded, under {limit:g}{unit} needed", fix)
+    detail = f"{value:.10g}{unit}, under {limit:.10g}{unit}, margin {_margin(limit - value, limit)}"
+    return check(name, value < limit, detail, fix)
+
+
+def equal(name: str, found: object, expected: object, fix: str) -> Check:
+    """`found` must be `expected`."""
+    detail = f"{found}" if found == expected else f"{found}, expected {expected}"
+    return check(name, found == expected, detail, fix)
+
+
+def _margin(difference: float, limit: float) -> str:
+    return f"{difference / limit * 100:+.2f}%" if limit else f"{difference:+g}"
+
+
+def all_passed(checks: Iterable[Check]) -> bool:
+    """True for a non-empty list of passed checks, and for nothing else."""
+    found = list(checks)
+    return bool(found) and all(c.passed is True for c in found)

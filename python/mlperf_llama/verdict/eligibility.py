@@ -1,0 +1,188 @@
+"""Checks of the whole run: what was run, on what, and whether it is all there."""
+
+from __future__ import annotations
+
+from .. import rules
+from ..results import COMPLETE
+from . import seal
+from .check import Check, check, equal
+from .evidence import Evidence, Json, record
+
+# Engines that compute answers. `fake` scripts them, anything unknown may too.
+REAL_ENGINES = ("vllm",)
+# Rungs whose data or weights can be official; a path must be named as such by its rung.
+DATASET_SOURCES = ("mlcommons", "huggingface", "path")
+MODEL_SOURCES = ("mlcommons", "huggingface", "path")
+
+
+def checks(found: Evidence) -> list[Check]:
+    """Every run-level check."""
+    return [
+        _records(found),
+        _complete(found),
+        _seal(found),
+        *_round(found),
+        *_source(found, "dataset", DATASET_SOURCES),
+        _rows(found),
+        *_source(found, "model", MODEL_SOURCES),
+        _samples(found),
+        _duration(found),
+        *_engine(found),
+        _scenarios(found),
+    ]
+
+
+def _records(found: Evidence) -> Check:
+    return check(
+        "records",
+        not found.problems,
+        "; ".join(found.problems) or "config, provenance, results and system are readable",
+        "run again; a record that is missing cannot be made up afterwards",
+    )
+
+
+def _complete(found: Evidence) -> Check:
+    return equal("complete", found.results.get("status"), COMPLETE, "let the run come to its end")
+
+
+def _seal(found: Evidence) -> Check:
+    lines = [*record(found.run.read_or_empty(seal.NAME)).get("broken", []), *seal.differences(found.run)]
+    more = f" and {len(lines) - 5} more" if len(lines) > 5 else ""
+    return check(
+        "seal",
+        not lines,
+        "; ".join(lines[:5]) + more if lines else "no file changed since its stage wrote it",
+        "run again; files of a run folder must not be edited, renamed or mixed",
+    )
+
+
+def _round(found: Evidence) -> list[Check]:
+    known = rules.ROUNDS.get(found.round)
+    version = known.loadgen_version if known else None
+    names = {str(r.get("round")) for r in (found.config, found.provenance, found.results)}
+    recorded = found.provenance.get("loadgen_version")
+    return [
+        check(
+            "round",
+            known is not None and names == {found.round},
+            f"{', '.join(sorted(names))}; known: {', '.join(rules.ROUNDS)}",
+            "run again with the ROUND you submit to",
+        ),
+        check(
+            "loadgen_version",
+            version is not None and recorded == version,
+            f"{recorded}, {found.round} uses {version}",
+            "run again with the round's own LoadGen",
+        ),
+    ]
+
+
+def _source(found: Evidence, kind: str, allowed: tuple[str, ...]) -> list[Check]:
+    served = record(found.provenance.get(kind))
+    source, reason = served.get("source"), served.get("reason") or ""
+    setting = "DATASET_SOURCE" if kind == "dataset" else "MODEL"
+    fix = (
+        f"run with the official {kind} ({setting}=mlcommons or huggingface); `make doctor` says what it needs"
+    )
+    return [
+        check(
+            f"{kind}_source",
+            source in allowed,
+            f"{source}, eligible: {', '.join(allowed)}",
+            fix,
+        ),
+        check(
+            f"{kind}_eligible",
+            served.get("eligible") is True and bool(served.get("sha256")),
+            str(reason or f"sha256 {served.get('sha256') or 'not recorded'}"),
+            fix,
+        ),
+    ]
+
+
+def _rows(found: Evidence) -> Check:
+    rows = record(found.provenance.get("dataset")).get("rows")
+    full = rules.SAMPLE_COUNT[found.category]
+    return equal("dataset_rows", rows, full, f"use the whole {found.category} dataset of {full} rows")
+
+
+def _samples(found: Evidence) -> Check:
+    full = rules.SAMPLE_COUNT[found.category]
+    asked, used = found.config.get("samples"), found.provenance.get("samples")
+    return check(
+        "samples",
+        asked in (None, full) and used == full,
+        f"{used} of {full} samples, SAMPLES={'auto' if asked is None else asked}",
+        "run without SAMPLES: a subset is never submittable",
+    )
+
+
+def _duration(found: Evidence) -> Check:
+    asked, shortened = found.config.get("duration_s"), found.provenance.get("shortened")
+    long_enough = asked is None or (isinstance(asked, int | float) and asked >= rules.MIN_DURATION_S)
+    return check(
+        "duration",
+        long_enough and shortened is False,
+        f"DURATION_S={'auto' if asked is None else asked}, shortened: {shortened}; "
+        f"at least {rules.MIN_DURATION_S:g} s",
+        "run without DURATION_S",
+    )
+
+
+def _engine(found: Evidence) -> list[Check]:
+    engine = record(found.results.get("engine"))
+    settings = record(engine.get("settings"))
+    name, asked = engine.get("name"), found.config.get("engine")
+    again = "run again with ENGINE_ARGS that leave this as it was"
+    length = settings.get("max_model_len")
+    return [
+        check(
+            "engine",
+            name in REAL_ENGINES and asked == name,
+            f"{name}, ENGINE={asked}; engines that compute: {', '.join(REAL_ENGINES)}",
+            "run with ENGINE=vllm",
+        ),
+        check("weights", *_weights(found, settings)),
+        check(
+            "prefix_caching",
+            settings.get("enable_prefix_caching") is False,
+            f"enable_prefix_caching={settings.get('enable_prefix_caching')}; no reuse across queries",
+            again,
+        ),
+        check(
+            "speculative_decoding",
+            settings.get("speculative_decoding") is False,
+            f"speculative_decoding={settings.get('speculative_decoding')}; not allowed for this model",
+            again,
+        ),
+        check(
+            "prompt_length",
+            isinstance(length, int) and length >= rules.MAX_MODEL_LEN,
+            f"max_model_len={length}, at least {rules.MAX_MODEL_LEN}, so that no prompt is cut",
+            again,
+        ),
+    ]
+
+
+def _weights(found: Evidence, settings: Json) -> tuple[bool, str, str]:
+    asked = record(found.config.get("engine_args")).get("load_format", "auto")
+    formats = {str(asked), str(settings.get("load_format", "auto"))}
+    return (
+        "dummy" not in formats,
+        f"load format {', '.join(sorted(formats))}",
+        "run with real weights: leave load_format out of ENGINE_ARGS",
+    )
+
+
+def _scenarios(found: Evidence) -> Check:
+    have = [s.name for s in found.scenarios if s.performance.detail and s.accuracy.detail]
+    need = rules.REQUIRED_SCENARIOS[found.category]
+    missing = [" or ".join(names) for names in need if not set(names) & set(have)]
+    foreign = [s.name for s in found.scenarios if s.name not in rules.CATEGORY_SCENARIOS[found.category]]
+    wrong = [f"{m} missing" for m in missing] + [f"{f} not of this category" for f in foreign]
+    return check(
+        "scenarios",
+        not wrong,
+        f"{found.category}: {', '.join(have) or 'none'}" + (f"; {'; '.join(wrong)}" if wrong else ""),
+        f"run SCENARIO=all MODE=all CATEGORY={found.category}, or pack several run folders together",
+    )

@@ -1,0 +1,208 @@
+"""Checks of LoadGen's detail logs: validity, seeds, length of the run, latencies."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from .. import rules
+from .check import Check, at_least, below, check, equal
+from .evidence import ModeLogs, ScenarioEvidence
+
+TEST_MODE = {
+    "performance": "PerformanceOnly",
+    "accuracy": "AccuracyOnly",
+    # LoadGen's audit settings turn TEST06 into a performance run.
+    "compliance": "PerformanceOnly",
+}
+SEEDS = ("qsl_rng_seed", "sample_index_rng_seed", "schedule_rng_seed")
+TTFT_P99 = "result_first_token_99.00_percentile_latency_ns"
+TPOT_P99 = "result_time_per_output_token_99.00_percentile_ns"
+NS_PER_MS = 1e6
+POWER_TIME = "%m-%d-%Y %H:%M:%S.%f"
+# LoadGen logs six significant digits; the mean may round up past 128 by this much.
+ROUNDING = 1e-5
+
+
+def common(one: ScenarioEvidence, mode: str, part: ModeLogs) -> list[Check]:
+    """What must hold in every LoadGen run of a scenario."""
+    prefix = f"{one.name}.{mode}"
+    assert part.detail is not None
+    errors = part.detail.errors
+    return [
+        check(
+            f"{prefix}.errors",
+            not errors,
+            f"{len(errors)} error lines: {errors[0]}" if errors else "no error line in LoadGen's log",
+            "mend what LoadGen names, then run again",
+        ),
+        _kind(one, mode, part),
+        _version(one, prefix, part),
+        _seeds(one, prefix, part),
+        _counts(one, prefix, part),
+        equal(
+            f"{prefix}.token_latencies",
+            part.get("requested_use_token_latencies"),
+            True,
+            "run with LoadGen's own model name, which records token latencies",
+        ),
+    ]
+
+
+def _kind(one: ScenarioEvidence, mode: str, part: ModeLogs) -> Check:
+    found = (part.get("effective_scenario"), part.get("effective_test_mode"))
+    expected = (rules.loadgen_scenario(one.name), TEST_MODE[mode])
+    return check(
+        f"{one.name}.{mode}.scenario",
+        found == expected,
+        f"{found[0]} {found[1]}, expected {expected[0]} {expected[1]}",
+        "run again; folders of a run must not be renamed",
+    )
+
+
+def _version(one: ScenarioEvidence, prefix: str, part: ModeLogs) -> Check:
+    known = rules.ROUNDS.get(one.round)
+    version = str(part.get("loadgen_version") or "").split(" ")[0]
+    return check(
+        f"{prefix}.loadgen_version",
+        known is not None and version == known.loadgen_version,
+        f"{version or 'not recorded'}, {one.round} uses {known.loadgen_version if known else 'none'}",
+        "run again with the ROUND you submit to",
+    )
+
+
+def _seeds(one: ScenarioEvidence, prefix: str, part: ModeLogs) -> Check:
+    known = rules.ROUNDS.get(one.round)
+    wrong = [
+        f"{name} {part.get('effective_' + name)}, expected {getattr(known, name, None)}"
+        for name in SEEDS
+        if known is None or part.get("effective_" + name) != getattr(known, name)
+    ]
+    detail = "; ".join(wrong) or f"the three seeds of {one.round}"
+    return check(f"{prefix}.seeds", not wrong, detail, "run again with the ROUND you submit to")
+
+
+def _counts(one: ScenarioEvidence, prefix: str, part: ModeLogs) -> Check:
+    keys = ("qsl_reported_total_count", "effective_performance_sample_count")
+    found = {key: part.get(key) for key in keys}
+    return check(
+        f"{prefix}.samples",
+        set(found.values()) == {one.full_count},
+        f"{', '.join(f'{k} {v}' for k, v in found.items())}, expected {one.full_count}",
+        "run without SAMPLES: a subset is never submittable",
+    )
+
+
+def checks(one: ScenarioEvidence) -> list[Check]:
+    """What must hold in the performance run."""
+    log, name = one.performance, one.name
+    result = [
+        _valid(one),
+        equal(
+            f"{name}.equal_issue",
+            log.get("effective_sample_concatenate_permutation"),
+            True,
+            "run with LoadGen's own model name, which issues every sample equally often",
+        ),
+        at_least(
+            f"{name}.min_duration",
+            _number(log.get("effective_min_duration_ms")),
+            rules.MIN_DURATION_S * 1000,
+            " ms",
+            "run without DURATION_S",
+        ),
+        at_least(
+            f"{name}.lasted",
+            measured_s(log),
+            rules.MIN_DURATION_S,
+            " s",
+            "raise TARGET_QPS (SingleStream: lower EXPECTED_LATENCY_MS), so that LoadGen makes more queries",
+        ),
+        _passes(one),
+        _mean_tokens(one),
+    ]
+    if name == rules.SINGLE_STREAM or name in rules.TOKEN_LATENCY_LIMITS_MS:
+        result.append(
+            equal(
+                f"{name}.early_stopping",
+                log.get("early_stopping_met"),
+                True,
+                "run longer, or lower TARGET_QPS",
+            )
+        )
+    return result + token_latencies(one)
+
+
+def _valid(one: ScenarioEvidence) -> Check:
+    reason = str(one.performance.get("result_invalid_reason") or "").strip()
+    found = one.performance.get("result_validity")
+    return check(
+        f"{one.name}.valid",
+        found == "VALID",
+        f"LoadGen says {found}" + (f": {reason}" if reason else ""),
+        reason or "see mlperf_log_summary.txt for what LoadGen asks for",
+    )
+
+
+def measured_s(log: ModeLogs) -> float | None:
+    """Seconds between LoadGen's own marks of the timed run's begin and end."""
+    try:
+        begin, end = (datetime.strptime(str(log.get(k)), POWER_TIME) for k in ("power_begin", "power_end"))
+    except ValueError:
+        return None
+    return (end - begin).total_seconds()
+
+
+def _number(value: Any) -> float | None:
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+def _passes(one: ScenarioEvidence) -> Check:
+    """Queries made and answered: whole passes over the dataset, none left out."""
+    log = one.performance
+    queries = _number(log.get("generated_query_count")) or 0
+    per_query = _number(log.get("generated_samples_per_query")) or 0
+    answered = (_number(log.get("result_query_count")) or 0) * per_query
+    made, full = queries * per_query, one.full_count
+    return check(
+        f"{one.name}.whole_passes",
+        made > 0 and made % full == 0 and answered == made,
+        f"{answered:g} of {made:g} samples answered, passes of {full}",
+        "run again; LoadGen rounds up to whole passes only under its own model name, and "
+        "SingleStream must expect no more queries than it needs (raise EXPECTED_LATENCY_MS)",
+    )
+
+
+def _mean_tokens(one: ScenarioEvidence) -> Check:
+    """Tokens an answer, on average: at most 128, or the counts are not what was generated."""
+    log, name = one.performance, f"{one.name}.mean_tokens"
+    pairs = (
+        ("result_tokens_per_second", "result_samples_per_second"),
+        ("result_completed_tokens_per_second", "result_completed_samples_per_sec"),
+        ("result_completed_tokens_per_second", "result_qps_with_loadgen_overhead"),
+    )
+    fix = "count the tokens the engine generated, not text tokenised again"
+    for tokens_key, samples_key in pairs:
+        tokens, samples = _number(log.get(tokens_key)), _number(log.get(samples_key))
+        if tokens and samples:
+            mean, limit = tokens / samples, rules.MAX_NEW_TOKENS
+            detail = f"{mean:.2f} tokens an answer, at most {limit}"
+            return check(name, 1 <= mean <= limit * (1 + ROUNDING), detail, fix)
+    return Check(name, False, "LoadGen logged no tokens per second", fix)
+
+
+def token_latencies(one: ScenarioEvidence) -> list[Check]:
+    """TTFT and TPOT at the 99th percentile, for the scenarios that limit them."""
+    limits = rules.TOKEN_LATENCY_LIMITS_MS.get(one.name)
+    if limits is None:
+        return []
+    fix = "lower TARGET_QPS, or cap the prefill tokens a step (`make tune` searches both)"
+    return [
+        below(f"{one.name}.{name}_p99", _ms(one.performance.get(key)), limit, " ms", fix)
+        for name, key, limit in (("ttft", TTFT_P99, limits[0]), ("tpot", TPOT_P99, limits[1]))
+    ]
+
+
+def _ms(value: Any) -> float | None:
+    number = _number(value)
+    return None if number is None else number / NS_PER_MS

@@ -1,0 +1,111 @@
+"""TEST06, the consistency test of LLM outputs, stricter than the official script.
+
+Official: mlcommons/inference compliance/TEST06. Its EOS check counts only the id 2
+and accepts an empty log; ours knows Llama 3.1's ids and wants 100 records.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from .. import rules
+from . import answers
+from .answers import Answer
+from .check import Check, check, equal
+from .evidence import ScenarioEvidence
+
+# compliance/TEST06/audit.config
+AUDIT = {
+    "effective_accuracy_log_rng_seed": 720381539243781796,
+    "effective_accuracy_log_sampling_target": 100,
+    "effective_sample_concatenate_permutation": False,
+    "effective_min_duration_ms": 0,
+}
+RECORDS = 100
+LOG, TEXT = "mlperf_log_accuracy.json", "verify_accuracy.txt"
+
+
+@dataclass(frozen=True)
+class Verification:
+    """The outcome: each part's faults in words, empty where it passed."""
+
+    scenario: str
+    records: int
+    problem: str
+    first_token: tuple[str, ...]
+    eos: tuple[str, ...]
+    length: tuple[str, ...]
+
+    @property
+    def passed(self) -> bool:
+        return self.records == RECORDS and not (self.problem or self.first_token or self.eos or self.length)
+
+    def text(self) -> str:
+        """verify_accuracy.txt in the official form."""
+        whole = self.records == RECORDS and not self.problem
+        first = "Skipped" if self.scenario == rules.OFFLINE else str(whole and not self.first_token)
+        return (
+            f"First token check pass: {first}\n"
+            f"EOS check pass: {whole and not self.eos}\n"
+            f"Sample length check pass: {whole and not self.length}\n"
+            f"TEST06 verification {'complete' if self.passed else 'failed'}\n"
+        )
+
+
+def verify(log: Path, scenario: str) -> Verification:
+    """Check TEST06's accuracy log."""
+    try:
+        found = answers.read(log)
+    except ValueError as error:
+        return Verification(scenario, 0, str(error), (), (), ())
+    first = () if scenario == rules.OFFLINE else tuple(_first_faults(found))
+    length = (*answers.length_faults(found), *_count_faults(found))
+    return Verification(scenario, len(found), "", first, tuple(answers.ending_faults(found)), length)
+
+
+def _first_faults(found: list[Answer]) -> list[str]:
+    return [
+        f"sample {a.index}: first token {list(a.first or ())}, output begins {list(a.tokens[:1])}"
+        for a in found
+        if not a.first or a.first != a.tokens[: len(a.first)]
+    ]
+
+
+def _count_faults(found: list[Answer]) -> list[str]:
+    return [
+        f"sample {a.index}: {len(a.tokens)} tokens, LoadGen was told {a.count}"
+        for a in found
+        if a.count != len(a.tokens)
+    ]
+
+
+def checks(one: ScenarioEvidence) -> list[Check]:
+    """TEST06's checks of one scenario."""
+    log = one.compliance
+    found = verify(log.path / LOG, one.name)
+    prefix, again = f"{one.name}.test06", "run MODE=compliance again"
+    wrong = [f"{k} {log.get(k)}, expected {v}" for k, v in AUDIT.items() if log.get(k) != v]
+    parts = (
+        ("first_token", found.first_token, "every first token is its output's first"),
+        ("eos", found.eos, "one EOS at most and only at the end"),
+        ("length", found.length, "every length as logged, none over 128"),
+    )
+    result = [
+        check(f"{prefix}.audit", not wrong, "; ".join(wrong) or "LoadGen's audit settings were used", again),
+        equal(f"{prefix}.records", found.records, RECORDS, found.problem or again),
+    ]
+    result += [check(f"{prefix}.{n}", not f, answers.summary(f, good), again) for n, f, good in parts]
+    result.append(_file(one, found))
+    return result
+
+
+def _file(one: ScenarioEvidence, found: Verification) -> Check:
+    path = one.compliance.path / TEXT
+    text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+    return check(
+        f"{one.name}.test06.verdict",
+        found.passed and text == found.text(),
+        "passed" if found.passed else "failed" + ("" if text else f", no {TEXT}"),
+        f"run MODE=compliance again; {TEXT} must say what the log says",
+    )

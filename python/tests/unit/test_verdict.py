@@ -1,0 +1,396 @@
+"""The verdict: a good run passes every check, each broken one fails the check of that name."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import run_folders as folders
+
+from mlperf_llama import rules, verdict
+from mlperf_llama.results import RunFolder
+from mlperf_llama.verdict import seal
+
+Break = Callable[[RunFolder], None]
+LOG = "mlperf_log_accuracy.json"
+
+
+@pytest.fixture(scope="session")
+def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return folders.good_run(tmp_path_factory.mktemp("good") / "run").path
+
+
+@pytest.fixture
+def run(good: Path, tmp_path: Path) -> RunFolder:
+    shutil.copytree(good, tmp_path / "run")
+    return RunFolder(tmp_path / "run")
+
+
+def failed(run: RunFolder) -> list[str]:
+    judged = verdict.judge(run)
+    names = [c["name"] for c in judged["checks"] if c["passed"] is not True]
+    assert judged["submittable"] is (not names)
+    assert all(c["fix"] for c in judged["checks"] if not c["passed"])
+    return names
+
+
+@pytest.mark.parametrize("round_name", rules.ROUNDS)
+def test_good_datacenter_run(round_name: str, tmp_path: Path) -> None:
+    run = folders.good_run(tmp_path / "run", round_name=round_name)
+    assert failed(run) == []
+    assert json.loads(run.file("verdict.json").read_text())["submittable"] is True
+
+
+def test_good_edge_run(tmp_path: Path) -> None:
+    assert failed(folders.good_run(tmp_path / "run", category=rules.EDGE)) == []
+
+
+def _config(**values: Any) -> Break:
+    return lambda run: folders.edit_json(run.file("config.json"), lambda d: d.update(values))
+
+
+def _provenance(kind: str, **values: Any) -> Break:
+    return lambda run: folders.edit_json(run.file("provenance.json"), lambda d: d[kind].update(values))
+
+
+def _provenance_top(**values: Any) -> Break:
+    return lambda run: folders.edit_json(run.file("provenance.json"), lambda d: d.update(values))
+
+
+def _settings(**values: Any) -> Break:
+    def change(run: RunFolder) -> None:
+        folders.edit_json(run.file("results.json"), lambda d: d["engine"]["settings"].update(values))
+
+    return change
+
+
+def _results(change: Callable[[dict[str, Any]], None]) -> Break:
+    return lambda run: folders.edit_json(run.file("results.json"), change)
+
+
+def _detail(scenario: str, mode: str, **values: Any) -> Break:
+    """Change values of a detail log; results.json follows, as it would have."""
+
+    def breaking(run: RunFolder) -> None:
+        folders.edit_detail(run.log_dir(scenario, mode), **values)
+        folders.record_performance(run, scenario)
+
+    return breaking
+
+
+def _answers(scenario: str, mode: str, change: Callable[[list[dict[str, Any]]], Any]) -> Break:
+    """Change records of an accuracy log; its hash in accuracy.txt follows."""
+
+    def breaking(run: RunFolder) -> None:
+        path = run.log_dir(scenario, mode) / LOG
+        records = json.loads(path.read_text())
+        change(records)
+        folders.write_answers(path, records)
+        text = path.with_name("accuracy.txt")
+        if text.is_file():
+            scores = folders.scores_of(rules.DATACENTER)
+            text.write_text(folders.accuracy_text(scores, path))
+
+    return breaking
+
+
+def _scores(**values: Any) -> Break:
+    def breaking(run: RunFolder) -> None:
+        scores = folders.scores_of(rules.DATACENTER) | values
+        log = run.log_dir("Offline", "accuracy") / LOG
+        log.with_name("accuracy.txt").write_text(folders.accuracy_text(scores, log))
+        folders.edit_json(
+            run.file("results.json"), lambda d: d["scenarios"]["Offline"]["accuracy"].update(scores)
+        )
+
+    return breaking
+
+
+def _remove(name: str) -> Break:
+    def breaking(run: RunFolder) -> None:
+        path = run.file(name)
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+    return breaking
+
+
+def _error_line(run: RunFolder) -> None:
+    path = run.log_dir("Offline", "performance")
+    values = folders.detail_values("Offline", "performance", rules.DATACENTER, "v6.1")
+    folders.write_detail(path, values, errors=("Ran out of generated queries",))
+    folders.record_performance(run, "Offline")
+
+
+LONG = tuple(range(1000, 1129))
+WRONG_SEED = {"effective_schedule_rng_seed": 1}
+# What is broken -> the checks that must say so, and no others. The folder is sealed again
+# afterwards: these are runs that really went so.
+BROKEN: dict[str, tuple[Break, set[str]]] = {
+    "stand-in model": (
+        _provenance("model", source="stand-in", eligible=False, reason="a stand-in"),
+        {"model_source", "model_eligible"},
+    ),
+    "unofficial weights": (_provenance("model", source="path", eligible=False), {"model_eligible"}),
+    "synthetic data": (
+        _provenance("dataset", source="synthetic", eligible=False),
+        {"dataset_source", "dataset_eligible"},
+    ),
+    "synthetic data as a path": (_provenance("dataset", source="path", eligible=False), {"dataset_eligible"}),
+    "eligible as text": (_provenance("dataset", eligible="true"), {"dataset_eligible"}),
+    "no dataset hash": (_provenance("dataset", sha256=""), {"dataset_eligible"}),
+    "fewer rows": (_provenance("dataset", rows=60), {"dataset_rows"}),
+    "subset asked": (_config(samples=24), {"samples"}),
+    "subset used": (_provenance_top(samples=24), {"samples"}),
+    "short duration asked": (_config(duration_s=10.0), {"duration"}),
+    "shortened": (_provenance_top(shortened=True), {"duration"}),
+    "fake engine": (_results(lambda d: d["engine"].update(name="fake")), {"engine"}),
+    "fake engine asked": (_config(engine="fake"), {"engine"}),
+    "dummy weights": (_config(engine_args={"load_format": "dummy"}), {"weights"}),
+    "prefix caching on": (_settings(enable_prefix_caching=True), {"prefix_caching"}),
+    "prefix caching unknown": (_settings(enable_prefix_caching=None), {"prefix_caching"}),
+    "speculative decoding": (_settings(speculative_decoding=True), {"speculative_decoding"}),
+    "prompts cut": (_settings(max_model_len=2048), {"prompt_length"}),
+    "interrupted": (_results(lambda d: d.update(status="interrupted")), {"complete"}),
+    "still running": (_results(lambda d: d.update(status="running")), {"complete"}),
+    "other round declared": (
+        _config(round="v6.0"),
+        {"round", "loadgen_version"}
+        | {
+            f"{s}.{m}.{c}"
+            for s in ("Offline", "Server", "Interactive")
+            for m in rules.MODES
+            for c in ("seeds", "loadgen_version")
+        },
+    ),
+    "wrong LoadGen": (
+        _detail("Offline", "performance", loadgen_version="5.1.2 @ abc"),
+        {"Offline.performance.loadgen_version"},
+    ),
+    "wrong seed": (_detail("Server", "performance", **WRONG_SEED), {"Server.performance.seeds"}),
+    "wrong accuracy seed": (_detail("Server", "accuracy", **WRONG_SEED), {"Server.accuracy.seeds"}),
+    "INVALID": (
+        _detail("Interactive", "performance", result_validity="INVALID"),
+        {"Interactive.valid"},
+    ),
+    "validity missing": (
+        _detail("Interactive", "performance", result_validity=None),
+        {"Interactive.valid", "Interactive.results"},
+    ),
+    "error line": (_error_line, {"Offline.performance.errors"}),
+    "min duration": (
+        _detail("Server", "performance", effective_min_duration_ms=60000),
+        {"Server.min_duration"},
+    ),
+    "too short in fact": (
+        _detail("Server", "performance", power_end="11-23-2026 10:09:59.000"),
+        {"Server.lasted"},
+    ),
+    "part of a pass": (
+        _detail("Offline", "performance", generated_samples_per_query=20000),
+        {"Offline.whole_passes"},
+    ),
+    "queries unanswered": (
+        _detail("Server", "performance", result_query_count=26735),
+        {"Server.whole_passes"},
+    ),
+    "not equal issue": (
+        _detail("Offline", "performance", effective_sample_concatenate_permutation=False),
+        {"Offline.equal_issue"},
+    ),
+    "early stopping": (_detail("Server", "performance", early_stopping_met=False), {"Server.early_stopping"}),
+    "no token latencies": (
+        _detail("Server", "performance", requested_use_token_latencies=None),
+        {"Server.performance.token_latencies"},
+    ),
+    "subset in the log": (
+        _detail("Offline", "accuracy", qsl_reported_total_count=60),
+        {"Offline.accuracy.samples"},
+    ),
+    "129 tokens on average": (
+        _detail("Offline", "performance", result_tokens_per_second=129 * 42.4),
+        {"Offline.mean_tokens"},
+    ),
+    "one sample missing": (
+        _answers("Offline", "accuracy", lambda r: r.pop(17)),
+        {"Offline.accuracy.indices"},
+    ),
+    "one sample twice": (
+        _answers("Offline", "accuracy", lambda r: r.append(r[17])),
+        {"Offline.accuracy.indices"},
+    ),
+    "129 tokens": (
+        _answers("Server", "accuracy", lambda r: r[5].update(data=folders.hex_of(*LONG))),
+        {"Server.accuracy.token_limit"},
+    ),
+    "no EOS": (
+        _answers("Server", "accuracy", lambda r: r[5].update(data=folders.hex_of(791, 220))),
+        {"Server.accuracy.endings"},
+    ),
+    "EOS in the middle": (
+        _answers("Server", "accuracy", lambda r: r[5].update(data=folders.hex_of(791, folders.EOS, 220))),
+        {"Server.accuracy.endings"},
+    ),
+    "two EOS": (
+        _answers("Server", "accuracy", lambda r: r[5].update(data=folders.hex_of(1, folders.EOS, 128001))),
+        {"Server.accuracy.endings"},
+    ),
+    "accuracy log cut": (
+        lambda run: run.file(f"Offline/accuracy/{LOG}").write_text("[\n"),
+        {"Offline.accuracy.log", "Offline.accuracy.hash"},
+    ),
+    "rouge1 0.01 under": (
+        _scores(rouge1=round(38.7792 * 0.99, 4) - 0.01),
+        {"Offline.accuracy.rouge1"},
+    ),
+    "rougeLsum not there": (
+        _scores(rougeLsum="nan"),
+        {"Offline.accuracy.rougeLsum", "Offline.accuracy.results"},
+    ),
+    "gen_len low": (_scores(gen_len=7350879), {"Offline.accuracy.gen_len"}),
+    "gen_len high": (_scores(gen_len=8984409), {"Offline.accuracy.gen_len"}),
+    "gen_num": (_scores(gen_num=13367), {"Offline.accuracy.gen_num"}),
+    "accuracy settings": (
+        _results(
+            lambda d: d["scenarios"]["Offline"].update(
+                engine_settings={"accuracy": folders.SETTINGS | {"dtype": "float32"}}
+            )
+        ),
+        {"Offline.same_settings"},
+    ),
+    "no TEST06": (_remove("Server/TEST06"), {"Server.compliance"}),
+    "empty TEST06": (
+        _answers("Server", "compliance", lambda r: r.clear()),
+        {"Server.test06.records", "Server.test06.verdict"},
+    ),
+    "TEST06 first token": (
+        _answers("Server", "compliance", lambda r: r[0].update(token_data=folders.hex_of(7))),
+        {"Server.test06.first_token", "Server.test06.verdict"},
+    ),
+    "TEST06 length": (
+        _answers("Offline", "compliance", lambda r: r[0].update(token_count=4)),
+        {"Offline.test06.length", "Offline.test06.verdict"},
+    ),
+    "TEST06 EOS": (
+        _answers("Offline", "compliance", lambda r: r[0].update(data=folders.hex_of(791, 220, 221))),
+        {"Offline.test06.eos", "Offline.test06.verdict"},
+    ),
+    "TEST06 without audit": (
+        _detail("Offline", "compliance", effective_accuracy_log_rng_seed=0),
+        {"Offline.test06.audit"},
+    ),
+    "TEST06 text": (
+        lambda run: run.file("Offline/TEST06/verify_accuracy.txt").write_text("EOS check pass: True\n"),
+        {"Offline.test06.verdict"},
+    ),
+    "no accuracy": (_remove("Server/accuracy"), {"Server.accuracy"}),
+    "performance folder renamed": (
+        lambda run: shutil.copytree(
+            run.log_dir("Server", "performance"), run.log_dir("Offline", "performance"), dirs_exist_ok=True
+        ),
+        {"Offline.performance.scenario", "Offline.results"},
+    ),
+    "SingleStream in the datacenter": (
+        lambda run: shutil.copytree(run.scenario("Server"), run.scenario("SingleStream")),
+        {"scenarios"}
+        | {f"SingleStream.{m}.scenario" for m in rules.MODES}
+        | {"SingleStream.results", "SingleStream.accuracy.results"},
+    ),
+    "numbers polished": (
+        _results(lambda d: d["scenarios"]["Offline"]["performance"].update(tokens_per_second=9999.0)),
+        {"Offline.results"},
+    ),
+    "no system record": (_remove("system.json"), {"records"}),
+}
+
+
+@pytest.mark.parametrize("what", BROKEN)
+def test_broken_run_fails_by_name(what: str, run: RunFolder) -> None:
+    breaking, expected = BROKEN[what]
+    breaking(run)
+    folders.reseal(run)
+    assert set(failed(run)) == expected
+
+
+@pytest.mark.parametrize(
+    ("scenario", "ttft_ms", "tpot_ms", "expected"),
+    [
+        ("Server", 2000.0, 20.0, {"Server.ttft_p99"}),
+        ("Server", 1999.9, 100.0, {"Server.tpot_p99"}),
+        ("Interactive", 500.0, 20.0, {"Interactive.ttft_p99"}),
+        ("Interactive", 499.0, 30.0, {"Interactive.tpot_p99"}),
+        ("Interactive", 499.0, 29.9, set()),
+    ],
+)
+def test_token_latency_limits(
+    scenario: str, ttft_ms: float, tpot_ms: float, expected: set[str], run: RunFolder
+) -> None:
+    ttft = {"result_first_token_99.00_percentile_latency_ns": int(ttft_ms * 1e6)}
+    tpot = {"result_time_per_output_token_99.00_percentile_ns": int(tpot_ms * 1e6)}
+    folders.edit_detail(run.log_dir(scenario, "performance"), **ttft, **tpot)
+    folders.reseal(run)
+    assert {n for n in failed(run) if n.endswith("_p99")} == expected
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["config.json", "provenance.json", "results.json", "Offline/user.conf", "Server/accuracy/accuracy.txt"],
+)
+def test_edited_file_breaks_the_seal(name: str, run: RunFolder) -> None:
+    path = run.file(name)
+    path.write_text(path.read_text() + " ")
+    assert failed(run) == ["seal"]
+
+
+def test_added_and_removed_files_break_the_seal(run: RunFolder) -> None:
+    run.file("Offline/extra.json").write_text("{}")
+    run.file("Offline/user.conf").unlink()
+    (seal_check,) = [c for c in verdict.examine(run) if c.name == "seal"]
+    assert "Offline/extra.json added" in seal_check.detail and "Offline/user.conf gone" in seal_check.detail
+
+
+def test_an_edit_before_a_later_stage_stays_on_record(run: RunFolder) -> None:
+    folders.edit_json(run.file("provenance.json"), lambda d: d["model"].update(eligible=True))
+    with seal.stage(run, "score"):
+        pass
+    assert failed(run) == ["seal"]
+    assert seal.differences(run) == []
+
+
+def test_a_stage_may_write(run: RunFolder) -> None:
+    with seal.stage(run, "score"):
+        run.merge("results.json", note="scored again")
+    assert failed(run) == []
+
+
+def test_no_seal_is_not_submittable(run: RunFolder) -> None:
+    run.file(seal.NAME).unlink()
+    assert failed(run) == ["seal"]
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "null"])
+def test_broken_records_never_crash(content: str, run: RunFolder) -> None:
+    for name in ("provenance.json", "results.json", "system.json"):
+        run.file(name).write_text(content)
+    assert "records" in failed(run)
+
+
+def test_a_bare_folder_is_judged(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path)
+    run.write("config.json", folders.config_values(("Offline",), rules.DATACENTER, "v6.1"))
+    names = failed(run)
+    assert {"records", "complete", "seal", "scenarios", "engine", "Offline.performance"} <= set(names)
+
+
+def test_wrong_types_never_pass(run: RunFolder) -> None:
+    folders.edit_json(run.file("results.json"), lambda d: d.update(engine=[], scenarios="all", status=True))
+    folders.edit_json(run.file("provenance.json"), lambda d: d.update(dataset=[], model=1))
+    folders.reseal(run)
+    assert {"complete", "engine", "dataset_eligible", "model_eligible"} <= set(failed(run))
+
+
+def test_empty_checks_are_not_a_pass() -> None:
+    assert not verdict.all_passed([])

@@ -1,0 +1,10 @@
+"""Drives an engine with LoadGen, which runs in a child process of its own.
+
+plan    how long a run is, by LoadGen's arithmetic, and its user.conf
+link    the frames between the two processes
+child   LoadGen's process, the only importer of mlperf_loadgen
+process that process seen from ours: files, start, end
+relay   the timed path between the link and the engine
+drive   one run: starts the child, feeds the engine, reports progress
+logs    reads LoadGen's logs
+"""

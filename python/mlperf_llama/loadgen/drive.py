@@ -1,0 +1,140 @@
+"""One LoadGen run: starts its process, feeds the engine, reports progress, ends both cleanly."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..engine import Engine, Limits
+from ..errors import BrokeError, UsageError
+from ..events import Events
+from . import logs
+from .plan import Plan
+from .process import Child, started, write_spec
+from .relay import Relay, SampleSource, check_order
+
+log = logging.getLogger(__name__)
+
+PROGRESS_S = 0.5
+# Rates shown are those of the last few seconds.
+RATE_WINDOW_S = 5.0
+# Importing LoadGen takes well under a second; a loaded machine gets a minute.
+START_S = 60.0
+# With requests waiting, an engine that answers none for this long is taken for hung.
+STALL_S = 900.0
+
+
+@dataclass(frozen=True)
+class DriveResult:
+    """What a finished run did; its figures are in LoadGen's logs (see logs.performance)."""
+
+    out_dir: Path
+    samples: int
+    tokens: int
+    seconds: float
+    errors: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+
+async def drive(
+    engine: Engine,
+    samples: SampleSource,
+    limits: Limits,
+    plan: Plan,
+    out_dir: Path,
+    events: Events,
+    *,
+    order: str = "as-is",
+    conf_path: Path | None = None,
+    stage: str | None = None,
+    stall_s: float = STALL_S,
+    loadgen_root: Path | None = None,
+) -> DriveResult:
+    """Run `plan` against `engine`, which lives on the running loop; may be called again.
+
+    Logs go to `out_dir`, user.conf to `conf_path` (default: beside them). `order` is a name
+    of relay.ORDERS, for Offline. MissingError: no such LoadGen; UsageError: `out_dir` cannot
+    be written; BrokeError: LoadGen or the engine ended early. Whatever ends this coroutine
+    ends LoadGen's process too, and leaves the logs as they are.
+    """
+    if plan.sample_count > samples.count:
+        raise UsageError(f"dataset: expected {plan.sample_count} samples, found {samples.count}")
+    check_order(order, plan)
+    spec = write_spec(plan, out_dir.absolute(), conf_path, loadgen_root)
+    relay = Relay(engine, samples, limits, plan, order)
+    with quiet_collector(), started(spec) as child:
+        loop = asyncio.get_running_loop()
+        transport, _ = await loop.create_unix_connection(lambda: relay, sock=child.sock)
+        try:
+            await _watch(relay, plan, events, stage or f"{plan.scenario} {plan.mode}", stall_s)
+            await _settle(relay, child, plan, out_dir)
+        finally:
+            relay.close()
+            transport.abort()
+    detail = logs.check_complete(out_dir, performance_run=plan.mode != "accuracy")
+    for error in detail.errors:
+        log.warning("loadgen_error text=%r folder=%s", error, out_dir)
+    return DriveResult(out_dir, relay.samples, relay.tokens, relay.seconds, detail.errors, detail.warnings)
+
+
+async def _watch(relay: Relay, plan: Plan, events: Events, stage: str, stall_s: float) -> None:
+    """Wait for the run's end, with an event at most every half second."""
+    start = changed = time.monotonic()
+    history = [(start, 0, 0)]
+    while not relay.outcome.done():
+        await asyncio.wait([relay.outcome], timeout=PROGRESS_S)
+        now = time.monotonic()
+        if relay.samples != history[-1][1]:
+            changed = now
+            recent = [point for point in history if now - point[0] <= RATE_WINDOW_S]
+            history = [*(recent or history[-1:]), (now, relay.samples, relay.tokens)]
+            _show(relay, plan, events, stage, history)
+        if not relay.ready and now - start > START_S:
+            raise BrokeError(f"LoadGen {plan.loadgen_version}: expected it to start within {START_S:g} s")
+        if relay.waiting and now - changed > stall_s:
+            raise BrokeError(
+                f"engine: expected an answer within {stall_s:g} s, {relay.waiting} requests wait"
+            )
+
+
+def _show(
+    relay: Relay, plan: Plan, events: Events, stage: str, history: list[tuple[float, int, int]]
+) -> None:
+    then, samples, tokens = history[0]
+    now = history[-1][0]
+    events.emit(
+        stage,
+        done=relay.samples,
+        total=max(plan.expected_queries, relay.issued),
+        unit="samples",
+        samples_per_s=round((relay.samples - samples) / (now - then), 2),
+        tokens_per_s=round((relay.tokens - tokens) / (now - then), 1),
+    )
+
+
+async def _settle(relay: Relay, child: Child, plan: Plan, out_dir: Path) -> None:
+    """Raise what ended the run, if it was not LoadGen being done."""
+    error = relay.outcome.exception()
+    if isinstance(error, EOFError):
+        raise await asyncio.to_thread(child.broke, plan.loadgen_version, out_dir)
+    if error:
+        raise error
+
+
+@contextmanager
+def quiet_collector() -> Iterator[None]:
+    """No garbage collection inside the timed path: with a model loaded a sweep takes long."""
+    enabled = gc.isenabled()
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()

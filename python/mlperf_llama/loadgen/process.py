@@ -1,0 +1,109 @@
+"""LoadGen's child process, seen from the engine's process: files, start, end."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from ..errors import BrokeError, MissingError, UsageError
+from ..results import write_text
+from . import logs
+from .child import Spec
+from .plan import Plan, audit_conf, user_conf
+
+
+def write_spec(plan: Plan, out_dir: Path, conf_path: Path | None, loadgen_root: Path | None) -> Spec:
+    """Check that the LoadGen release is here and write the files its process reads."""
+    folder = (loadgen_root or Path(sys.prefix) / "loadgen") / plan.loadgen_version
+    if not folder.is_dir():
+        raise MissingError(
+            f"LoadGen {plan.loadgen_version}: round {plan.round} needs it, expected it in {folder}, "
+            "found nothing; run the set-up again"
+        )
+    conf = (conf_path or out_dir / "user.conf").absolute()
+    # LoadGen takes an audit.config from the working directory unless it is told another path.
+    audit = out_dir / "audit.config"
+    try:
+        out_dir.mkdir(parents=True, exist_ok=True)
+        write_text(conf, user_conf(plan))
+        if plan.mode == "compliance":
+            write_text(audit, audit_conf())
+        else:
+            audit.unlink(missing_ok=True)
+    except OSError as error:
+        raise UsageError(
+            f"{out_dir}: expected a folder that can be written, found: {error.strerror}"
+        ) from None
+    return Spec(
+        loadgen_dir=str(folder),
+        user_conf=str(conf),
+        audit_conf=str(audit),
+        out_dir=str(out_dir),
+        model=plan.loadgen_model,
+        scenario=plan.loadgen_scenario,
+        mode=plan.mode,
+        sample_count=plan.sample_count,
+    )
+
+
+@dataclass
+class Child:
+    """The running process, our end of the socket pair, and what it prints."""
+
+    process: subprocess.Popen[bytes]
+    sock: socket.socket
+    output: IO[bytes]
+
+    def broke(self, version: str, out_dir: Path) -> BrokeError:
+        """Why it closed its end of the socket early. Blocks until it has ended."""
+        try:
+            code = self.process.wait(10)
+            how = f"ended with code {code}"
+            if code < 0:
+                how = f"was ended by {signal.Signals(-code).name} (code {128 - code})"
+        except subprocess.TimeoutExpired:
+            how = "closed its socket"
+        said = "; ".join([*logs.last_errors(out_dir), *self.last_line()]) or "it gave no reason"
+        return BrokeError(f"LoadGen {version} {how}: {said}; its logs are in {out_dir}")
+
+    def last_line(self) -> list[str]:
+        """The last line it printed, if any."""
+        end = self.output.seek(0, os.SEEK_END)
+        self.output.seek(max(0, end - 4096))
+        lines = self.output.read().decode(errors="replace").strip().splitlines()
+        return [line.strip() for line in lines[-1:]]
+
+
+@contextmanager
+def started(spec: Spec) -> Iterator[Child]:
+    """Start LoadGen's process; leaving the context ends it, whatever it is doing."""
+    with tempfile.TemporaryFile() as output:
+        ours, theirs = socket.socketpair()
+        with ours:
+            with theirs:
+                number = str(theirs.fileno())
+                process = subprocess.Popen(
+                    [sys.executable, "-m", "mlperf_llama.loadgen.child", number, spec.to_json()],
+                    # `-m` finds the package here, and no audit.config of the user's lies here.
+                    cwd=Path(__file__).parents[2],
+                    pass_fds=[theirs.fileno()],
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=output,
+                    # Ctrl-C at the terminal reaches our group only; we end the child ourselves.
+                    start_new_session=True,
+                )
+            try:
+                yield Child(process, ours, output)
+            finally:
+                process.kill()
+                process.wait()

@@ -1,0 +1,196 @@
+"""Between LoadGen's socket and the engine, on the engine's loop: the timed path.
+
+Nothing here formats text, logs or touches the disk. What the engine says within one
+turn of the loop leaves as one frame.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from array import array
+from collections.abc import Sequence
+from typing import Protocol
+
+from .. import rules
+from ..engine import Engine, Limits, Request, Tokens
+from ..errors import BrokeError, UsageError
+from . import link
+from .plan import Plan
+
+
+class SampleSource(Protocol):
+    """The prepared dataset: token ids of each prompt, and how many each has."""
+
+    count: int
+    lengths: Sequence[int]
+
+    def prompt(self, index: int) -> Tokens: ...
+
+
+# How a pass of Offline is ordered, by prompt length.
+ORDERS: dict[str, int] = {"as-is": 0, "longest-first": -1, "shortest-first": 1}
+
+
+def check_order(order: str, plan: Plan) -> None:
+    if order not in ORDERS or (ORDERS[order] and plan.scenario != rules.OFFLINE):
+        raise UsageError(
+            f"order: expected one of {', '.join(ORDERS)} (as-is outside Offline), found {order!r}"
+        )
+
+
+def arrange(indices: Sequence[int], lengths: Sequence[int], order: str, pass_size: int) -> list[int]:
+    """Positions of `indices` in the order of submission.
+
+    Sorting stays inside each pass over the dataset: across passes the rules forbid it.
+    """
+    positions = range(len(indices))
+    sign = ORDERS[order]
+    if not sign:
+        return list(positions)
+    sizes = [sign * int(lengths[i]) for i in indices]
+    found: list[int] = []
+    for start in range(0, len(indices), pass_size):
+        found += sorted(positions[start : start + pass_size], key=sizes.__getitem__)
+    return found
+
+
+class Relay(asyncio.Protocol):
+    """LoadGen's peer and the engine's sink.
+
+    `outcome` is set once: None when LoadGen is done, EOFError when its process ended
+    early, else the error that ends the run.
+    """
+
+    def __init__(self, engine: Engine, samples: SampleSource, limits: Limits, plan: Plan, order: str) -> None:
+        self._loop = asyncio.get_running_loop()
+        self.outcome: asyncio.Future[None] = self._loop.create_future()
+        self.ready = False
+        self.issued = self.samples = self.tokens = 0
+        self.seconds = 0.0
+        self._engine, self._source, self._limits = engine, samples, limits
+        self._streaming, self._order, self._pass_size = plan.streaming, order, plan.sample_count
+        self._decoder = link.Decoder()
+        self._transport: asyncio.WriteTransport | None = None
+        # Request id -> LoadGen's response id, which is an address in the child: an id that is
+        # unknown or answered twice must never get there. Ours start at a new number each run,
+        # because a run that was stopped may leave requests in the engine.
+        self._next_id = time.monotonic_ns()
+        self._open: dict[int, int] = {}
+        self._begun: set[int] = set()
+        self._started = 0.0
+        self._flushing = False
+        self._clear()
+
+    @property
+    def waiting(self) -> int:
+        return len(self._open)
+
+    def close(self) -> None:
+        """Stop listening to the engine; late answers are dropped."""
+        self._end(None)
+        self.outcome.exception()
+
+    # From LoadGen
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.WriteTransport)
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            for frame in self._decoder.feed(data):
+                self._take(frame)
+        except Exception as error:
+            self._end(error)
+
+    def connection_lost(self, error: BaseException | None) -> None:
+        self._end(EOFError() if error is None or isinstance(error, OSError) else error)
+
+    def _take(self, frame: link.Frame) -> None:
+        if frame.kind == link.QUERIES:
+            self._submit(*link.read_queries(frame))
+        elif frame.kind == link.READY:
+            self.ready = True
+            self._started = time.monotonic()
+        elif frame.kind == link.DONE:
+            self.seconds = time.monotonic() - self._started
+            self._end(None)
+        else:
+            self._end(BrokeError(f"LoadGen: {frame.payload.decode()}"))
+
+    def _submit(self, response_ids: Sequence[int], indices: Sequence[int]) -> None:
+        if self.outcome.done():
+            return
+        base, prompt = self._next_id, self._source.prompt
+        self._next_id += len(indices)
+        self._open.update(zip(range(base, self._next_id), response_ids, strict=True))
+        self.issued += len(indices)
+        order = arrange(indices, self._source.lengths, self._order, self._pass_size)
+        requests = [Request(base + n, prompt(indices[n])) for n in order]
+        self._engine.submit(requests, self._limits, self._streaming, self)
+
+    # From the engine
+
+    def first_token(self, request_id: int, token: int) -> None:
+        response_id = self._open.get(request_id)
+        if response_id is None or request_id in self._begun or not self._streaming:
+            return self._misbehaved(f"a first token of request {request_id}: unknown, sent, or not asked for")
+        self._begun.add(request_id)
+        self._first_ids.append(response_id)
+        self._first_tokens.append(token)
+        return self._flush_soon()
+
+    def completed(self, request_id: int, tokens: Tokens) -> None:
+        response_id = self._open.pop(request_id, None)
+        count = len(tokens)
+        if response_id is None:
+            return self._misbehaved(f"an answer to request {request_id}: unknown or answered before")
+        if self._streaming and request_id not in self._begun:
+            return self._misbehaved(f"an answer to request {request_id} before its first token")
+        if not count:
+            return self._misbehaved(f"an empty answer to request {request_id}")
+        self._begun.discard(request_id)
+        self.samples += 1
+        self.tokens += count
+        self._ids.append(response_id)
+        self._lengths.append(count)
+        self._tokens.extend(tokens)
+        return self._flush_soon()
+
+    def failed(self, error: Exception) -> None:
+        self._end(error if isinstance(error, BrokeError) else BrokeError(f"engine: died: {error}"))
+
+    def _misbehaved(self, what: str) -> None:
+        """After the run's end this does nothing: answers may come late."""
+        self._end(BrokeError(f"engine: sent {what}"))
+
+    # Out
+
+    def _flush_soon(self) -> None:
+        if not self._flushing:
+            self._flushing = True
+            self._loop.call_soon(self._flush)
+
+    def _flush(self) -> None:
+        self._flushing = False
+        if self._transport is None or self.outcome.done():
+            return
+        frames = []
+        if self._first_ids:
+            frames.append(link.first_tokens(self._first_ids, self._first_tokens))
+        if self._ids:
+            frames.append(link.completions(self._ids, self._lengths, self._tokens))
+        self._clear()
+        self._transport.write(b"".join(frames))
+
+    def _clear(self) -> None:
+        self._first_ids, self._first_tokens = array("Q"), array("i")
+        self._ids, self._lengths, self._tokens = array("Q"), array("i"), array("i")
+
+    def _end(self, error: BaseException | None) -> None:
+        if not self.outcome.done():
+            if error is None:
+                self.outcome.set_result(None)
+            else:
+                self.outcome.set_exception(error)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..engine import Engine, Limits
-from ..errors import BrokeError, UsageError
+from ..errors import BrokeError, MissingError, UsageError
 from ..events import Events
 from . import logs
 from .plan import Plan
@@ -73,11 +73,10 @@ async def drive(
         transport, _ = await loop.create_unix_connection(lambda: relay, sock=child.sock)
         try:
             await _watch(relay, plan, events, stage or f"{plan.scenario} {plan.mode}", stall_s)
-            await _settle(relay, child, plan, out_dir)
+            detail = await _settle(relay, child, plan, out_dir)
         finally:
             relay.close()
             transport.abort()
-    detail = logs.check_complete(out_dir, performance_run=plan.mode != "accuracy")
     for error in detail.errors:
         log.warning("loadgen_error text=%r folder=%s", error, out_dir)
     return DriveResult(out_dir, relay.samples, relay.tokens, relay.seconds, detail.errors, detail.warnings)
@@ -118,13 +117,19 @@ def _show(
     )
 
 
-async def _settle(relay: Relay, child: Child, plan: Plan, out_dir: Path) -> None:
-    """Raise what ended the run, if it was not LoadGen being done."""
+async def _settle(relay: Relay, child: Child, plan: Plan, out_dir: Path) -> logs.Detail:
+    """The run's log; or raise what ended the run, if it was not LoadGen being done."""
     error = relay.outcome.exception()
     if isinstance(error, EOFError):
         raise await asyncio.to_thread(child.broke, plan.loadgen_version, out_dir)
     if error:
         raise error
+    try:
+        return logs.check_complete(out_dir, performance_run=plan.mode != "accuracy")
+    except MissingError:
+        # LoadGen ends as if all were well when it cannot open its files.
+        said = "; ".join(child.last_line()) or "it gave no reason"
+        raise BrokeError(f"LoadGen {plan.loadgen_version} wrote no logs to {out_dir}: {said}") from None
 
 
 @contextmanager

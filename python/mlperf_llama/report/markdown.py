@@ -1,0 +1,59 @@
+"""A Document as Markdown (GitHub's tables). Every recorded word is escaped."""
+
+from __future__ import annotations
+
+import re
+
+from .blocks import Block, Chart, Document, Items, Table, Text
+
+MARKS = {"good": "✅ ", "bad": "❌ ", "warn": "⚠️ ", "plain": ""}
+# What Markdown would read as its own; the backtick stays in our own sentences, see `prose`.
+SPECIAL = re.compile(r"([\\*_\[\]<>|#~`])")
+
+
+def escape(text: str) -> str:
+    """Text that shows as it is, on one line."""
+    return SPECIAL.sub(r"\\\1", " ".join(text.split()))
+
+
+def prose(text: str) -> str:
+    """A sentence of ours: `code` keeps its meaning, all else is escaped."""
+    parts = " ".join(text.split()).split("`")
+    if len(parts) % 2 == 0:
+        return escape(text)
+    return "`".join(part if n % 2 else escape(part) for n, part in enumerate(parts))
+
+
+def table(block: Table) -> list[str]:
+    lines = [f"**{prose(block.title)}**", ""] if block.title else []
+    if not block.rows:
+        return [*lines, "none", ""]
+    lines.append("| " + " | ".join(prose(h) for h in block.headers) + " |")
+    lines.append("| " + " | ".join("---:" if a == "r" else "---" for a in block.align) + " |")
+    lines += ["| " + " | ".join(prose(c) for c in row) + " |" for row in block.rows]
+    return [*lines, "", *([prose(block.note), ""] if block.note else [])]
+
+
+def _block(block: Block) -> list[str]:
+    match block:
+        case Text(text, tone):
+            return [MARKS[tone] + prose(text), ""]
+        case Items(items):
+            return [*(f"- {prose(item)}" for item in items), ""]
+        case Chart(_, _, words):
+            return [f"{prose(words)} (drawn in report.html)", ""]
+        case Table():
+            return table(block)
+
+
+def render(document: Document) -> str:
+    banner = document.banner
+    lines = [f"# {prose(document.title)}", "", prose(document.subtitle), ""]
+    lines += [f"> ## {MARKS[banner.tone]}{prose(banner.title)}"]
+    lines += [line for text in banner.lines for line in (">", f"> {prose(text)}")]
+    lines.append("")
+    for section in document.sections:
+        lines += [f"## {prose(section.title)}", ""]
+        for block in section.blocks:
+            lines += _block(block)
+    return "\n".join(lines).rstrip() + "\n"

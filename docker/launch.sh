@@ -3,7 +3,7 @@
 #
 # Usage: docker/launch.sh [--native] VERB [FLAGS]
 #   --native  never in the container
-#   VERB      shell, or one of entrypoint.sh
+#   VERB      prepare (build the image or make the environment), shell, or one of entrypoint.sh
 # Reads: MLPERF_CONTAINER (auto, 1 or 0), MLPERF_DOCKER (docker or podman), and what
 #   docker/run.sh, docker/native.sh and entrypoint.sh read
 # Exit codes: docker/lib.sh
@@ -53,6 +53,7 @@ main() {
     esac
     if [[ $choice == 1 ]]; then
         log "in the container: $reason (CONTAINER=0 forces the native path)"
+        if [[ ${1:-} == prepare ]]; then exec "$root/docker/build.sh"; fi
         exec "$root/docker/run.sh" "$@"
     fi
     if [[ ${1:-} == doctor && ! -x $(setting VENV "$root/.venv")/bin/python ]]; then
@@ -62,8 +63,11 @@ main() {
     heed
     attend "$root/docker/native.sh" >&2
     [[ -z $stopped ]] || exit "$stopped"
-    if [[ ${1:-} == shell ]]; then exec "$root/docker/native.sh" "${SHELL:-bash}"; fi
-    exec "$root/entrypoint.sh" "$@"
+    case ${1:-} in
+        prepare) ;;
+        shell) exec "$root/docker/native.sh" "${SHELL:-bash}" ;;
+        *) exec "$root/entrypoint.sh" "$@" ;;
+    esac
 }
 
 if [[ ${BASH_SOURCE[0]} == "$0" ]]; then

@@ -41,7 +41,7 @@ require() {
 # meaning CODE: an exit code in words.
 meaning() {
     case $1 in
-        "$EXIT_OK") printf 'served' ;;
+        "$EXIT_OK") printf 'done' ;;
         "$EXIT_USAGE") printf 'a wrong setting' ;;
         "$EXIT_MISSING") printf 'something is missing' ;;
         "$EXIT_BROKE") printf 'started and broke' ;;

@@ -18,11 +18,9 @@ from .errors import UsageError
 from .settings import BY_NAME, PREFIX, SECRETS, TABLE
 
 # Settings of Make and the scripts, which share the prefix and the .env file.
-# GIT_COMMIT and IMAGE_ID are written into an image by its build, for system.json.
-SHELL_NAMES = (
-    *("CONTAINER", "IMAGE", "TARGET", "DOCKER", "CA_BUNDLE", "ENV_FILE", "VENV", "PORT"),
-    *("GIT_COMMIT", "IMAGE_ID"),
-)
+SHELL_NAMES = ("CONTAINER", "IMAGE", "TARGET", "DOCKER", "CA_BUNDLE", "ENV_FILE", "VENV", "PORT", "DEBUG")
+# Written into an image by its build, for system.json; nobody's setting.
+IMAGE_NAMES = ("GIT_COMMIT", "IMAGE_ID")
 
 
 @dataclass(frozen=True)
@@ -116,7 +114,7 @@ def load(flags: Mapping[str, str], env: Mapping[str, str]) -> Config:
     """Resolve every setting. `flags` and `env` map names to text; flags have no prefix."""
     for name in env:
         bare = name.removeprefix(PREFIX)
-        if name.startswith(PREFIX) and bare not in BY_NAME and bare not in SHELL_NAMES:
+        if name.startswith(PREFIX) and bare not in BY_NAME and bare not in SHELL_NAMES + IMAGE_NAMES:
             raise _unknown(name)
     values: dict[str, Any] = {}
     for setting in TABLE:

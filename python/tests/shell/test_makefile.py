@@ -1,0 +1,144 @@
+"""The Makefile: help, settings that reach the scripts unchanged, targets that exist."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+
+from mlperf_llama.config import SHELL_NAMES
+from mlperf_llama.settings import TABLE
+
+from .conftest import ROOT, Sandbox
+
+TARGET = re.compile(r"^([a-z-]+):[^=]*?## (.+)$", re.MULTILINE)
+
+
+@pytest.fixture
+def box(sandbox: Sandbox) -> Sandbox:
+    """`make run` shows the MLPERF_ part of the environment it passes on."""
+    sandbox.stub("launch.sh", folder=sandbox.root / "docker")
+    sandbox.on("launch.sh run", env=True)
+    return sandbox
+
+
+def passed_on(box: Sandbox, *words: str, **env: str) -> dict[str, str]:
+    done = box.run("make", "run", *words, **env)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    found = json.loads(done.stdout)
+    assert isinstance(found, dict)
+    del found["MLPERF_VENV"]  # the sandbox's own
+    return found
+
+
+def words_of(text: str, name: str) -> list[str]:
+    found = re.search(rf"^{name} := ((?:.*\\\n)*.*)$", text, re.MULTILINE)
+    assert found
+    return found[1].replace("\\\n", " ").split()
+
+
+def test_settings_are_those_of_the_package() -> None:
+    text = (ROOT / "Makefile").read_text()
+    assert words_of(text, "SETTINGS") == [s.name for s in TABLE]
+    assert words_of(text, "SHELL_SETTINGS") == list(SHELL_NAMES)
+
+
+def test_bare_make_prints_every_target_and_setting(sandbox: Sandbox) -> None:
+    done = sandbox.run("make")
+    assert (done.returncode, done.stderr) == (0, "")
+    targets = TARGET.findall((ROOT / "Makefile").read_text())
+    assert len(targets) >= 10
+    for name, text in targets:
+        assert re.search(rf"^  make {name} +{re.escape(text)}$", done.stdout, re.MULTILINE), name
+    for name in [*(s.name for s in TABLE), *SHELL_NAMES]:
+        assert re.search(rf"\b{name}\b", done.stdout), name
+
+
+def test_every_target_is_phony_and_explained() -> None:
+    text = (ROOT / "Makefile").read_text()
+    phony = re.findall(r"^\.PHONY: (\S+)$", text, re.MULTILINE)
+    rules = re.findall(r"^([a-z][a-z-]*):", text, re.MULTILINE)
+    assert phony == rules == [name for name, _ in TARGET.findall(text)]
+
+
+def test_every_script_of_a_recipe_exists_and_runs() -> None:
+    scripts = re.findall(
+        r"[\w./-]+\.sh\b", "".join(re.findall(r"^\t.*$", (ROOT / "Makefile").read_text(), re.M))
+    )
+    assert scripts
+    for script in scripts:
+        path = ROOT / script
+        assert path.is_file(), script
+        assert path.stat().st_mode & 0o111, script
+
+
+def test_nothing_is_passed_on_that_was_not_set(box: Sandbox) -> None:
+    assert passed_on(box) == {}
+
+
+@pytest.mark.parametrize("name", [*(s.name for s in TABLE), *(n for n in SHELL_NAMES if n != "VENV")])
+def test_every_setting_is_a_make_variable(box: Sandbox, name: str) -> None:
+    assert passed_on(box, f"{name}=text") == {f"MLPERF_{name}": "text"}
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "two words",
+        'it\'s "quoted"',
+        "$HOME $(HOME) ${HOME} $$ $",
+        "$(shell touch made-by-make)",
+        "`touch made-by-shell` ; touch made-too",
+        "# no comment",
+        "back\\slash \\",
+        "a=b:c,%d*?[x]{y}~!&|<>",
+        "Überschrift",
+        '{"fault": "die_at_load"}',
+        "",
+    ],
+)
+def test_any_value_survives(box: Sandbox, value: str) -> None:
+    assert passed_on(box, f"SUBMITTER={value}") == {"MLPERF_SUBMITTER": value}
+    assert not list(box.root.glob("made*"))
+
+
+def test_the_environment_may_set_either_name(box: Sandbox) -> None:
+    assert passed_on(box, SAMPLES="8") == {"MLPERF_SAMPLES": "8"}
+    assert passed_on(box, MLPERF_SAMPLES="9") == {"MLPERF_SAMPLES": "9"}
+
+
+def test_the_command_line_beats_the_environment(box: Sandbox) -> None:
+    found = passed_on(box, "SAMPLES=7", SAMPLES="8", MLPERF_SAMPLES="9")
+    assert found == {"MLPERF_SAMPLES": "7"}
+
+
+def test_an_unknown_setting_stops_before_anything_starts(box: Sandbox) -> None:
+    done = box.run("make", "run", "SAMPELS=8")
+    assert done.returncode == 2
+    assert "SAMPELS: not a setting" in done.stderr
+    assert box.calls() == []
+
+
+def test_make_shows_the_real_command(box: Sandbox) -> None:
+    done = box.run("make", "-n", "run")
+    assert done.stdout == "docker/launch.sh run\n"
+    assert box.calls() == []
+
+
+def test_a_failure_is_a_failure(box: Sandbox) -> None:
+    box.on("launch.sh run", code=5, out="/results/x\n")
+    done = box.run("make", "run")
+    assert done.returncode == 2  # make knows no other
+    assert done.stdout == "/results/x\n"
+    assert "Error 5" in done.stderr
+
+
+def test_a_run_folder_is_passed_as_one_word(box: Sandbox) -> None:
+    box.run("make", "report", "RUN_DIR=results/a b")
+    box.run("make", "report")
+    assert box.words() == [
+        ["launch.sh", "--native", "report", "--run-dir", "results/a b"],
+        ["launch.sh", "--native", "report"],
+    ]

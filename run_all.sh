@@ -1,0 +1,65 @@
+#!/usr/bin/env bash
+# The whole journey on a host: preflight, set-up or build, GPU check, every scenario and mode,
+# verdict, report. Time-stamped; coloured on a terminal.
+#
+# Usage: ./run_all.sh
+# Reads: everything in .env.example; SCENARIO and MODE default to all here
+# Exit codes: docker/lib.sh, the run's own; stdout: the run folder's path, alone, last
+set -Eeuo pipefail
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+# shellcheck source=docker/lib.sh
+source "$root/docker/lib.sh"
+# shellcheck source=docker/host.sh
+source "$root/docker/host.sh"
+
+# stage NAME COMMAND...: its code; an interrupted one ends the journey.
+stage() {
+    local name=$1 began=$SECONDS code=0
+    shift
+    log "$(paint '1;36' "== $name")"
+    attend "$@" || code=$?
+    if ((code)); then
+        log "$(paint 33 "== $name ended with $code, $(meaning "$code")") ($((SECONDS - began)) s)"
+    else
+        log "$(paint 32 "== $name done") ($((SECONDS - began)) s)"
+    fi
+    [[ -z $stopped ]] || exit "$stopped"
+    return "$code"
+}
+
+list_gpus() {
+    if gpu_answers; then
+        nvidia-smi -L
+    else
+        printf 'no NVIDIA GPU answers here: the run takes the CPU, and is never submittable\n'
+    fi
+}
+
+main() {
+    local code=0 answer
+    (($# == 0)) || die "$EXIT_USAGE" "usage: ./run_all.sh (settings: .env.example)"
+    cd "$root"
+    MLPERF_SCENARIO=$(setting SCENARIO all)
+    MLPERF_MODE=$(setting MODE all)
+    export MLPERF_SCENARIO MLPERF_MODE
+    answer=$(mktemp)
+    # shellcheck disable=SC2064  # the name as it is now
+    trap "rm -f '$answer'" EXIT
+    heed
+    # The doctor's findings are advice: what cannot work says so itself, with its own code.
+    stage "preflight" docker/launch.sh --native doctor >&2 || true
+    stage "set-up" docker/launch.sh prepare >&2
+    stage "GPU check" list_gpus >&2
+    stage "run: $MLPERF_SCENARIO, $MLPERF_MODE" docker/launch.sh run >"$answer" || code=$?
+    [[ -s $answer ]] || exit "$code" # nothing was opened, so there is nothing to report
+    stage "verdict" docker/launch.sh verdict >&2
+    stage "report" docker/launch.sh report >&2
+    log "$(meaning "$code") ($code), $SECONDS s in all"
+    cat "$answer"
+    exit "$code"
+}
+
+if [[ ${BASH_SOURCE[0]} == "$0" ]]; then
+    main "$@"
+fi

@@ -105,8 +105,8 @@ def environment() -> dict[str, str]:
 
 
 def _unknown(name: str) -> UsageError:
-    near = difflib.get_close_matches(name, [s.env_name for s in TABLE], 1)
-    hint = f"; did you mean {near[0]}?" if near else "; .env.example lists all settings"
+    near = difflib.get_close_matches(name.removeprefix(PREFIX), [*BY_NAME, *SHELL_NAMES], 1)
+    hint = f"; did you mean {PREFIX}{near[0]}?" if near else "; .env.example lists all settings"
     return UsageError(f"{name} is not a setting{hint}")
 
 

@@ -28,6 +28,8 @@ POLL_S = 0.1
 MEASURE_S = 1.0
 # What a command gets between TERM and KILL.
 GRACE_S = 2.0
+# Using this share of a processor is progress; a process that only waits stays below.
+LEAST_WORK = 0.05
 REASON_CHARS = 300
 
 Progress = Callable[[], object]
@@ -57,6 +59,12 @@ def growth(folder: Path) -> Progress:
     return measure
 
 
+def with_package(env: Mapping[str, str]) -> dict[str, str]:
+    """`env` for a child that runs one of our modules: it finds the package where we did."""
+    root = str(Path(__file__).resolve().parents[2])
+    return {**env, "PYTHONPATH": f"{root}:{env['PYTHONPATH']}" if env.get("PYTHONPATH") else root}
+
+
 def run(
     what: str,
     command: Sequence[str | Path],
@@ -71,8 +79,8 @@ def run(
     """Run `command`, give its standard output. `what` names it in messages.
 
     MissingError: it exited with a code other than 0 (`explain` makes the reason from its
-    whole output); or for `stall_s` seconds it wrote nothing, used less than a second of
-    processor time and left `progress` unchanged; or it took longer than `timeout_s` seconds.
+    whole output); or for `stall_s` seconds it wrote nothing, hardly used the processor
+    and left `progress` unchanged; or it took longer than `timeout_s` seconds.
     """
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         try:
@@ -122,22 +130,23 @@ def _watch(
             continue
         measured = now
         sizes = [os.fstat(file.fileno()).st_size for file in outputs]
-        state = (sizes, _processor_s(process.pid), progress and progress())
+        work = int(_processor_s(process.pid) / (stall_s * LEAST_WORK))
+        state = (sizes, work, progress and progress())
         if state != seen:
             seen, moved = state, now
         elif now - moved > stall_s:
             return f"ended after {stall_s:g} s without progress"
 
 
-def _processor_s(pid: int) -> int:
-    """Whole seconds of processor time of a process and all its descendants."""
+def _processor_s(pid: int) -> float:
+    """Processor time of a process and all its descendants, in seconds."""
     total = 0.0
     with contextlib.suppress(psutil.Error):
         parent = psutil.Process(pid)
         for process in (parent, *parent.children(recursive=True)):
             with contextlib.suppress(psutil.Error):
                 total += sum(process.cpu_times()[:4])
-    return int(total)
+    return total
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

@@ -104,13 +104,11 @@ def snapshot(
     """Download the repository into the hub's cache; gives the snapshot's folder."""
     cache = cache_dir(env)
     base = cache / f"models--{repo.replace('/', '--')}"
-    package_root = str(Path(__file__).resolve().parents[2])
     environment = {
-        **env,
+        **child.with_package(env),
         "HF_ENDPOINT": endpoint(env),
         "HF_HUB_DISABLE_TELEMETRY": "1",
         "HF_HUB_DISABLE_PROGRESS_BARS": "1",
-        "PYTHONPATH": f"{package_root}:{env['PYTHONPATH']}" if env.get("PYTHONPATH") else package_root,
     }
     # A token must not be seen in the list of processes.
     environment |= {"HF_TOKEN": token} if token else {"HF_HUB_DISABLE_IMPLICIT_TOKEN": "1"}

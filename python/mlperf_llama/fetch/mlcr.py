@@ -5,10 +5,10 @@ below our cache folder, so that it works for any user. `-s` is always asked of t
 downloader that a script starts: with it a protected bucket is an error, without it the
 downloader would wait for a browser for ever.
 
-Seen running: the command itself, cloning a script repository from a local path at a
-commit, running a script of it, and the failures (no network, a script that fails, a stall).
-Not seen running: a real download from MLCommons, whose hosts were not reachable while
-this was written.
+Seen running: the pinned repository, cloned from a local copy, down to the command line of the
+R2 downloader (with `-s`); a small script to its end; no network, a failing script, a stall.
+Not seen running: the download itself, because MLCommons' hosts were not reachable while this
+was written. A download that the script calls good is still checked by the rung that asked.
 """
 
 from __future__ import annotations

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import re
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -39,6 +40,7 @@ SHARDS = {
     "model-00003-of-00004.safetensors": "fc1cdddd6bfa91128d6e94ee73d0ce62bfcdb7af29e978ddcab30c66ae9ea7fa",
     "model-00004-of-00004.safetensors": "92ecfe1a2414458b4821ac8c13cf8cb70aed66b5eea8dc5ad9eeb4ff309d6d7b",
 }
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 def problem(folder: Path, weights: bool = True) -> str:
@@ -83,6 +85,15 @@ def digests(folder: Path, cache_dir: Path) -> dict[str, str]:
         cache_dir.mkdir(parents=True, exist_ok=True)
         write_text(known_path, json.dumps(known, indent=1))
     return {name: known[key] for name, key in keys.items()}
+
+
+def corrupted(folder: Path, hashes: Mapping[str, str]) -> str:
+    """A shard whose bytes are not those of its name in the hub's cache, which is its SHA-256."""
+    for name, digest in hashes.items():
+        blob = (folder / name).resolve()
+        if _SHA256.fullmatch(blob.name) and blob.name != digest:
+            return f"{blob}: corrupted: its SHA-256 is {digest}; remove it and run again"
+    return ""
 
 
 def combined(hashes: Mapping[str, str]) -> str:

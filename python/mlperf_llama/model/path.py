@@ -51,6 +51,9 @@ def describe(folder: Path, source: str, config: Config, revision: str | None = N
     hashes = (
         checkpoint.digests(folder, config.cache_path) if weights or checkpoint.shard_names(folder) else {}
     )
+    broken = checkpoint.corrupted(folder, hashes)
+    if broken:
+        raise MissingError(broken)
     reason = checkpoint.ineligible(folder, hashes)
     if not reason and not is_reference_tokenizer(folder):
         reason = "the tokenizer is not Llama 3.1's"

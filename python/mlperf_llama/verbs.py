@@ -92,7 +92,7 @@ def score(arguments: argparse.Namespace, flags: Mapping[str, str], env: Env) -> 
     from . import stages
 
     run = _run_or_latest(arguments, flags, env)
-    stages.score_all(run, Config.from_json(run.read("config.json")), env)
+    stages.score_all(run, Config.from_json(run.read("config.json")))
     stages.judge_and_report(run)
     _print(run.path)
     return 0

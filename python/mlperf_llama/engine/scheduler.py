@@ -39,11 +39,11 @@ class _Capped:
         return super()._preempt_request(*args, **kwargs)  # type: ignore[misc]
 
 
-class CappedScheduler(_Capped, Scheduler):
+class CappedScheduler(_Capped, Scheduler):  # type: ignore[misc]
     """For engines that plan a step after the last one has ended (the CPU's)."""
 
 
-class CappedAsyncScheduler(_Capped, AsyncScheduler):
+class CappedAsyncScheduler(_Capped, AsyncScheduler):  # type: ignore[misc]
     """For engines that plan the next step while the GPU works (the GPU's)."""
 
 

@@ -59,6 +59,8 @@ class Config:
     r2_model_url: str
     submitter: str
     division: str
+    system_file: str
+    inference_dir: str
 
     def to_json(self) -> dict[str, Any]:
         """Plain data for config.json; holds no secret."""

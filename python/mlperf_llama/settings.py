@@ -141,5 +141,7 @@ TABLE: tuple[Setting, ...] = (
     Setting("R2_MODEL_URL", "https://llama3-1.mlcommons-storage.org/metadata", text),
     Setting("SUBMITTER", "", text),
     Setting("DIVISION", "closed", one_of("closed", "open")),
+    Setting("SYSTEM_FILE", "system.toml", text),
+    Setting("INFERENCE_DIR", "", text),
 )
 BY_NAME = {s.name: s for s in TABLE}

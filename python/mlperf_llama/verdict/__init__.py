@@ -9,8 +9,9 @@ from __future__ import annotations
 from typing import Any
 
 from ..results import RunFolder
-from . import eligibility, evidence, scenario
+from . import eligibility, evidence
 from .check import Check, all_passed
+from .scenario import checks as scenario_checks
 
 NAME = "verdict.json"
 
@@ -20,7 +21,7 @@ def examine(run: RunFolder) -> list[Check]:
     found = evidence.read(run)
     checks = eligibility.checks(found)
     for one in found.scenarios:
-        checks += scenario.checks(one, found)
+        checks += scenario_checks(one, found)
     return checks
 
 
@@ -30,3 +31,6 @@ def judge(run: RunFolder) -> dict[str, Any]:
     verdict = {"submittable": all_passed(checks), "checks": [c.to_json() for c in checks]}
     run.write(NAME, verdict)
     return verdict
+
+
+__all__ = ["NAME", "Check", "all_passed", "examine", "judge"]

@@ -1,0 +1,111 @@
+"""Checks a tree with MLCommons' checker and with ours, and says what both found."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .. import rules
+from ..config import Config
+from ..errors import EXIT_INVALID, EXIT_MISSING, EXIT_OK, MissingError, UsageError
+from ..loadgen import logs
+from ..verdict import accuracy, seal
+from ..verdict.check import Check, equal
+from ..verdict.check import check as named
+from . import flat, official, tree
+from .layout import Layout
+
+
+@dataclass(frozen=True)
+class Report:
+    """Both verdicts on one tree. `official` maps a round to the official checker's outcome."""
+
+    path: Path
+    ours: tuple[Check, ...]
+    official: dict[str, official.Outcome]
+    official_missing: str
+
+    @property
+    def failed(self) -> list[Check]:
+        return [c for c in self.ours if c.passed is not True]
+
+    @property
+    def accepted(self) -> bool:
+        """Officially; False too where it could not be asked."""
+        return bool(self.official) and all(o.accepted for o in self.official.values())
+
+    @property
+    def exit_code(self) -> int:
+        """0 where both accept; 5 where one refuses; 3 where the official one is not here."""
+        if self.failed or (self.official and not self.accepted):
+            return EXIT_INVALID
+        return EXIT_OK if self.official else EXIT_MISSING
+
+    def text(self) -> str:
+        return "\n".join([*_official_lines(self), *_our_lines(self)]) + "\n"
+
+
+def check(path: Path, config: Config, env: Mapping[str, str], submitter: str | None = None) -> Report:
+    """Check the tree at `path` (the folder with closed/ or open/ in it)."""
+    if not path.is_dir():
+        raise UsageError(f"SUBMISSION: expected a submission's folder, found {path}")
+    ours = tree.examine(path, submitter)
+    found = [layout for layout, _ in tree.layouts(path, submitter)]
+    ours += _against_record(path, found)
+    rounds = sorted({layout.round for layout in found} & set(rules.ROUNDS))
+    outcomes, missing = {}, ""
+    try:
+        checkout = official.find(config)
+        outcomes = {r: official.run(checkout, path, r, submitter, env) for r in rounds}
+    except MissingError as error:
+        missing = str(error)
+    return Report(path, tuple(ours), outcomes, missing)
+
+
+def _against_record(path: Path, found: list[Layout]) -> list[Check]:
+    """A tree packed here has a record beside it: hashes and numbers must still be its own."""
+    beside = flat.record_name(path.absolute().parent, path)
+    if not beside.is_file():
+        return []
+    try:
+        scenarios = json.loads(beside.read_text(encoding="utf-8"))["scenarios"]
+        return [c for layout in found for name in scenarios for c in _one(layout, name, scenarios[name])]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        return [Check("record", False, f"{beside.name}: {error}", "pack the run again")]
+
+
+def _one(layout: Layout, scenario: str, recorded: Mapping[str, Any]) -> list[Check]:
+    again = "pack the run again"
+    _, sha256 = accuracy.read_text(layout.accuracy(scenario) / accuracy.TEXT)
+    whole = Path(recorded["full_accuracy_log"])
+    expected = seal.file_sha256(whole) if whole.is_file() else recorded["full_accuracy_log_sha256"]
+    derived = logs.performance(layout.performance(scenario), scenario)
+    told = recorded["performance"]
+    wrong = [f"{k} {told.get(k)}, log {v}" for k, v in derived.items() if told.get(k) != v]
+    return [
+        equal(f"record/{scenario}.accuracy.hash", sha256, expected, again),
+        named(f"record/{scenario}.results", not wrong, "; ".join(wrong) or "as in the log", again),
+    ]
+
+
+def _official_lines(report: Report) -> list[str]:
+    if report.official_missing:
+        return [f"MLCommons' checker was not run: {report.official_missing}"]
+    lines = []
+    for name, outcome in report.official.items():
+        lines.append(f"MLCommons' checker, {name}: {'accepts' if outcome.accepted else 'refuses'}")
+        lines += [f"  {line}" for line in outcome.complaints[:20]]
+    return lines or ["MLCommons' checker was not run: no round's seeds are in the logs"]
+
+
+def _our_lines(report: Report) -> list[str]:
+    failed = report.failed
+    lines = [f"Our checks: {len(report.ours) - len(failed)} of {len(report.ours)} passed"]
+    for one in failed:
+        lines += [f"  {one.name}: {one.detail}", f"    to do: {one.fix}"]
+    if failed and report.accepted:
+        lines.append("Ours are stricter: MLCommons' checker does not look at what failed here.")
+    return lines

@@ -1,0 +1,116 @@
+"""Runs MLCommons' own submission checker, where it can be found.
+
+It is not part of this repository: it comes from a checkout the user names, from the
+image, or from a clone at the pinned commit, made once into the cache.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..config import Config
+from ..errors import MissingError
+
+REPOSITORY = "https://github.com/mlcommons/inference"
+COMMIT = "b66003e10e2db4b8c36a448b0545ec90fcc6e9e9"
+IMAGE_DIR = Path("/opt/mlcommons/inference")
+TOOLS = Path("tools/submission")
+CLONE_TIMEOUT_S = 120.0
+CHECK_TIMEOUT_S = 1800.0
+ACCEPTED, REFUSED = "SUMMARY: submission looks OK", "SUMMARY: submission has errors"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What the official checker said: its verdict, its complaints, all of its output."""
+
+    accepted: bool
+    complaints: tuple[str, ...]
+    output: str
+
+
+def find(config: Config) -> Path:
+    """The checkout of mlcommons/inference; MissingError with every place that was tried."""
+    named = Path(config.inference_dir).expanduser() if config.inference_dir else None
+    if named is not None:
+        if _has_checker(named):
+            return named
+        raise MissingError(f"INFERENCE_DIR: expected a checkout of mlcommons/inference, found {named}")
+    clone = config.cache_path / f"mlcommons-inference-{COMMIT[:12]}"
+    for place in (IMAGE_DIR, clone):
+        if _has_checker(place):
+            return place
+    return _clone(clone)
+
+
+def _has_checker(path: Path) -> bool:
+    return (path / TOOLS / "submission_checker" / "main.py").is_file()
+
+
+def _clone(target: Path) -> Path:
+    """Fetch the pinned commit alone, the checker's files only."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".clone-") as scratch:
+        work = Path(scratch) / "inference"
+        work.mkdir()
+        for command in (
+            ["git", "init", "-q"],
+            ["git", "sparse-checkout", "set", str(TOOLS)],
+            ["git", "fetch", "-q", "--depth=1", "--filter=blob:none", REPOSITORY, COMMIT],
+            ["git", "checkout", "-q", COMMIT],
+        ):
+            try:
+                subprocess.run(command, cwd=work, capture_output=True, timeout=CLONE_TIMEOUT_S, check=True)
+            except (OSError, subprocess.SubprocessError) as error:
+                said = getattr(error, "stderr", None) or str(error).encode()
+                reason = said.decode(errors="replace").strip().splitlines()[-1:] or ["no reason given"]
+                raise MissingError(
+                    f"MLCommons' checker: expected {REPOSITORY} at {COMMIT[:12]}, could not fetch it "
+                    f"({reason[0]}); set INFERENCE_DIR to a checkout"
+                ) from None
+        work.rename(target)
+    return target
+
+
+def run(
+    checkout: Path, tree: Path, round_name: str, submitter: str | None, env: Mapping[str, str]
+) -> Outcome:
+    """Run the checker on a tree. `submitter` None checks every submitter in it."""
+    with tempfile.TemporaryDirectory(prefix="mlperf-check-") as scratch:
+        command = [
+            sys.executable,
+            "-m",
+            "submission_checker.main",
+            f"--input={tree.absolute()}",
+            f"--version={round_name}",
+            f"--csv={scratch}/summary.csv",
+        ]
+        if submitter:
+            command.append(f"--submitter={submitter}")
+        paths = {**env, "PYTHONPATH": str(checkout / TOOLS), "PYTHONDONTWRITEBYTECODE": "1"}
+        try:
+            done = subprocess.run(
+                command, cwd=scratch, env=paths, capture_output=True, text=True, timeout=CHECK_TIMEOUT_S
+            )
+        except subprocess.TimeoutExpired:
+            return Outcome(False, (f"no verdict within {CHECK_TIMEOUT_S:g} s",), "")
+    output = done.stdout + done.stderr
+    accepted = done.returncode == 0 and ACCEPTED in output and REFUSED not in output
+    return Outcome(accepted, _complaints(output, accepted), output)
+
+
+def _complaints(output: str, accepted: bool) -> tuple[str, ...]:
+    """Its error lines; where there are none but it still refused, its last words."""
+    found = [
+        line
+        for line in output.splitlines()
+        if ":ERROR" in line or line.startswith("ERROR") or " ERROR]" in line
+    ]
+    if accepted or found:
+        return tuple(found)
+    return tuple(output.strip().splitlines()[-5:])

@@ -1,0 +1,42 @@
+"""The source of a submission: what git tracks in this repository, or the package alone."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+GIT_TIMEOUT_S = 30.0
+PACKAGE = Path(__file__).resolve().parents[1]
+
+
+def root() -> Path | None:
+    """The repository this package runs from; None where it is installed on its own."""
+    return next((p for p in PACKAGE.parents if (p / "pyproject.toml").is_file()), None)
+
+
+def files(top: Path) -> list[Path]:
+    """Files git tracks under `top`; without git, every file of the known folders."""
+    command = ["git", "-C", str(top), "ls-files", "-z"]
+    try:
+        done = subprocess.run(command, capture_output=True, timeout=GIT_TIMEOUT_S, check=True)
+        names = [Path(n) for n in done.stdout.decode().split("\0") if n]
+        if names:
+            return [n for n in names if (top / n).is_file()]
+    except (OSError, subprocess.SubprocessError):
+        pass
+    found = [p for p in top.glob("*") if p.is_file() and not p.name.startswith(".env")]
+    for folder in ("python", "docker", "docs", "benchmarks"):
+        found += [p for p in (top / folder).rglob("*") if p.is_file() and "__pycache__" not in p.parts]
+    return [p.relative_to(top) for p in found]
+
+
+def copy(target: Path) -> None:
+    """Copy the source into `target`."""
+    top = root()
+    if top is None:
+        shutil.copytree(PACKAGE, target / PACKAGE.name, ignore=shutil.ignore_patterns("__pycache__"))
+        return
+    for name in files(top):
+        (target / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(top / name, target / name)

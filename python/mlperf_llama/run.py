@@ -156,13 +156,10 @@ async def _one_run(session: Session, scenario: str, mode: str, speed: Speed) -> 
     record = await _driven(session, planned)
     if mode == "performance" and _too_short(session, planned, record):
         guess = _rounded(record["samples_per_second"] * OFFLINE_MARGIN)
-        session.events.emit(
-            f"{scenario} performance", message=f"too short at the guessed QPS; again at {guess}"
-        )
-        record = await _driven(session, replan(session, scenario, mode, guess))
-        record["repeated"] = (
-            f"the first run ended before its time: its QPS was guessed as {planned.target_qps}"
-        )
+        session.events.emit(f"{scenario} {mode}", message=f"too short at the guessed QPS; again at {guess}")
+        session.guessed_qps[scenario] = guess
+        record = await _driven(session, make_plan(session, scenario, mode, speed))
+        record["repeated"] = f"the first run ended too soon: {planned.target_qps} QPS was a guess"
     settings = dict(run.read("results.json")["scenarios"].get(scenario, {}).get("engine_settings", {}))
     settings[mode] = session.settings(scenario)
     stages.merge_scenario(run, scenario, engine_settings=settings, **{mode: record})

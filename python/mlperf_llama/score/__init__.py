@@ -42,13 +42,13 @@ def score_log(
     """
     import numpy as np
 
-    from . import overlap, rouge
+    from . import overlap, processes
     from .answers import decode, read_answers
 
     answers = read_answers(accuracy_json, len(references))
     predictions = decode(list(answers.values()), tokenizer_dir)
     wanted = [references[index] for index in answers]
-    pairs = rouge.score_pairs(predictions, wanted, workers, data, progress)
+    pairs = processes.score_pairs(predictions, wanted, workers, data, progress)
     result: dict[str, Any] = {
         # NumPy's mean and rounding differ from Python's in the last digit; the official
         # script uses NumPy's.

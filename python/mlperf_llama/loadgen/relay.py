@@ -10,7 +10,7 @@ import asyncio
 import time
 from array import array
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, SupportsInt
 
 from .. import rules
 from ..engine import Engine, Limits, Request, Tokens
@@ -19,11 +19,20 @@ from . import link
 from .plan import Plan
 
 
+class Lengths(Protocol):
+    """A list or an array of integers."""
+
+    def __getitem__(self, index: int, /) -> SupportsInt: ...
+
+
 class SampleSource(Protocol):
     """The prepared dataset: token ids of each prompt, and how many each has."""
 
-    count: int
-    lengths: Sequence[int]
+    @property
+    def count(self) -> int: ...
+
+    @property
+    def lengths(self) -> Lengths: ...
 
     def prompt(self, index: int) -> Tokens: ...
 
@@ -39,7 +48,7 @@ def check_order(order: str, plan: Plan) -> None:
         )
 
 
-def arrange(indices: Sequence[int], lengths: Sequence[int], order: str, pass_size: int) -> list[int]:
+def arrange(indices: Sequence[int], lengths: Lengths, order: str, pass_size: int) -> list[int]:
     """Positions of `indices` in the order of submission.
 
     Sorting stays inside each pass over the dataset: across passes the rules forbid it.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import pytest
 from loadgen_support import LIMITS, Prompts
@@ -166,7 +166,7 @@ def test_fake_hangs_after_n_answers() -> None:
 
 
 def test_fake_keeps_its_pace_and_its_service_times() -> None:
-    async def seconds(script: dict[str, object], count: int) -> float:
+    async def seconds(script: Mapping[str, object], count: int) -> float:
         engine, loop = FakeEngine(script), asyncio.get_running_loop()
         start = loop.time()
         await answer(engine, requests(count), LIMITS, streaming=True)

@@ -11,7 +11,7 @@ from mlperf_llama.loadgen import plan as plans
 from mlperf_llama.loadgen.plan import Plan, make_plan
 
 
-def full(category: str, scenario: str, **speeds: float) -> Plan:
+def full(category: str, scenario: str, **speeds: float | None) -> Plan:
     count = rules.SAMPLE_COUNT[category]
     return make_plan("v6.1", category, scenario, "performance", count, count, **speeds)
 

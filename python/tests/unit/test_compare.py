@@ -21,6 +21,7 @@ def tree(root: Path, system: str, qps: float) -> Path:
         "result_completed_samples_per_sec": qps,
         "result_completed_tokens_per_second": qps * 128,
         "result_query_count": 13368,
+        "generated_samples_per_query": 1,
         "power_begin": "11-23-2026 12:00:00.000",
         "power_end": "11-23-2026 12:11:00.500",
     }

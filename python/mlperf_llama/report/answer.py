@@ -9,6 +9,7 @@ from . import beside
 from .blocks import NOTHING, Banner, Block, Items, Section, Table, Text, number, word
 from .record import Record, mapping
 
+LABELS = {"gen_len": "gen_len (characters)", "gen_num": "gen_num (samples)"}
 # An unfinished run's first line.
 UNFINISHED = {
     "running": "This run has not finished, or was killed without a chance to say so.",
@@ -81,29 +82,39 @@ def _performance(record: Record) -> Table:
     return Table((*heads, "samples", "seconds"), tuple(rows), "llrrrrrrr", "Performance")
 
 
-def _reached(given: object, target: float, eligible: bool) -> str:
-    if not eligible or not isinstance(given, int | float):
-        return NOTHING
-    return "reached" if given >= target else "missed"
+def _targets(given: dict[str, Any], category: str, eligible: bool) -> dict[str, dict[str, Any]]:
+    """Each score's bounds and whether they are met, as the scorer recorded them; a record
+    without them is held against the rules."""
+    recorded = mapping(given.get("targets"))
+    found = {}
+    for key, value in rules.REFERENCE_SCORES.get(category, {}).items():
+        low, high = value * rules.ACCURACY_TIER, None
+        if key == "gen_len":
+            low, high = (bound * value for bound in rules.GEN_LEN_RANGE)
+        elif key == "gen_num":
+            low = high = value
+        reached = given.get(key)
+        met = None
+        if eligible and isinstance(reached, int | float):
+            met = reached >= low and (high is None or reached <= high)
+        found[key] = mapping(recorded.get(key)) or {"low": low, "high": high, "met": met}
+    return found
+
+
+def _span(low: Any, high: Any, digits: int) -> str:
+    if high is None or high == low:
+        return number(low, digits)
+    return f"{number(low, digits)} to {number(high, digits)}"
 
 
 def _score_rows(given: dict[str, Any], category: str, eligible: bool) -> tuple[tuple[str, ...], ...]:
     """One row a score: what was reached, the target of the category, and how it went."""
-    reference = rules.REFERENCE_SCORES.get(category, {})
     rows = []
-    for key in rules.ROUGE_KEYS:
-        target = reference.get(key, 0) * rules.ACCURACY_TIER
-        reached = _reached(given.get(key), target, eligible)
-        rows.append((key, number(given.get(key), 4), number(target, 4), reached))
-    low, high = (bound * reference.get("gen_len", 0) for bound in rules.GEN_LEN_RANGE)
-    length, count = given.get("gen_len"), reference.get("gen_num", 0)
-    inside = _reached(length, low, eligible)
-    if inside == "reached" and length > high:  # type: ignore[operator]
-        inside = "missed"
-    span = f"{number(low, 0)} to {number(high, 0)}"
-    rows.append(("gen_len (characters)", number(length, 0), span, inside))
-    found = given.get("gen_num")
-    rows.append(("gen_num (samples)", number(found, 0), number(count, 0), _reached(found, count, eligible)))
+    for key, bounds in _targets(given, category, eligible).items():
+        digits = 4 if key in rules.ROUGE_KEYS else 0
+        went = {True: "reached", False: "missed"}.get(bounds.get("met"), NOTHING)  # type: ignore[arg-type]
+        span = _span(bounds.get("low"), bounds.get("high"), digits)
+        rows.append((LABELS.get(key, key), number(given.get(key), digits), span, went))
     return tuple(rows)
 
 
@@ -121,13 +132,25 @@ def _scores(record: Record, eligible: bool) -> list[Table]:
     return tables
 
 
+def _complaints(record: Record) -> list[Block]:
+    """What LoadGen itself gave as reasons for INVALID, and its error lines."""
+    found = []
+    for name, parts in record.scenarios.items():
+        given = mapping(parts.get("performance"))
+        for key, words in (("invalid_reasons", "INVALID"), ("loadgen_errors", "error")):
+            found += [f"{name}, LoadGen's {words}: {text}" for text in given.get(key) or []]
+    return [Text(text, "bad") for text in found]
+
+
 def section(record: Record) -> Section:
     eligible = not record.not_eligible()
-    blocks: list[Block] = [_performance(record), *_scores(record, eligible)]
+    blocks: list[Block] = [_performance(record), *_complaints(record), *_scores(record, eligible)]
     failed = failed_checks(record)
     if failed:
         rows = tuple((word(c.get("name")), word(c.get("detail")), word(c.get("fix"))) for c in failed)
-        blocks.append(Table(("check", "found", "remedy"), rows, "lll", "What stands against submitting"))
+        # A run that is no result fails dozens of them: the banner has said why.
+        title = f"What stands against submitting: {len(failed)} checks"
+        blocks.append(Table(("check", "found", "remedy"), rows, "lll", title, folded=not eligible))
     blocks += [*beside.published_results(record), *beside.card_limit(record)]
     if record.gaps:
         blocks.append(Text("Missing records:", "warn"))

@@ -10,6 +10,12 @@ from .record import Record, mapping
 
 def published_results(record: Record) -> list[Block]:
     """Where the run stands among published results, per device; or why it stands nowhere."""
+    if record.not_eligible():
+        return [
+            Text(
+                "Not set beside published results: only eligible runs of the real model on the real set are."
+            )
+        ]
     blocks: list[Block] = []
     for name, found in record.scenarios.items():
         reasons = published.why_not(record, name)

@@ -82,10 +82,15 @@ TONES = {
 
 
 def number(value: object, digits: int = 2) -> str:
-    """Thousands in groups of three, a fixed number of decimals; a dash where nothing was measured."""
+    """Thousands in groups of three, a fixed number of decimals; a dash where nothing was measured.
+    Decimals that say nothing beside the size of a number go, and more come where all would be zero."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return NOTHING
-    return f"{value:,.{0 if isinstance(value, int) else digits}f}".replace(",", " ")
+    if isinstance(value, int) or abs(value) >= 100_000:
+        digits = 0
+    elif 0 < abs(value) < 0.5 * 10**-digits:
+        return f"{value:.1g}"
+    return f"{value:,.{digits}f}".replace(",", " ")
 
 
 def word(value: object) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import html
 import re
+from dataclasses import replace
 
 from .blocks import Block, Chart, Document, Items, Table, Text
 
@@ -12,19 +14,24 @@ SPECIAL = re.compile(r"([\\*_\[\]<>|#~`])")
 
 
 def escape(text: str) -> str:
-    """Text that shows as it is, on one line."""
-    return SPECIAL.sub(r"\\\1", " ".join(text.split()))
+    """Text that shows as it is."""
+    return SPECIAL.sub(r"\\\1", text)
 
 
 def prose(text: str) -> str:
-    """A sentence of ours: `code` keeps its meaning, all else is escaped."""
-    parts = " ".join(text.split()).split("`")
+    """Words on one line: `code` keeps its meaning, all else shows as it is."""
+    line = " ".join(text.split())
+    parts = line.split("`")
     if len(parts) % 2 == 0:
-        return escape(text)
-    return "`".join(part if n % 2 else escape(part) for n, part in enumerate(parts))
+        return escape(line)
+    # A bar would end a table's cell, also inside code.
+    return "`".join(p.replace("|", "\\|") if n % 2 else escape(p) for n, p in enumerate(parts))
 
 
 def table(block: Table) -> list[str]:
+    if block.folded:
+        opened = ["<details>", f"<summary>{html.escape(block.title)}</summary>", ""]
+        return [*opened, *table(replace(block, title="", folded=False)), "</details>", ""]
     lines = [f"**{prose(block.title)}**", ""] if block.title else []
     if not block.rows:
         return [*lines, "none", ""]

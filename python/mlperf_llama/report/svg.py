@@ -11,6 +11,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
 
+from .blocks import number
+
 WIDTH, HEIGHT = 720, 240
 LEFT, RIGHT, TOP, BOTTOM = 62, 18, 14, 36
 Point = tuple[float, float]
@@ -143,7 +145,7 @@ def percentile_chart(values: Sequence[tuple[str, float]], limit: float | None, u
             f'<rect class="bar{over}" x="{middle - width / 2:.1f}" y="{top:.1f}" width="{width:.1f}" '
             f'height="{max(0.0, HEIGHT - BOTTOM - top):.1f}" rx="3"><title>{told}</title></rect>'
         )
-        labels.append(_text(middle, top - 6, f"{value:.0f}" if value >= 100 else f"{value:.1f}", "value"))
+        labels.append(_text(middle, top - 6, number(value, 0 if value >= 100 else 1), "value"))
         labels.append(_text(middle, HEIGHT - BOTTOM + 18, name, "tick"))
     if limit is not None:
         parts.append(_line(LEFT, y(limit), WIDTH - RIGHT, y(limit), "limit"))

@@ -10,7 +10,8 @@ import pytest
 import report_samples as samples
 
 from mlperf_llama import report
-from mlperf_llama.report import record
+from mlperf_llama.report import markdown, record
+from mlperf_llama.report.blocks import number
 from mlperf_llama.results import RunFolder
 
 
@@ -51,7 +52,7 @@ def test_a_stand_in_run_says_first_that_it_is_no_result(tmp_path: Path) -> None:
     assert "Not an MLPerf result" in top and "Submittable" not in text
     assert "stand-in" in top and "synthetic" in top and "24 of 13368 samples, 10 of 600 seconds" in top
     assert 'class="watermark"' in page and page.count("Not an MLPerf result") > 5
-    assert "is not set beside published results" in text and "Beside published results" not in text
+    assert "Not set beside published results" in text and "Beside published results" not in text
     assert "roofline" not in text.lower() and "Against the card" not in text
 
 
@@ -84,6 +85,36 @@ def test_a_missed_target_is_called_missed(tmp_path: Path) -> None:
     offline = text.split("Accuracy, Offline")[1].split("Accuracy, Server")[0]
     assert "| rouge1 | 38.3900 | 38.3914 | missed |" in offline
     assert "8 984 409" in offline and offline.count("missed") == 2
+
+
+def test_targets_that_were_recorded_are_the_ones_shown(tmp_path: Path) -> None:
+    run = samples.h100(tmp_path)
+    results = run.read("results.json")
+    bounds = {"rouge1": {"low": 50.0, "high": None, "met": False}}
+    results["scenarios"]["Offline"]["accuracy"]["targets"] = bounds
+    run.write("results.json", results)
+    text, _ = written(run)
+    assert "| rouge1 | 38.7401 | 50.0000 | missed |" in text
+    assert "| rouge2 | 15.8922 | 15.7484 | reached |" in text, (
+        "a bound that was not recorded comes from the rules"
+    )
+
+
+def test_loadgens_own_reasons_are_shown(tmp_path: Path) -> None:
+    run = samples.h100(tmp_path)
+    results = run.read("results.json")
+    results["scenarios"]["Server"]["performance"].update(
+        loadgen_result="INVALID", invalid_reasons=["Reduce target QPS"], loadgen_errors=["no tokens"]
+    )
+    run.write("results.json", results)
+    answer = written(run)[0].split("## How it was done")[0]
+    assert "LoadGen's INVALID: Reduce target QPS" in answer and "LoadGen's error: no tokens" in answer
+
+
+def test_code_in_a_sentence_keeps_its_spaces_and_its_bars() -> None:
+    assert markdown.prose("run `make  doctor` _now_") == r"run `make doctor` \_now\_"
+    assert markdown.prose("`a|b` c|d") == r"`a\|b` c\|d"
+    assert markdown.prose("one ` alone") == r"one \` alone"
 
 
 def test_failed_checks_stand_in_the_answer_with_their_remedy(tmp_path: Path) -> None:
@@ -202,7 +233,7 @@ def test_preemptions_and_uncommitted_changes_are_warned_of_last(tmp_path: Path) 
     run.write("results.json", results)
     run.merge("system.json", git={"commit": "16964e0", "dirty": True})
     text, _ = written(run)
-    warnings = text.split("checks**")[1].split("## Where it lies")[0]
+    warnings = text.split("</details>")[-1].split("## Where it lies")[0]
     assert "preemptions: 17." in warnings and "no commit holds" in warnings
 
 
@@ -232,3 +263,20 @@ def test_gpus_in_use_come_from_the_engine(tmp_path: Path) -> None:
     assert record.read(run).gpus_used == 4
     text, _ = written(run)
     assert "| 14.26 |" in text, "57.03 samples/s over the four GPUs in use"
+
+
+@pytest.mark.parametrize(
+    ("value", "digits", "text"),
+    [
+        (3928450.0, 1, "3 928 450"),
+        (5777.08, 1, "5 777.1"),
+        (0.003067, 1, "0.003"),
+        (0.0, 1, "0.0"),
+        (13368, 2, "13 368"),
+        (None, 2, "—"),
+        (True, 2, "—"),
+        ("7", 2, "—"),
+    ],
+)
+def test_numbers(value: object, digits: int, text: str) -> None:
+    assert number(value, digits) == text

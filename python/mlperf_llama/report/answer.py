@@ -125,9 +125,15 @@ def _scores(record: Record, eligible: bool) -> list[Table]:
         if not any(key in given for key in rules.ROUGE_KEYS):
             continue
         rows = _score_rows(given, record.category, eligible)
-        note = (
-            "" if eligible else "The targets are for the real model on the whole real set: not applied here."
+        notes = (
+            []
+            if eligible
+            else ["The targets are for the real model on the whole real set: not applied here."]
         )
+        overlap = mapping(given.get("word_overlap"))
+        if overlap.get("unigram_f1") is not None:
+            notes.append(f"{overlap['unigram_f1']} by {overlap.get('label', 'word overlap')}.")
+        note = " ".join(notes)
         tables.append(Table(("score", "this run", "target", ""), rows, "lrrl", f"Accuracy, {name}", note))
     return tables
 

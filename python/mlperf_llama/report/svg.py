@@ -54,12 +54,16 @@ def axis(low: float, high: float, start: float, end: float, wanted: int = 5) -> 
 
 def label(value: float) -> str:
     """A tick: as few digits as tell it from its neighbours."""
-    if abs(value) >= 10000 and value % 1000 == 0:
-        return f"{value / 1000:g}k"
+    for size, letter in ((1_000_000, "M"), (1000, "k")):
+        if abs(value) >= 10 * size or (abs(value) >= size and letter == "M"):
+            return f"{value / size:g}{letter}"
     return f"{value:g}"
 
 
 def clock(seconds: float) -> str:
+    """A point in time on the axis: 2.5 s, 12:30 or 1.5 h."""
+    if seconds < 60:
+        return f"{seconds:g} s"
     whole = round(seconds)
     return f"{whole // 60}:{whole % 60:02d}" if whole < 3600 else f"{whole / 3600:.3g} h"
 

@@ -63,3 +63,15 @@ def test_power_adds_the_gpus_and_skips_what_was_not_read() -> None:
         {"at": 14.0, "gpu": [{"power_w": 290}]},
     ]
     assert charts.power(events) == [(0.0, 610.5), (4.0, 290.0)]
+
+
+def test_axis_words() -> None:
+    assert [svg.label(v) for v in (0, 0.02, 250, 4000, 20000, 4_000_000)] == [
+        "0",
+        "0.02",
+        "250",
+        "4000",
+        "20k",
+        "4M",
+    ]
+    assert [svg.clock(s) for s in (0, 2.5, 90, 5400)] == ["0 s", "2.5 s", "1:30", "1.5 h"]

@@ -60,6 +60,7 @@ def test_targets_are_not_applied_to_what_is_not_eligible(tmp_path: Path) -> None
     text, _ = written(samples.standin(tmp_path))
     assert "| rouge1 | 21.0412 | 38.3914 | — |" in text
     assert "missed" not in text and "reached" not in text
+    assert "60.0921 by word overlap: not ROUGE." in text
 
 
 def test_an_eligible_run_is_answered_with_its_targets_and_its_place(tmp_path: Path) -> None:

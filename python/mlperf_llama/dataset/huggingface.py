@@ -112,10 +112,10 @@ def _load(config: Config, env: Mapping[str, str], folder: Path, target: Path) ->
     command = (sys.executable, "-P", script, REPOSITORY, REVISION, FILE, str(samples), part)
     try:
         said = child.run(
-            "huggingface",
+            f"huggingface: {FILE} from {_endpoint(env)}",
             command,
             env=_surroundings(config, env, scratch),
-            stall_s=config.rung_stall_s / 2,
+            stall_s=config.rung_stall_s,
             timeout_s=config.rung_timeout_s,
             progress=lambda: (_size(part), *(measure() for measure in measures)),
         )

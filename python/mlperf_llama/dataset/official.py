@@ -102,6 +102,10 @@ def find(folder: Path, category: str) -> Path | None:
     return None
 
 
+def is_pinned(sha256: str) -> bool:
+    return any(sha256 == one.sha256 for one in OFFICIAL.values())
+
+
 def names(category: str) -> Sequence[str]:
     return OFFICIAL[category].names
 

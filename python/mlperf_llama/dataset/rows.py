@@ -99,7 +99,9 @@ def _lines(path: Path, text: str) -> Iterator[tuple[int, Any]]:
 
 def _row(path: Path, number: int, item: Any, fields: tuple[str, str]) -> Row:
     if not isinstance(item, dict):
-        raise UsageError(f"{path}: row {number}: expected a JSON object, found a {type(item).__name__}")
+        raise UsageError(
+            f"{path}: row {number}: expected a JSON object, found one of type {type(item).__name__}"
+        )
     article, reference = (_text(path, number, item, field) for field in fields)
     ids = item.get("tok_input") if fields == ARRAY_FIELDS else None
     if ids is not None and not (isinstance(ids, list) and ids and set(map(type, ids)) == {int}):
@@ -113,7 +115,7 @@ def _text(path: Path, number: int, item: dict[str, Any], field: str) -> str:
     if field not in item:
         raise UsageError(f"{where}, found no such field (only {', '.join(item) or 'none'})")
     if not isinstance(value, str):
-        raise UsageError(f"{where}, found a {type(value).__name__}")
+        raise UsageError(f"{where}, found type {type(value).__name__}")
     try:
         value.encode()
     except UnicodeEncodeError:

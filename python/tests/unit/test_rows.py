@@ -1,0 +1,97 @@
+"""Reading dataset files: both formats, and every fault by file, row and field."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mlperf_llama.dataset.rows import Row, read, read_rows
+from mlperf_llama.errors import UsageError
+
+REAL = Path(__file__).parents[4] / "shared/data/cnn_dailymail_60.jsonl"
+GOOD = {"instruction": "Say {input}", "input": "Text.", "tok_input": [1, 2], "output": "Short."}
+
+
+def write(folder: Path, content: str | bytes) -> Path:
+    path = folder / "data.json"
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return path
+
+
+def test_array_and_lines_give_the_same_rows(tmp_path: Path) -> None:
+    array = write(tmp_path, json.dumps([GOOD, {"input": "É\u2028b", "output": ""}]))
+    assert read_rows(array) == [Row("Text.", "Short.", (1, 2)), Row("É\u2028b", "", None)]
+    pairs = [("Text.", "Short."), ("É\u2028b", "")]
+    lines = [json.dumps({"article": a, "highlights": h, "id": "x"}, ensure_ascii=False) for a, h in pairs]
+    rows = read_rows(write(tmp_path, "\n".join(lines) + "\n\n"))
+    assert rows == [Row(a, h, None) for a, h in pairs]
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [("Say {input}", "Say {input}"), ({"llama": "Say {input}"}, "Say {input}"), (None, None), (["x"], None)],
+)
+def test_instruction_is_text_or_the_reference_scripts_table(
+    tmp_path: Path, value: Any, expected: str | None
+) -> None:
+    assert read(write(tmp_path, json.dumps([{**GOOD, "instruction": value}]))).instruction == expected
+
+
+def without(field: str) -> dict[str, Any]:
+    return {name: value for name, value in GOOD.items() if name != field}
+
+
+LINE = '{"article": "a", "highlights": "h"}\n'
+
+
+@pytest.mark.parametrize(
+    ("content", "parts"),
+    [
+        ("", ["empty file"]),
+        (" \n ", ["empty file"]),
+        ("[]", ["found no row"]),
+        ("[{", ["broken JSON"]),
+        (b"[\xff]", ["UTF-8", "at 1"]),
+        (LINE + '{"article": \n', ["row 2", "broken JSON"]),
+        (LINE + "\n" + LINE, ["row 2", "broken JSON"]),
+        (LINE + "7\n", ["row 2", "a JSON object", "found one of type int"]),
+        (LINE + '{"article": "a"}', ["row 2", "field highlights", "no such field (only article)"]),
+        ("{}", ["row 1", "field article", "only none"]),
+        ('{"article": 3, "highlights": "h"}', ["row 1", "field article", "found type int"]),
+        (r'{"article": "\ud800", "highlights": "h"}', ["row 1", "field article", "surrogate"]),
+        (json.dumps([GOOD, without("output")]), ["row 2", "field output"]),
+        (json.dumps([GOOD, GOOD, without("input")]), ["row 3", "field input"]),
+        (json.dumps([{**GOOD, "input": None}]), ["row 1", "field input", "found type NoneType"]),
+        (json.dumps([{**GOOD, "tok_input": "1 2"}]), ["row 1", "field tok_input"]),
+        (json.dumps([{**GOOD, "tok_input": [1, "2"]}]), ["row 1", "field tok_input"]),
+        (json.dumps([{**GOOD, "tok_input": [1, True]}]), ["row 1", "field tok_input"]),
+        (json.dumps([{**GOOD, "tok_input": []}]), ["row 1", "field tok_input"]),
+        ("[" * 100_000, ["broken JSON"]),
+    ],
+)
+def test_a_fault_names_file_row_and_field(tmp_path: Path, content: str | bytes, parts: list[str]) -> None:
+    path = write(tmp_path, content)
+    with pytest.raises(UsageError) as caught:
+        read_rows(path)
+    message = str(caught.value)
+    assert message.startswith(f"{path}: ")
+    assert "\n" not in message
+    for part in parts:
+        assert part in message
+
+
+def test_a_path_that_is_no_file(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"nothing\.json: expected a dataset file, found none"):
+        read_rows(tmp_path / "nothing.json")
+    with pytest.raises(UsageError, match="directory"):
+        read_rows(tmp_path)
+
+
+@pytest.mark.skipif(not REAL.is_file(), reason=f"the real articles are not here: {REAL}")
+def test_real_articles() -> None:
+    rows = read_rows(REAL)
+    assert len(rows) == 60
+    assert all(row.article and row.reference and row.tok_input is None for row in rows)

@@ -1,0 +1,99 @@
+#!/usr/bin/env bash
+# The options of `docker run` for docker/run.sh, which sources this: who, what it may read and write.
+# Settings read: MLPERF_DATASET_SOURCE, MLPERF_MODEL, MLPERF_ENV_FILE, MLPERF_CA_BUNDLE, SSL_CERT_FILE,
+#   HF_HOME, secrets and proxies. Exit codes: 2 for a folder that cannot be made.
+# shellcheck disable=SC2154  # $docker, $results and $options are run.sh's
+
+# Settings of the host's scripts, which mean nothing inside, and those that `places` sets anew.
+readonly HOST_ONLY=" CONTAINER IMAGE TARGET DOCKER CA_BUNDLE VENV RESULTS_DIR CACHE_DIR GIT_COMMIT IMAGE_ID "
+readonly INSIDE=/run/secrets
+
+# folder NAME PATH: a host folder, absolute and existing.
+folder() {
+    local path
+    path=$(realpath -m "${2/#\~/$HOME}")
+    mkdir -p "$path" || die "$EXIT_USAGE" "$1: expected a folder that can be made, found $path"
+    printf '%s' "$path"
+}
+
+# identity: the caller, so that the results are the caller's files.
+identity() {
+    if [[ $docker == *podman* && $EUID -ne 0 ]]; then
+        options+=(--userns keep-id)
+    elif [[ $("$docker" info --format '{{.SecurityOptions}}' 2>/dev/null) == *rootless* ]]; then
+        options+=(--user 0:0) # a rootless engine's root is the caller
+        return
+    fi
+    options+=(--user "$(id -u):$(id -g)")
+}
+
+# graphics: every GPU, where one answers.
+graphics() {
+    gpu_answers || return 0
+    if [[ $docker == *podman* ]]; then
+        options+=(--device nvidia.com/gpu=all)
+    else
+        options+=(--gpus all)
+    fi
+}
+
+# places: what the run may write. The rest of the container it cannot.
+places() {
+    local cache hub
+    cache=$(folder CACHE_DIR "$(setting CACHE_DIR "$HOME/.cache/mlperf-llama")")
+    hub=$(folder HF_HOME "${HF_HOME:-$HOME/.cache/huggingface}")
+    options+=(
+        --read-only
+        --tmpfs /tmp:rw,exec,mode=1777 # exec: compiled kernels are loaded from there
+        --volume "$results:$results"
+        --env "MLPERF_RESULTS_DIR=$results"
+        --volume "$cache:/cache"
+        --volume "$hub:/cache/huggingface"
+    )
+}
+
+# material ARGUMENT...: what settings and flags name on the host, read-only, under the same path.
+material() {
+    local word path
+    local -A seen=()
+    for word in "$(setting DATASET_SOURCE "")" "$(setting MODEL "")" "$(setting ENV_FILE .env)" "$@"; do
+        word=${word#--*=}
+        [[ -n $word && -e $word ]] || continue
+        path=$(realpath -s "$word")
+        # A snapshot of the hub's cache is a folder of links into ../../blobs.
+        if [[ -d $path/../../blobs ]]; then path=$(realpath -s "$path/../.."); fi
+        # What lies in the results is there already.
+        [[ $path/ != "$results"/* && -z ${seen[$path]:-} ]] || continue
+        seen[$path]=1
+        options+=(--volume "$path:$path:ro")
+    done
+}
+
+# surroundings: settings, secrets, proxies, pip's settings by name only, so that their values stay off
+# the command line; and the CA bundle.
+surroundings() {
+    local name variable ca
+    for name in $(compgen -e); do
+        case $name in
+            MLPERF_*) [[ $HOST_ONLY == *" ${name#MLPERF_} "* ]] || options+=(--env "$name") ;;
+            HF_TOKEN_FILE | CF_ACCESS_CLIENT_*_FILE)
+                options+=(--volume "$(realpath "${!name}"):$INSIDE/$name:ro" --env "$name=$INSIDE/$name")
+                ;;
+            HF_TOKEN | HF_ENDPOINT | CF_ACCESS_CLIENT_* | VLLM_* | NO_COLOR) options+=(--env "$name") ;;
+            HTTP_PROXY | HTTPS_PROXY | NO_PROXY | http_proxy | https_proxy | no_proxy) options+=(--env "$name") ;;
+        esac
+    done
+    for name in $PIP_NAMES; do
+        variable=PIP_${name^^}
+        variable=${variable//-/_}
+        export "$variable=$(pip_remote "$name")"
+        [[ -z ${!variable} ]] || options+=(--env "$variable")
+    done
+    ca=$(setting CA_BUNDLE "${SSL_CERT_FILE:-}")
+    if [[ -z $ca ]]; then return; fi
+    [[ -r $ca ]] || die "$EXIT_USAGE" "CA_BUNDLE: expected a readable file, found $ca"
+    options+=(--volume "$(realpath "$ca"):$INSIDE/ca:ro")
+    for variable in SSL_CERT_FILE REQUESTS_CA_BUNDLE CURL_CA_BUNDLE GIT_SSL_CAINFO PIP_CERT; do
+        options+=(--env "$variable=$INSIDE/ca")
+    done
+}

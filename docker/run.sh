@@ -1,0 +1,66 @@
+#!/usr/bin/env bash
+# Runs a verb in the container as if it ran here: same folder, same user, same paths, so that what
+# it prints on stdout means the same on the host. Builds the image first when it is absent or old.
+#
+# Usage: docker/run.sh [VERB] [FLAGS]
+#   VERB  one of entrypoint.sh (default: run), shell, or prepare (only the image)
+# Reads: MLPERF_IMAGE (then nothing is built), MLPERF_TARGET (default by nvidia-smi), MLPERF_DOCKER,
+#   MLPERF_RESULTS_DIR, and what docker/options.sh and docker/build.sh read; passes on all settings
+# Exit codes: the verb's, or 2 wrong setting, 3 no engine, 4 the build failed
+set -Eeuo pipefail
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+# shellcheck source=docker/lib.sh
+source "$root/docker/lib.sh"
+# shellcheck source=docker/host.sh
+source "$root/docker/host.sh"
+# shellcheck source=docker/image.sh
+source "$root/docker/image.sh"
+# shellcheck source=docker/pip.sh
+source "$root/docker/pip.sh"
+# shellcheck source=docker/options.sh
+source "$root/docker/options.sh"
+
+# current: builds unless the image was made from just these files.
+current() {
+    if [[ -n $(setting IMAGE "") ]]; then return; fi
+    if [[ $(label "$image" mlperf-llama.inputs) == "$(inputs "$target")" ]]; then return; fi
+    log "the image $image is absent or older than these files"
+    MLPERF_TARGET=$target "$root/docker/build.sh"
+}
+
+main() {
+    local target image docker results
+    local -a options
+    docker=$(setting DOCKER docker)
+    "$docker" info >/dev/null 2>&1 ||
+        die "$EXIT_MISSING" "expected a $docker engine that answers, found none: start it, or CONTAINER=0"
+    target=$(setting TARGET "$(if gpu_answers; then printf cuda; else printf cpu; fi)")
+    image=$(image_name "$target")
+    current
+    if [[ ${1:-} == prepare ]]; then return; fi
+    results=$(folder RESULTS_DIR "$(setting RESULTS_DIR results)")
+    options=(
+        --rm
+        --workdir "$PWD"
+        --shm-size 8g # vLLM's workers hand tensors over through it; only what is used counts
+        --cap-drop ALL
+        --security-opt no-new-privileges
+        --env "MLPERF_IMAGE_ID=$("$docker" image inspect --format '{{.Id}}' "$image" 2>/dev/null || true)"
+    )
+    identity
+    graphics
+    places
+    surroundings
+    if [[ -t 0 && -t 1 && -t 2 ]]; then options+=(--interactive --tty); fi
+    if [[ ${1:-} == shell ]]; then
+        shift
+        exec "$docker" run "${options[@]}" --entrypoint /bin/bash "$image" "$@"
+    fi
+    material "$@"
+    exec "$docker" run "${options[@]}" "$image" "$@"
+}
+
+if [[ ${BASH_SOURCE[0]} == "$0" ]]; then
+    main "$@"
+fi

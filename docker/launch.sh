@@ -53,7 +53,6 @@ main() {
     esac
     if [[ $choice == 1 ]]; then
         log "in the container: $reason (CONTAINER=0 forces the native path)"
-        if [[ ${1:-} == prepare ]]; then exec "$root/docker/build.sh"; fi
         exec "$root/docker/run.sh" "$@"
     fi
     if [[ ${1:-} == doctor && ! -x $(setting VENV "$root/.venv")/bin/python ]]; then

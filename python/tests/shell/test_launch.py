@@ -114,7 +114,7 @@ def test_a_signal_during_set_up_ends_it_too(box: Sandbox, number: signal.Signals
     wait_for(lambda: not alive(str(box.log)), "a child outlived the script")
 
 
-@pytest.mark.parametrize(("choice", "call"), [("1", "build.sh"), ("0", "native.sh")])
+@pytest.mark.parametrize(("choice", "call"), [("1", "run.sh prepare"), ("0", "native.sh")])
 def test_prepare_builds_or_sets_up(box: Sandbox, choice: str, call: str) -> None:
     assert box.run("docker/launch.sh", "prepare", MLPERF_CONTAINER=choice).returncode == 0
     assert box.calls() == [call]

@@ -18,7 +18,7 @@ from .. import rules
 from ..chain import Served
 from ..config import Config, secret
 from ..errors import MissingError, UsageError
-from ..fetch import child, http
+from ..fetch import child, http, hub
 from . import store
 from .rows import read_rows
 
@@ -30,9 +30,8 @@ REVISION = "96df5e686bee6baa90b8bee7c28b81fa3fa6223d"
 FILE = f"{rules.DATASET_CONFIG}/validation-00000-of-00001.parquet"
 # The file's SHA-256 as one public evaluation script pins it; the hub announces its own as well.
 SHA256 = "65a5ccce932b08f050114ce6e3c39355d563fa24f194052bb2f27d1c6c499c91"
-ENDPOINT = "https://huggingface.co"
 OFFLINE_NAMES = ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE")
-TOKEN_ADVICE = "set HF_TOKEN to a valid token of https://huggingface.co/settings/tokens, or unset it"
+TOKEN_ADVICE = f"set HF_TOKEN to a valid token of {hub.TOKENS_PAGE}, or unset it"
 
 
 def serve(config: Config, env: Mapping[str, str]) -> Served:
@@ -42,7 +41,7 @@ def serve(config: Config, env: Mapping[str, str]) -> Served:
     """
     folder = store.folder(config, "huggingface")
     target, record = folder / f"{config.category}.jsonl", folder / f"{config.category}.json"
-    endpoint = _endpoint(env)
+    endpoint = hub.endpoint(env)
     key = f"{REVISION}-{config.category}-{endpoint}"
     facts = store.kept(record, key)
     if facts is None:
@@ -75,11 +74,7 @@ def _proof(endpoint: str, sha256: str, announced: str) -> str:
     """What vouches for the parquet file: our pin, or the hub's own announcement of its SHA-256."""
     if sha256 == SHA256:
         return "SHA-256"
-    return "the hub's checksum" if endpoint == ENDPOINT and announced == sha256 else ""
-
-
-def _endpoint(env: Mapping[str, str]) -> str:
-    return (env.get("HF_ENDPOINT") or ENDPOINT).rstrip("/")
+    return "the hub's checksum" if endpoint == hub.ENDPOINT and announced == sha256 else ""
 
 
 def _probe(config: Config, env: Mapping[str, str]) -> None:
@@ -90,7 +85,7 @@ def _probe(config: Config, env: Mapping[str, str]) -> None:
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     patience = http.Patience(config.rung_stall_s / 2, config.rung_stall_s)
     try:
-        http.get(f"{_endpoint(env)}/api/datasets/{REPOSITORY}/revision/{REVISION}", patience, headers)
+        http.get(f"{hub.endpoint(env)}/api/datasets/{REPOSITORY}/revision/{REVISION}", patience, headers)
     except http.Refused as error:
         advice = f"; {TOKEN_ADVICE}" if error.status in (401, 403) else ""
         raise MissingError(f"huggingface: {error}{advice}") from None
@@ -106,13 +101,13 @@ def _load(config: Config, env: Mapping[str, str], folder: Path, target: Path) ->
     part = target.with_suffix(".part")
     scratch = folder / "arrow"
     samples = config.full_sample_count if config.category == rules.EDGE else 0
-    hub = _hub_cache(env) / f"datasets--{REPOSITORY.replace('/', '--')}"
-    measures = [child.growth(place) for place in (hub, scratch)]
+    downloads = hub.cache_dir(env) / f"datasets--{REPOSITORY.replace('/', '--')}"
+    measures = [child.growth(place) for place in (downloads, scratch)]
     script = Path(__file__).with_name("hub_child.py")
     command = (sys.executable, "-P", script, REPOSITORY, REVISION, FILE, str(samples), part)
     try:
         said = child.run(
-            f"huggingface: {FILE} from {_endpoint(env)}",
+            f"huggingface: {FILE} from {hub.endpoint(env)}",
             command,
             env=_surroundings(config, env, scratch),
             stall_s=config.rung_stall_s,
@@ -136,12 +131,6 @@ def _load(config: Config, env: Mapping[str, str], folder: Path, target: Path) ->
 
 def _size(path: Path) -> int:
     return path.stat().st_size if path.exists() else 0
-
-
-def _hub_cache(env: Mapping[str, str]) -> Path:
-    """Where huggingface_hub keeps its downloads; the user's, so that nothing is fetched twice."""
-    home = env.get("HF_HOME") or str(Path(env.get("XDG_CACHE_HOME") or "~/.cache") / "huggingface")
-    return Path(env.get("HF_HUB_CACHE") or Path(home) / "hub").expanduser()
 
 
 def _surroundings(config: Config, env: Mapping[str, str], scratch: Path) -> dict[str, str]:

@@ -349,7 +349,7 @@ def test_edge_takes_the_references_shuffled_rows(
     tmp_path: Path, server: StandIn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with_hub(server, parquet())
-    monkeypatch.setattr(huggingface, "ENDPOINT", server.url)
+    monkeypatch.setattr(huggingface.hub, "ENDPOINT", server.url)
     served = from_hub(tmp_path, server, rules.EDGE)
     shuffled = Dataset.from_dict({"at": range(FULL)}).shuffle(seed=42)["at"]
     assert [row.reference for row in read_rows(Path(served.path))] == [

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import closing
+from contextlib import closing, contextmanager
 from functools import lru_cache
 from pathlib import Path
 
@@ -81,7 +81,9 @@ def _spread(
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(count, context, initializer=_start_worker, initargs=(data,)) as pool:
         try:
-            yield from pool.map(score_chunk, chunks)
+            with _signals_held_back():
+                scored = pool.map(score_chunk, chunks)
+            yield from scored
         except BrokenProcessPool:
             raise BrokeError(
                 "scoring: expected every worker to finish, one was killed (out of memory?); "
@@ -92,15 +94,28 @@ def _spread(
             raise
 
 
+@contextmanager
+def _signals_held_back() -> Generator[None, None, None]:
+    """INT and TERM wait; a process started meanwhile never gets them, and so ends with its parent.
+
+    A whole process group gets Ctrl-C. A worker that died of it would be reported as broken,
+    with tracebacks over the one line that counts.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _start_worker(data: Path | None) -> None:
-    """A worker leaves Ctrl-C to its parent and ends when the parent is gone."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     if data:
         nltk_data.use(data)
 
 
 def _end_with_parent() -> None:
+    """The executor alone would leave its workers waiting when the parent is killed."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()

@@ -88,19 +88,29 @@ def killed_worker(pairs: Pairs) -> list[PairScore]:
     raise AssertionError("unreachable")
 
 
-def test_workers_end_with_a_parent_that_is_killed(tmp_path: Path) -> None:
+# Ends or stops itself after the first chunk, having said who works for it.
+PARENT = """
+import os, signal, sys
+from multiprocessing import active_children
+from pathlib import Path
+from mlperf_llama.score import processes
+
+def stop(done, total):
+    print(*[child.pid for child in active_children()], flush=True)
+    {stop}
+
+if __name__ == "__main__":
+    try:
+        processes.score_pairs(["a b. c"] * 9000, ["a"] * 9000, 2, Path(sys.argv[1]), stop)
+    except KeyboardInterrupt:
+        print("stopped")
+"""
+
+
+def run_parent(tmp_path: Path, stop: str) -> tuple[subprocess.CompletedProcess[str], list[int]]:
+    """Run a parent of two workers in a process group of its own; gives the workers' ids too."""
     script = tmp_path / "parent.py"
-    script.write_text(
-        "import os, signal, sys\n"
-        "from multiprocessing import active_children\n"
-        "from pathlib import Path\n"
-        "from mlperf_llama.score import processes\n"
-        "def stop(done, total):\n"
-        "    print(*[c.pid for c in active_children()], flush=True)\n"
-        "    os.kill(os.getpid(), signal.SIGKILL)\n"
-        "if __name__ == '__main__':\n"
-        "    processes.score_pairs(['a b. c'] * 500, ['a'] * 500, 2, Path(sys.argv[1]), stop)\n"
-    )
+    script.write_text(PARENT.format(stop=stop))
     package = Path(processes.__file__).resolve().parents[2]
     ended = subprocess.run(
         [sys.executable, script, support.sentence_model()],
@@ -108,13 +118,31 @@ def test_workers_end_with_a_parent_that_is_killed(tmp_path: Path) -> None:
         capture_output=True,
         text=True,
         timeout=120,
+        start_new_session=True,
     )
-    workers = [int(pid) for pid in ended.stdout.split()]
+    workers = [int(word) for word in ended.stdout.split() if word.isdigit()]
     assert workers, ended.stderr
+    return ended, workers
+
+
+def assert_gone(workers: list[int]) -> None:
     deadline = time.monotonic() + 30
     while any(alive(pid) for pid in workers):
         assert time.monotonic() < deadline, "a worker outlived its parent"
         time.sleep(0.1)
+
+
+def test_workers_end_with_a_parent_that_is_killed(tmp_path: Path) -> None:
+    _, workers = run_parent(tmp_path, "os.kill(os.getpid(), signal.SIGKILL)")
+    assert_gone(workers)
+
+
+def test_ctrl_c_reaches_the_parent_alone(tmp_path: Path) -> None:
+    """The terminal sends it to the whole group; workers that die of it would fill the screen."""
+    ended, workers = run_parent(tmp_path, "os.killpg(0, signal.SIGINT)")
+    assert ended.stdout.splitlines()[-1] == "stopped"
+    assert ended.stderr == ""
+    assert_gone(workers)
 
 
 def alive(pid: int) -> bool:

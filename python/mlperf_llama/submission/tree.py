@@ -185,7 +185,8 @@ def _test06(layout: Layout, scenario: str) -> list[Check]:
     found = test06.verify(folder / "accuracy" / test06.LOG, scenario)
     claimed = "TEST06 verification complete" in text and "False" not in text
     faults = [found.problem, *found.first_token[:1], *found.eos[:1], *found.length[:1]]
-    detail = "; ".join(f for f in faults if f) or f"{found.records} records, all as they should be"
+    counted = f"{found.records} records, {test06.RECORDS} needed"
+    detail = "; ".join(f for f in (counted, *faults) if f)
     required = layout.division == CLOSED
     return [
         check(

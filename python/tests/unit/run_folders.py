@@ -1,7 +1,7 @@
 """Builds whole run folders for tests: LoadGen's keys and values as real runs log them.
 
 The values are those of eligible runs, which no test machine can make; each test then
-breaks one thing. Trees from really run LoadGen are tested in test_submission_real.py.
+breaks one thing. test_verdict_loadgen.py asks the same of logs that LoadGen itself wrote.
 """
 
 from __future__ import annotations
@@ -28,6 +28,28 @@ SETTINGS: Json = {
     "enable_prefix_caching": False,
     "speculative_decoding": False,
     "tensor_parallel_size": 1,
+}
+SYSTEM: Json = {
+    "machine": {"maker": "Dell Inc.", "product": "PowerEdge XE8640"},
+    "cpu": {"model": "INTEL(R) XEON(R) GOLD 6448Y", "sockets": 2, "cores": 64, "max_clock_mhz": 4100},
+    "memory": {"total_gib": 1007.5},
+    "os": {"name": "Debian GNU/Linux 12 (bookworm)"},
+    "storage": [{"name": "nvme0n1", "kind": "NVMe SSD", "size_gb": 1920.4}],
+    "network": [{"name": "eno1", "speed_mbit_s": 10000}, {"name": "eno2", "speed_mbit_s": None}],
+    "gpus": [
+        {
+            "name": "NVIDIA H100 80GB HBM3",
+            "memory_gib": 79.65,
+            "driver": "580.65.06",
+            "cuda": "13.0",
+            "max_sm_clock_mhz": 1980,
+            "pcie_generation": 5,
+            "pcie_width": 16,
+            "nvlink_links": 18,
+        }
+    ],
+    "python": {"version": "3.11.2"},
+    "packages": {"torch": "2.11.0", "vllm": "0.26.0"},
 }
 EOS = 128009
 
@@ -184,7 +206,7 @@ def good_run(
     path.mkdir(parents=True)
     run = RunFolder(path)
     run.write("config.json", config_values(names, category, round_name))
-    run.write("system.json", {"host": "test"})
+    run.write("system.json", SYSTEM)
     source = {"path": "/data", "sha256": "0" * 64, "eligible": True, "reason": "", "attempts": []}
     run.write(
         "provenance.json",

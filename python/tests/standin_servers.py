@@ -14,10 +14,11 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
+
+from standin_hub import Reply, Repo, api, as_json
 
 LOGIN_URL = "https://mlcommons.cloudflareaccess.com/cdn-cgi/access/login/store"
 LOGIN_PAGE = b"<!DOCTYPE html><html><head><title>Sign in - Cloudflare Access</title></head></html>"
@@ -31,28 +32,6 @@ class Fault:
     kind: int | str
     times: int | None = None
     retry_after_s: int | None = None
-
-
-@dataclass(frozen=True)
-class Repo:
-    """A hub repository at one revision. `kind` is "models" or "datasets"."""
-
-    kind: str
-    name: str
-    revision: str
-    files: Mapping[str, bytes]
-    gated: bool = False
-
-
-@dataclass(frozen=True)
-class Reply:
-    status: int
-    body: bytes = b""
-    headers: Mapping[str, str] = field(default_factory=dict)
-
-
-def _json(data: Any, status: int = 200) -> Reply:
-    return Reply(status, json.dumps(data).encode(), {"Content-Type": "application/json"})
 
 
 class StandIn:
@@ -120,17 +99,17 @@ class StandIn:
     def _hub(self, path: str, query: Mapping[str, list[str]], headers: Mapping[str, str]) -> Reply:
         token = headers.get("authorization", "").removeprefix("Bearer ").strip()
         if token and token not in self.tokens:
-            return _json({"error": "Invalid credentials in Authorization header"}, 401)
+            return as_json({"error": "Invalid credentials in Authorization header"}, 401)
         if path == "/api/whoami-v2":
-            return _json({"name": "tester", "type": "user"}) if token else _json({}, 401)
+            return as_json({"name": "tester", "type": "user"}) if token else as_json({}, 401)
         for old, new in self.aliases.items():
             if path.startswith((f"/api/datasets/{old}", f"/datasets/{old}/", f"/{old}/")):
                 return Reply(307, b"", {"Location": path.replace(old, new, 1)})
         for repo in self.repos:
-            api = f"/api/{repo.kind}/{repo.name}"
+            address = f"/api/{repo.kind}/{repo.name}"
             files = ("/datasets/" if repo.kind == "datasets" else "/") + f"{repo.name}/resolve/"
-            if path == api or path.startswith(api + "/"):
-                return _api(repo, path[len(api) :], query)
+            if path == address or path.startswith(address + "/"):
+                return api(repo, path[len(address) :], query)
             if path.startswith(files):
                 revision, _, name = path[len(files) :].partition("/")
                 return self._resolve(repo, revision, name, token)
@@ -147,39 +126,6 @@ class StandIn:
         body = repo.files[name]
         tag = hashlib.sha256(body).hexdigest()
         return Reply(200, body, {**head, "ETag": f'"{tag}"', "X-Linked-Size": str(len(body))})
-
-
-def _api(repo: Repo, rest: str, query: Mapping[str, list[str]]) -> Reply:
-    """Repository info, the file tree, and what is known of single paths."""
-    if rest.startswith("/tree/"):
-        _, _, folder = rest[len("/tree/") :].partition("/")
-        deep = query.get("recursive", [""])[0].lower() in ("1", "true")
-        return _json(_tree(repo, folder, deep))
-    if rest.startswith("/paths-info/"):
-        wanted = [path.strip("/") for path in query.get("paths", [])]
-        return _json([entry for entry in _tree(repo, "", True) if entry["path"] in wanted])
-    if rest and rest.removeprefix("/revision/") not in (repo.revision, "main"):
-        return Reply(404, b"{}", {"X-Error-Code": "RevisionNotFound"})
-    siblings = [{"rfilename": name} for name in repo.files]
-    gated = "manual" if repo.gated else False
-    info = {"id": repo.name, "sha": repo.revision, "private": False, "gated": gated, "tags": []}
-    return _json({**info, "_id": "0", "siblings": siblings, "downloads": 0, "likes": 0})
-
-
-def _tree(repo: Repo, folder: str, deep: bool) -> list[dict[str, Any]]:
-    found: dict[str, dict[str, Any]] = {}
-    prefix = folder.strip("/") + "/" if folder.strip("/") else ""
-    for name, body in repo.files.items():
-        if not name.startswith(prefix):
-            continue
-        parts = name[len(prefix) :].split("/")
-        for depth in range(1, len(parts) if deep else min(len(parts), 2)):
-            path = prefix + "/".join(parts[:depth])
-            found[path] = {"type": "directory", "path": path, "size": 0, "oid": "0" * 40}
-        if deep or len(parts) == 1:
-            oid = hashlib.sha1(body).hexdigest()
-            found[name] = {"type": "file", "path": name, "size": len(body), "oid": oid}
-    return list(found.values())
 
 
 class _Handler(BaseHTTPRequestHandler):

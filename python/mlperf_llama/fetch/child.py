@@ -37,9 +37,9 @@ Explain = Callable[[str], str]
 
 
 def last_line(output: str) -> str:
-    """The last line that says something: usually the error."""
+    """The last line that says something, usually the error; empty without one."""
     lines = [line.strip() for line in output.splitlines() if line.strip()]
-    return lines[-1][-REASON_CHARS:] if lines else "it said nothing"
+    return lines[-1][:REASON_CHARS] if lines else ""
 
 
 def growth(folder: Path) -> Progress:
@@ -79,8 +79,8 @@ def run(
     """Run `command`, give its standard output. `what` names it in messages.
 
     MissingError: it exited with a code other than 0 (`explain` makes the reason from its
-    whole output); or for `stall_s` seconds it wrote nothing, hardly used the processor
-    and left `progress` unchanged; or it took longer than `timeout_s` seconds.
+    whole output, empty where there is none); or for `stall_s` seconds it wrote nothing, hardly
+    used the processor and left `progress` unchanged; or it took longer than `timeout_s` seconds.
     """
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         try:
@@ -101,9 +101,11 @@ def run(
             _end(process)
         text = _text(out)
         if reason:
-            raise MissingError(f"{what}: {reason}; its last line: {last_line(text + _text(err))}")
+            said = explain(text + _text(err))
+            raise MissingError(f"{what}: {reason}" + (f"; its last line: {said}" if said else ""))
         if process.returncode != 0:
-            raise MissingError(f"{what}: exit code {process.returncode}: {explain(text + _text(err))}")
+            said = explain(text + _text(err)) or "it said nothing"
+            raise MissingError(f"{what}: exit code {process.returncode}: {said}")
         return text
 
 

@@ -36,9 +36,7 @@ MEANINGS = {
     404: "there is no such file",
     407: "the proxy wants credentials",
     429: "too many requests",
-    502: "the gateway has no server",
     503: "the service is unavailable",
-    504: "the gateway timed out",
 }
 BUSY = (429, 503)
 
@@ -162,7 +160,7 @@ def _open(url: str, headers: dict[str, str], patience: Patience) -> requests.Res
         if status in (200, 206):
             if response.headers.get("Content-Type", "").startswith("text/html"):
                 response.close()
-                raise LoginPage(f"{url}: a web page came instead of the file")
+                raise LoginPage(f"{url}: a web page came instead of the file (a log-in, or a proxy's)")
             return response
         response.close()
         location = urljoin(target, response.headers.get("Location", ""))
@@ -186,7 +184,7 @@ def _ask(url: str, headers: dict[str, str], patience_s: float) -> requests.Respo
     try:
         with requests.Session() as session:
             # Without this, requests puts credentials of a .netrc over our header.
-            session.auth = _no_netrc
+            session.auth = lambda request: request
             return session.get(
                 url,
                 headers={"Accept-Encoding": "identity", **headers},
@@ -198,10 +196,6 @@ def _ask(url: str, headers: dict[str, str], patience_s: float) -> requests.Respo
         raise MissingError(f"{url}: no answer within {patience_s:.0f} s") from None
     except requests.RequestException as error:
         raise MissingError(f"{url}: no connection: {_cause(error)}") from None
-
-
-def _no_netrc(request: requests.PreparedRequest) -> requests.PreparedRequest:
-    return request
 
 
 def _blocks(url: str, response: requests.Response, patience: Patience, deadline: float) -> Iterator[bytes]:

@@ -120,8 +120,9 @@ def snapshot(
         stall_s=stall_s,
         timeout_s=timeout_s,
         progress=child.growth(base),
+        explain=_last_error,
     )
-    return Path(child.last_line(output))
+    return Path(output.splitlines()[-1])
 
 
 def _main(request: str) -> str:
@@ -132,8 +133,21 @@ def _main(request: str) -> str:
         patterns = {"allow_patterns": list(PATTERNS), "ignore_patterns": list(IGNORED)}
         return str(snapshot_download(**json.loads(request), **patterns))
     except Exception as error:  # the border of this process: the reason is all that leaves it
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        raise SystemExit(f"{type(error).__name__}: {'; '.join(lines[:3])}") from None
+        raise SystemExit(_reason(error)) from None
+
+
+def _last_error(output: str) -> str:
+    """Why it is still retrying, or why it gave up."""
+    errors = [line for line in output.splitlines() if "Error" in line]
+    return child.last_line("\n".join(errors) or output)
+
+
+def _reason(error: BaseException) -> str:
+    """The first line of the cause: the hub's outer errors only speak of its empty cache."""
+    while error.__cause__ is not None and type(error).__module__.startswith("huggingface_hub"):
+        error = error.__cause__
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[0] if lines else 'no reason given'}"
 
 
 if __name__ == "__main__":

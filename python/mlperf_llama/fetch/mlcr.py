@@ -147,4 +147,4 @@ def _reason(output: str) -> str:
     fatal = [line for line in lines if line.startswith(("fatal:", "Error:", "Error :", "curl:"))]
     errors = [line for line in lines if " ERROR" in line]
     said = [line for line in lines if not _NOISE.match(line)]
-    return (fatal or errors or said or ["it said nothing"])[0][: child.REASON_CHARS]
+    return (fatal or errors or said or [""])[0][: child.REASON_CHARS]

@@ -140,16 +140,16 @@ def _shard_problem(path: Path) -> str:
     data_offsets, the data. https://huggingface.co/docs/safetensors
     """
     if not path.is_file():
-        return f"{path}: expected this shard, found none; fetch the model again"
+        return f"{path}: expected this shard, found none"
     with path.open("rb") as stream:
         length = int.from_bytes(stream.read(8), "little")
         if not 2 <= length <= min(MAX_HEADER_BYTES, path.stat().st_size - 8):
-            return f"{path}: expected safetensors, found no valid header; fetch the model again"
+            return f"{path}: expected safetensors, found no valid header"
         header = json.loads(stream.read(length))
     ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
     expected = 8 + length + max(ends, default=0)
     if path.stat().st_size != expected:
-        return f"{path}: expected {expected} bytes, found {path.stat().st_size}; fetch the model again"
+        return f"{path}: expected {expected} bytes, found {path.stat().st_size}"
     return ""
 
 

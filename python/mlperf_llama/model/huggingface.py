@@ -38,7 +38,7 @@ def serve(config: Config, env: Mapping[str, str]) -> Served:
     folder = hub.snapshot(rules.MODEL_ID, revision, token, env, config.rung_stall_s, config.rung_timeout_s)
     problem = checkpoint.problem(folder)
     if problem:
-        raise MissingError(problem)
+        raise MissingError(f"{problem}; remove {folder.parents[1]} to have all of it fetched again")
     return _described(folder, revision, config)
 
 

@@ -7,6 +7,7 @@ everything else goes to stderr.
 from __future__ import annotations
 
 import argparse
+import errno
 import logging
 import os
 import sys
@@ -14,8 +15,12 @@ import traceback
 from collections.abc import Sequence
 
 from . import config, signals, verbs
-from .errors import EXIT_FAULT, EXIT_MISSING, EXIT_USAGE, Interrupted, PipelineError
+from .errors import EXIT_BROKE, EXIT_FAULT, EXIT_MISSING, EXIT_USAGE, Interrupted, PipelineError
 from .settings import TABLE
+
+# A full or read-only disk is the machine's trouble, not a bug of ours.
+FILE_TROUBLE = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.EMFILE)
+REMEDY = "`make doctor` shows the disks; RESULTS_DIR and CACHE_DIR choose others"
 
 
 class Parser(argparse.ArgumentParser):
@@ -67,6 +72,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ModuleNotFoundError as error:
         _say("error", f"the Python package {error.name} is missing here; `make doctor` tells how to mend it")
         return EXIT_MISSING
+    except OSError as error:
+        if error.errno not in FILE_TROUBLE:
+            traceback.print_exc()
+        where = f" ({error.filename})" if error.filename else ""
+        _say("error", f"expected to read and write files, found: {error.strerror}{where}; {REMEDY}")
+        return EXIT_BROKE if error.errno in FILE_TROUBLE else EXIT_FAULT
     except Exception:
         traceback.print_exc()
         _say("error", "an unexpected fault, shown above; please report it")

@@ -20,9 +20,12 @@ Listener = Callable[[dict[str, Any]], None]
 class Events:
     """Appends events and passes each to its listeners (the terminal's bar is one)."""
 
-    def __init__(self, run: RunFolder | None, *listeners: Listener) -> None:
+    def __init__(
+        self, run: RunFolder | None, *listeners: Listener, gpu: Callable[[], Any] | None = None
+    ) -> None:
         self._stream = run.file("events.jsonl").open("a", encoding="utf-8") if run else None
         self._listeners = listeners
+        self._gpu = gpu
         self._started: dict[str, float] = {}
 
     def emit(self, stage: str, **fields: Any) -> None:
@@ -32,6 +35,8 @@ class Events:
         done, total = fields.get("done"), fields.get("total")
         if done and total and "eta_s" not in fields and now > started:
             fields["eta_s"] = round((now - started) * (total - done) / done, 1)
+        if done and self._gpu and (readings := self._gpu()):
+            fields["gpu"] = readings
         event = {"time": datetime.now(UTC).isoformat(timespec="milliseconds"), "stage": stage, **fields}
         if self._stream:
             self._stream.write(json.dumps(event, ensure_ascii=False) + "\n")

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 from . import closing, console, report, rules, signals, stages
 from .config import Config
-from .errors import EXIT_INVALID, EXIT_OK, BrokeError, Interrupted
+from .errors import EXIT_INVALID, EXIT_OK, BrokeError, Interrupted, PipelineError
 from .events import Events
+from .gpu import GpuSampler
 from .loadgen import drive, logs, plan
-from .progress import TerminalProgress
+from .progress import TerminalProgress, colour_wanted
 from .results import COMPLETE, FAILED, INTERRUPTED, RunFolder
 from .session import Session, Speed, describe_scope, end_children
 from .verdict import seal
+
+log = logging.getLogger(__name__)
 
 # Probes measure short runs: a full one is faster (no ramp). Too high a guess only lengthens it.
 OFFLINE_MARGIN = 1.25
@@ -28,35 +32,36 @@ SERVER_SHARE = 0.6
 
 def execute(run: RunFolder, config: Config, env: Mapping[str, str]) -> int:
     """Run everything the config asks for; returns the exit code. Finished runs are kept."""
-    with console.captured(run.file("run.log")) as terminal:
+    with console.captured(run.file("run.log")) as terminal, GpuSampler() as sampler:
         progress = TerminalProgress(terminal, env)
-        events = Events(run, progress)
+        events = Events(run, progress, gpu=lambda: sampler.latest)
         try:
             with seal.stage(run, "run"):
                 asyncio.run(_loadgen_runs(run, config, events))
             with seal.stage(run, "score"):
-                stages.score_all(
-                    run, config, lambda s, d, n: events.emit(f"score {s}", done=d, total=n, unit="samples")
-                )
+                stages.score_all(run, config, lambda s, d, n: events.emit(f"score {s}", done=d, total=n))
                 closing.close(run, COMPLETE)
+            stages.judge_and_report(run)
         except BaseException as error:
             signals.ignore()
             end_children()
-            _close_early(run, error)
-            stages.judge_and_report(run)
-            progress.close()
+            _salvage(run, error)
             raise _named(run, error) from error
         finally:
+            progress.close()
             events.close()
-        judged = stages.judge_and_report(run)
-        progress.close()
-        print(report.terminal(run, colour=terminal.isatty()), file=terminal)
-    return exit_code(run, judged)
+        print(report.terminal(run, colour=colour_wanted(terminal, env)), file=terminal)
+    return exit_code(run)
 
 
-def _close_early(run: RunFolder, error: BaseException) -> None:
-    interrupted = isinstance(error, Interrupted)
-    closing.close(run, INTERRUPTED if interrupted else FAILED, str(error))
+def _salvage(run: RunFolder, error: BaseException) -> None:
+    """Close the folder with what there is; a full disk must not hide the first failure."""
+    try:
+        interrupted = isinstance(error, Interrupted)
+        closing.close(run, INTERRUPTED if interrupted else FAILED, str(error))
+        stages.judge_and_report(run)
+    except (OSError, PipelineError) as second:
+        log.warning("close_failed error=%r", second)
 
 
 def _named(run: RunFolder, error: BaseException) -> BaseException:
@@ -68,7 +73,7 @@ def _named(run: RunFolder, error: BaseException) -> BaseException:
     return BrokeError(f"{error}{f' ({cause})' if known else ''}; see {run.file('run.log')}")
 
 
-def exit_code(run: RunFolder, judged: Mapping[str, Any]) -> int:
+def exit_code(run: RunFolder) -> int:
     """5 where LoadGen said INVALID, or an eligible run missed a target; else 0."""
     scenarios = run.read("results.json")["scenarios"]
     for found in scenarios.values():

@@ -138,6 +138,13 @@ def health(arguments: argparse.Namespace, flags: Mapping[str, str], env: Env) ->
     return 0 if advancing else 1
 
 
+def compare(arguments: argparse.Namespace, flags: Mapping[str, str], env: Env) -> int:
+    from . import compare as comparison
+
+    _print(comparison.compare(arguments.a, arguments.b))
+    return 0
+
+
 def assets(arguments: argparse.Namespace, flags: Mapping[str, str], env: Env) -> int:
     from .score import nltk_data
 
@@ -167,6 +174,12 @@ VERBS = (
         settings=True,
     ),
     Verb("health", "does the latest run still advance?", health, (RUN_OR_LATEST,), settings=True),
+    Verb(
+        "compare",
+        "two runs or submissions side by side",
+        compare,
+        ((("a",), {"type": Path}), (("b",), {"type": Path})),
+    ),
     Verb("assets", "fetch what scoring needs", assets, ((("--target",), {"required": True, "type": Path}),)),
 )
 BY_NAME = {verb.name: verb for verb in VERBS}

@@ -1,14 +1,16 @@
-"""What every engine has to do. An engine joins by a line in ENGINES."""
+"""What every engine has to do, asked of the fake one; and what only a fake can do."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 
+import engine_contract
 import pytest
-from loadgen_support import LIMITS, Prompts
+from engine_contract import Collector, answer, requests
+from loadgen_support import LIMITS
 
-from mlperf_llama.engine import Engine, Limits, Request, Tokens
+from mlperf_llama.engine import Engine
 from mlperf_llama.engine.fake import FakeEngine
 from mlperf_llama.errors import BrokeError, MissingError, UsageError
 
@@ -16,115 +18,25 @@ ENGINES: dict[str, Callable[[], Engine]] = {
     "fake": lambda: FakeEngine({"output_tokens": [2, 40], "ttft_ms": 2, "tpot_ms": 0.1, "concurrency": 4}),
     "fake-instant": lambda: FakeEngine({}),
 }
-engines = pytest.mark.parametrize("make", ENGINES.values(), ids=ENGINES.keys())
+CHECKS: dict[str, Callable[[Engine], Awaitable[None]]] = {
+    "final": lambda e: engine_contract.answers_once_within_the_limits(e, LIMITS, False),
+    "streaming": lambda e: engine_contract.answers_once_within_the_limits(e, LIMITS, True),
+    "batches": lambda e: engine_contract.answers_alike_in_any_batch(e, LIMITS),
+    "limits": lambda e: engine_contract.keeps_each_request_s_limits(e, LIMITS),
+    "close": lambda e: engine_contract.closes_twice_with_requests_under_way(e, LIMITS),
+}
 
 
-class Collector:
-    """A sink that keeps what comes and knows when `expected` answers are there."""
-
-    def __init__(self, expected: int) -> None:
-        self.first: dict[int, int] = {}
-        self.answers: dict[int, list[int]] = {}
-        self.log: list[tuple[str, int]] = []
-        self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._expected = expected
-        if not expected:
-            self.ended.set_result(None)
-
-    def first_token(self, request_id: int, token: int) -> None:
-        assert request_id not in self.first
-        self.first[request_id] = token
-        self.log.append(("first", request_id))
-
-    def completed(self, request_id: int, tokens: Tokens) -> None:
-        assert request_id not in self.answers
-        self.answers[request_id] = list(tokens)
-        self.log.append(("completed", request_id))
-        if len(self.answers) == self._expected:
-            self.ended.set_result(None)
-
-    def failed(self, error: Exception) -> None:
-        if not self.ended.done():
-            self.ended.set_exception(error)
-
-
-def requests(count: int, start: int = 0) -> list[Request]:
-    prompts = Prompts(count)
-    return [Request(start + i, prompts.prompt(i)) for i in range(count)]
-
-
-async def answer(engine: Engine, batch: Sequence[Request], limits: Limits, streaming: bool) -> Collector:
-    sink = Collector(len(batch))
-    engine.submit(batch, limits, streaming, sink)
-    assert not sink.log, "submit returns before the first answer"
-    await asyncio.wait_for(sink.ended, 60)
-    return sink
-
-
-@engines
-@pytest.mark.parametrize("streaming", [False, True])
-def test_every_request_is_answered_once_within_the_limits(
-    make: Callable[[], Engine], streaming: bool
-) -> None:
+@pytest.mark.parametrize("make", ENGINES.values(), ids=ENGINES.keys())
+@pytest.mark.parametrize("check", CHECKS.values(), ids=CHECKS.keys())
+def test_contract(make: Callable[[], Engine], check: Callable[[Engine], Awaitable[None]]) -> None:
     async def body() -> None:
         engine = make()
         info = await engine.start(lambda text: None)
         assert info.name
         assert info.load_s >= 0
-        sink = await answer(engine, requests(20), LIMITS, streaming)
+        await check(engine)
         await engine.close()
-        assert sorted(sink.answers) == list(range(20))
-        for request_id, tokens in sink.answers.items():
-            assert LIMITS.min_new_tokens <= len(tokens) <= LIMITS.max_new_tokens
-            assert not set(tokens[:-1]) & set(LIMITS.stop_ids)
-            assert len(tokens) == LIMITS.max_new_tokens or tokens[-1] in LIMITS.stop_ids
-            if streaming:
-                assert sink.first[request_id] == tokens[0]
-                assert sink.log.index(("first", request_id)) < sink.log.index(("completed", request_id))
-        assert streaming or not sink.first
-
-    asyncio.run(body())
-
-
-@engines
-def test_the_same_prompt_gets_the_same_answer_in_any_batch(make: Callable[[], Engine]) -> None:
-    async def body() -> None:
-        engine = make()
-        await engine.start(lambda text: None)
-        together = await answer(engine, requests(6), LIMITS, streaming=False)
-        alone = [await answer(engine, [request], LIMITS, streaming=True) for request in requests(6, 100)]
-        await engine.close()
-        assert [together.answers[i] for i in range(6)] == [alone[i].answers[100 + i] for i in range(6)]
-
-    asyncio.run(body())
-
-
-@engines
-def test_limits_are_the_request_s_own(make: Callable[[], Engine]) -> None:
-    async def body() -> None:
-        engine = make()
-        await engine.start(lambda text: None)
-        for count in (1, 5):
-            sink = await answer(engine, requests(3), Limits(count, count, LIMITS.stop_ids), streaming=False)
-            assert {len(tokens) for tokens in sink.answers.values()} == {count}
-        await engine.close()
-
-    asyncio.run(body())
-
-
-@engines
-def test_no_requests_and_two_closes_are_harmless(make: Callable[[], Engine]) -> None:
-    async def body() -> None:
-        engine = make()
-        await engine.start(lambda text: None)
-        await answer(engine, [], LIMITS, streaming=True)
-        assert all(isinstance(value, float) for value in engine.counters().values())
-        sink = Collector(3)
-        engine.submit(requests(3), LIMITS, False, sink)
-        await engine.close()
-        await engine.close()
-        await asyncio.sleep(0.05)
-        assert not sink.ended.done() or sink.ended.exception() or len(sink.answers) == 3
 
     asyncio.run(body())
 

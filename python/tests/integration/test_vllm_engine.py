@@ -1,0 +1,100 @@
+"""Real vLLM on this machine's CPU with the stand-in model, loaded once for all checks."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import engine_contract
+import pytest
+
+from mlperf_llama import config, model
+from mlperf_llama.engine import EngineInfo, Limits, options
+from mlperf_llama.engine.vllm import VllmEngine
+from mlperf_llama.errors import BrokeError, MissingError
+
+pytest.importorskip("vllm")
+pytestmark = [pytest.mark.vllm, pytest.mark.timeout(900)]
+
+
+class Loaded:
+    """One engine and the loop it lives on."""
+
+    def __init__(self, folder: Path, settings: config.Config) -> None:
+        self.runner = asyncio.Runner()
+        self.limits = Limits(24, 1, model.stop_ids(folder))
+        preset = options.load_preset(options.CPU)
+        arguments = options.vllm_arguments(settings, preset, str(folder), 2668, use_async=False)
+        self.engine = VllmEngine(arguments, settings.cache_path, options.environment(preset, on_cpu=True))
+        self.info: EngineInfo = self.runner.run(self.engine.start(lambda text: None))
+
+
+@pytest.fixture(scope="module")
+def loaded() -> Iterator[Loaded]:
+    # float32: in bfloat16 two tokens can tie, and the batch then decides between them.
+    settings = config.load({"DTYPE": "float32"}, config.environment())
+    try:
+        folder = Path(model.serve("stand-in", settings, os.environ).path)
+    except MissingError as error:
+        pytest.skip(f"the stand-in cannot be had here: {error}")
+    one = Loaded(folder, settings)
+    yield one
+    one.runner.run(one.engine.close())
+    one.runner.close()
+
+
+def test_it_uses_what_was_asked(loaded: Loaded) -> None:
+    found = loaded.info.settings
+    assert (found["dtype"], found["max_model_len"], found["max_num_seqs"]) == ("float32", 2668, 32)
+    assert found["enable_prefix_caching"] is False
+    assert found["speculative_decoding"] is False
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_every_request_is_answered_once(loaded: Loaded, streaming: bool) -> None:
+    check = engine_contract.answers_once_within_the_limits(loaded.engine, loaded.limits, streaming)
+    loaded.runner.run(check)
+
+
+def test_answers_hold_in_any_batch_and_within_limits(loaded: Loaded) -> None:
+    loaded.runner.run(engine_contract.answers_alike_in_any_batch(loaded.engine, loaded.limits))
+    loaded.runner.run(engine_contract.keeps_each_request_s_limits(loaded.engine, loaded.limits))
+
+
+def test_a_prefill_cap_changes_steps_and_no_answer(loaded: Loaded) -> None:
+    """Limits change between runs without a reload; counters tell the steps."""
+
+    async def body() -> tuple[list[list[int]], list[list[int]], float, float]:
+        async def steps() -> float:
+            await loaded.engine.refresh_counters()
+            return loaded.engine.counters()["steps"]
+
+        start = await steps()
+        free = await engine_contract.answer(
+            loaded.engine, engine_contract.requests(6), loaded.limits, streaming=False
+        )
+        middle = await steps()
+        await loaded.engine.set_limits(2, 32)
+        capped = await engine_contract.answer(
+            loaded.engine, engine_contract.requests(6, 50), loaded.limits, streaming=False
+        )
+        end = await steps()
+        await loaded.engine.set_limits(None, None)
+        first = [free.answers[i] for i in range(6)]
+        return first, [capped.answers[50 + i] for i in range(6)], middle - start, end - middle
+
+    free, capped, free_steps, capped_steps = loaded.runner.run(body())
+    assert free == capped
+    assert capped_steps > 2 * free_steps
+    assert loaded.engine.counters()["preemptions"] == 0
+
+
+def test_a_model_that_is_not_there_is_named() -> None:
+    settings = config.load({}, {})
+    preset = options.load_preset(options.CPU)
+    arguments = options.vllm_arguments(settings, preset, "/nowhere/model", 2668, use_async=False)
+    engine = VllmEngine(arguments, settings.cache_path, {})
+    with pytest.raises(BrokeError, match="could not load /nowhere/model"):
+        asyncio.run(engine.start(lambda text: None))

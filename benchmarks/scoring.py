@@ -14,12 +14,15 @@ import argparse
 import json
 import logging
 import os
+import platform
 import random
 import resource
 import string
 import sys
 import time
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -109,20 +112,30 @@ def timed(work: Callable[[], Any]) -> tuple[Any, float, float]:
 def table(pairs: Pairs, times: dict[str, tuple[float, float]], count: int) -> str:
     (slow, slow_cpu), (fast, fast_cpu) = times["official"], times["ours"]
     lengths = [sum(len(pair[side].split()) for pair in pairs) / len(pairs) for side in (0, 1)]
+    machine = f"{cpu_name()}, {os.cpu_count()} cores, load average {os.getloadavg()[0]:.2f} at the end"
+    command = " ".join(["python benchmarks/scoring.py", *sys.argv[1:]])
     return f"""
-## Scoring
+### Scoring, {datetime.now(UTC):%Y-%m-%d}
 
-{len(pairs)} pairs (prediction {lengths[0]:.0f} words, reference {lengths[1]:.0f}), {count} processes \
-on {len(os.sched_getaffinity(0))} cores; every f-measure equal to the last bit, gen_len equal.
+{machine}. Python {platform.python_version()}, rouge-score {version("rouge-score")}, nltk {version("nltk")}. \
+`{command}`
+
+{len(pairs)} pairs (prediction {lengths[0]:.0f} words, reference {lengths[1]:.0f}), {count} processes; \
+every f-measure equal to the last bit, gen_len equal.
 
 | | wall s | user and system s | pairs/s |
 | --- | ---: | ---: | ---: |
 | official recipe, one process | {slow:.1f} | {slow_cpu:.1f} | {len(pairs) / slow:.0f} |
 | ours | {fast:.1f} | {fast_cpu:.1f} | {len(pairs) / fast:.0f} |
 | ratio | {slow / fast:.2f} | {slow_cpu / fast_cpu:.2f} | |
-
-Command: `python benchmarks/{" ".join([Path(__file__).name, *sys.argv[1:]])}`
 """
+
+
+def cpu_name() -> str:
+    for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.machine()
 
 
 def main() -> int:

@@ -77,6 +77,7 @@ class VllmEngine:
         return {
             "dtype": str(config.model_config.dtype).removeprefix("torch."),
             "quantization": config.model_config.quantization,
+            "load_format": str(config.load_config.load_format),
             "kv_cache_dtype": str(config.cache_config.cache_dtype),
             "max_model_len": config.model_config.max_model_len,
             "max_num_seqs": config.scheduler_config.max_num_seqs,

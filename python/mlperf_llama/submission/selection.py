@@ -28,7 +28,7 @@ OPEN_RUN = (
 # Scenarios: the ends of checks' names. TEST06 is not asked for, and other models end otherwise.
 OPEN_SCENARIO = tuple(f"accuracy.{key}" for key in (*rules.ROUGE_KEYS, "gen_len", "endings"))
 # The fake engine has no settings to compare.
-SELFTEST_RUN = ("engine", "prefix_caching", "speculative_decoding", "prompt_length")
+SELFTEST_RUN = ("engine", "weights", "prefix_caching", "speculative_decoding", "prompt_length")
 SELFTEST_SCENARIO = ("same_settings",)
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 from .. import rules
 from ..results import COMPLETE
 from . import seal
@@ -131,10 +134,7 @@ def _duration(found: Evidence) -> Check:
 
 def _engine(found: Evidence) -> list[Check]:
     engine = record(found.results.get("engine"))
-    settings = record(engine.get("settings"))
     name, asked = engine.get("name"), found.config.get("engine")
-    again = "run again with ENGINE_ARGS that leave this as it was"
-    length = settings.get("max_model_len")
     return [
         check(
             "engine",
@@ -142,36 +142,44 @@ def _engine(found: Evidence) -> list[Check]:
             f"{name}, ENGINE={asked}; engines that compute: {', '.join(REAL_ENGINES)}",
             "run with ENGINE=vllm",
         ),
-        check("weights", *_weights(found, settings)),
-        check(
-            "prefix_caching",
-            settings.get("enable_prefix_caching") is False,
-            f"enable_prefix_caching={settings.get('enable_prefix_caching')}; no reuse across queries",
-            again,
-        ),
-        check(
-            "speculative_decoding",
-            settings.get("speculative_decoding") is False,
-            f"speculative_decoding={settings.get('speculative_decoding')}; not allowed for this model",
-            again,
-        ),
-        check(
+        *_settings(found),
+    ]
+
+
+def _settings(found: Evidence) -> list[Check]:
+    """The rules' own limits on the engine, in the settings of every single run."""
+    everywhere = _every_settings(found)
+
+    def values(key: str) -> list[object]:
+        return list(dict.fromkeys(str(s.get(key)) for s in everywhere))
+
+    def holds(key: str, right: Callable[[Any], bool]) -> bool:
+        return all(right(s.get(key)) for s in everywhere)
+
+    def one(name: str, key: str, right: Callable[[Any], bool], why: str) -> Check:
+        detail = f"{key}={', '.join(map(str, values(key)))}; {why}"
+        return check(
+            name, holds(key, right), detail, f"run again with ENGINE_ARGS and PRESET that leave {key}"
+        )
+
+    return [
+        one("weights", "load_format", lambda v: isinstance(v, str) and v != "dummy", "no made-up weights"),
+        one("prefix_caching", "enable_prefix_caching", lambda v: v is False, "no reuse across queries"),
+        one("speculative_decoding", "speculative_decoding", lambda v: v is False, "not for this model"),
+        one(
             "prompt_length",
-            isinstance(length, int) and length >= rules.MAX_MODEL_LEN,
-            f"max_model_len={length}, at least {rules.MAX_MODEL_LEN}, so that no prompt is cut",
-            again,
+            "max_model_len",
+            lambda v: isinstance(v, int) and v >= rules.MAX_MODEL_LEN,
+            f"at least {rules.MAX_MODEL_LEN}, so that no prompt is cut",
         ),
     ]
 
 
-def _weights(found: Evidence, settings: Json) -> tuple[bool, str, str]:
-    asked = record(found.config.get("engine_args")).get("load_format", "auto")
-    formats = {str(asked), str(settings.get("load_format", "auto"))}
-    return (
-        "dummy" not in formats,
-        f"load format {', '.join(sorted(formats))}",
-        "run with real weights: leave load_format out of ENGINE_ARGS",
-    )
+def _every_settings(found: Evidence) -> list[Json]:
+    """The engine's settings as loaded, and as each mode of each scenario recorded them."""
+    loaded = record(record(found.results.get("engine")).get("settings"))
+    per_mode = [record(s.recorded.get("engine_settings")) for s in found.scenarios]
+    return [loaded, *(record(settings) for modes in per_mode for settings in modes.values())]
 
 
 def _scenarios(found: Evidence) -> Check:

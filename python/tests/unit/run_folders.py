@@ -21,6 +21,7 @@ Json = dict[str, Any]
 SETTINGS: Json = {
     "dtype": "bfloat16",
     "quantization": None,
+    "load_format": "auto",
     "kv_cache_dtype": "auto",
     "max_model_len": 2668,
     "max_num_seqs": 1024,

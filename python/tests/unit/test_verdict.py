@@ -149,7 +149,18 @@ BROKEN: dict[str, tuple[Break, set[str]]] = {
     "shortened": (_provenance_top(shortened=True), {"duration"}),
     "fake engine": (_results(lambda d: d["engine"].update(name="fake")), {"engine"}),
     "fake engine asked": (_config(engine="fake"), {"engine"}),
-    "dummy weights": (_config(engine_args={"load_format": "dummy"}), {"weights"}),
+    "dummy weights": (_settings(load_format="dummy"), {"weights"}),
+    "weights unknown": (_settings(load_format=None), {"weights"}),
+    "prefix caching in one run": (
+        _results(
+            lambda d: d["scenarios"]["Offline"].update(
+                engine_settings={
+                    mode: folders.SETTINGS | {"enable_prefix_caching": True} for mode in rules.MODES
+                }
+            )
+        ),
+        {"prefix_caching"},
+    ),
     "prefix caching on": (_settings(enable_prefix_caching=True), {"prefix_caching"}),
     "prefix caching unknown": (_settings(enable_prefix_caching=None), {"prefix_caching"}),
     "speculative decoding": (_settings(speculative_decoding=True), {"speculative_decoding"}),

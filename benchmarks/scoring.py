@@ -109,10 +109,10 @@ def timed(work: Callable[[], Any]) -> tuple[Any, float, float]:
     return result, time.perf_counter() - wall, cpu_s() - cpu
 
 
-def table(pairs: Pairs, times: dict[str, tuple[float, float]], count: int) -> str:
+def table(pairs: Pairs, times: dict[str, tuple[float, float]], count: int, load: float) -> str:
     (slow, slow_cpu), (fast, fast_cpu) = times["official"], times["ours"]
     lengths = [sum(len(pair[side].split()) for pair in pairs) / len(pairs) for side in (0, 1)]
-    machine = f"{cpu_name()}, {os.cpu_count()} cores, load average {os.getloadavg()[0]:.2f} at the end"
+    machine = f"{cpu_name()}, {os.cpu_count()} cores, load average {load:.2f} at the start"
     command = " ".join(["python benchmarks/scoring.py", *sys.argv[1:]])
     return f"""
 ### Scoring, {datetime.now(UTC):%Y-%m-%d}
@@ -146,6 +146,7 @@ def main() -> int:
     parser.add_argument("--record", action="store_true", help="append to benchmarks/RESULTS.md")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.WARNING)
+    load = os.getloadavg()[0]
     data = nltk_data.ensure(Path(BY_NAME["CACHE_DIR"].default).expanduser(), os.environ)
     pairs = make_pairs(read_articles(arguments.articles, arguments.pairs), arguments.pairs)
     found, *fast = timed(lambda: ours(pairs, arguments.workers, data))
@@ -153,7 +154,7 @@ def main() -> int:
     if found != expected:
         raise SystemExit("the numbers differ from the official recipe's")
     times = {"official": (slow[0], slow[1]), "ours": (fast[0], fast[1])}
-    text = table(pairs, times, arguments.workers)
+    text = table(pairs, times, arguments.workers, load)
     print(text)
     if arguments.record:
         with (HERE / "RESULTS.md").open("a", encoding="utf-8") as results:

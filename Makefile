@@ -39,6 +39,10 @@ help: ## this text
 run: ## the benchmark, in the container or natively; stdout: the path of the run folder
 	@docker/launch.sh run
 
+.PHONY: resume
+resume: ## finishes RUN_DIR, a run that ended early, here or on another machine
+	@docker/launch.sh resume "$${RUN_DIR:?RUN_DIR=results/... names it}"
+
 .PHONY: doctor
 doctor: ## what this machine has, lacks, and how to mend it
 	@docker/launch.sh --native doctor

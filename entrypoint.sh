@@ -84,6 +84,9 @@ main() {
             shift $(($# ? 1 : 0))
             run "$@"
             ;;
+        resume)
+            run --resume "${2:?resume needs the folder of a run that ended early}"
+            ;;
         *) exec "$python" -m mlperf_llama "$@" ;;
     esac
 }

@@ -12,14 +12,18 @@ from .results import INTERRUPTED, RUNNING, RunFolder
 
 
 def close(run: RunFolder, status: str, message: str = "") -> None:
-    """Mark an open run; a run that is already closed stays as it is."""
-    if run.read_or_empty("results.json").get("status", RUNNING) != RUNNING:
+    """Mark an open run, inside a stage of the seal; one that is already closed stays as it is."""
+    if not is_open(run):
         return
     now = datetime.now(UTC).isoformat(timespec="seconds")
     run.merge("results.json", status=status, finished=now)
     events = Events(run)
     events.emit("end", status=status, message=message)
     events.close()
+
+
+def is_open(run: RunFolder) -> bool:
+    return bool(run.read_or_empty("results.json").get("status", RUNNING) == RUNNING)
 
 
 @contextmanager

@@ -8,7 +8,9 @@ from pathlib import Path
 
 from . import rules, system
 from .config import Config
-from .results import RUNNING, RunFolder
+from .errors import UsageError
+from .results import COMPLETE, RUNNING, RunFolder
+from .verdict import seal
 
 
 def create(config: Config, env: Mapping[str, str]) -> RunFolder:
@@ -32,3 +34,32 @@ def create(config: Config, env: Mapping[str, str]) -> RunFolder:
         },
     )
     return run
+
+
+def reopen(path: Path, env: Mapping[str, str]) -> tuple[RunFolder, Config]:
+    """Open a run that ended early, here or on another machine, to finish what is missing.
+
+    What its finished runs stood on is kept in provenance.json: other data or another
+    model is refused later, another machine is named in the verdict.
+    """
+    run = RunFolder.open(path)
+    results = run.read("results.json")
+    if results.get("status") == COMPLETE:
+        raise UsageError(f"{path}: expected a run that ended early, found a complete one")
+    config = Config.from_json(run.read("config.json"))
+    with seal.stage(run, "resume"):
+        provenance = run.read("provenance.json")
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        resumed = [*provenance.get("resumed", []), {"time": now, "other_system": other_system(run, env)}]
+        stood_on = provenance.get("stood_on") or {
+            kind: provenance.get(kind, {}).get("sha256") for kind in ("dataset", "model")
+        }
+        run.merge("provenance.json", resumed=resumed, stood_on=stood_on)
+        run.merge("results.json", status=RUNNING, finished=None)
+    return run, config
+
+
+def other_system(run: RunFolder, env: Mapping[str, str]) -> list[str]:
+    """Which parts of this machine differ from the one the run began on."""
+    before, here = run.read("system.json"), system.describe(env)
+    return [part for part in ("cpu", "gpus", "packages") if before.get(part) != here.get(part)]

@@ -37,7 +37,8 @@ def execute(run: RunFolder, config: Config, env: Mapping[str, str]) -> int:
         events = Events(run, progress, gpu=lambda: sampler.latest)
         try:
             with seal.stage(run, "run"):
-                asyncio.run(_loadgen_runs(run, config, events))
+                if missing(run, config):
+                    asyncio.run(_loadgen_runs(run, config, events))
             with seal.stage(run, "score"):
                 stages.score_all(run, config, lambda s, d, n: events.emit(f"score {s}", done=d, total=n))
                 closing.close(run, COMPLETE)
@@ -58,7 +59,8 @@ def _salvage(run: RunFolder, error: BaseException) -> None:
     """Close the folder with what there is; a full disk must not hide the first failure."""
     try:
         interrupted = isinstance(error, Interrupted)
-        closing.close(run, INTERRUPTED if interrupted else FAILED, str(error))
+        with seal.stage(run, "close"):
+            closing.close(run, INTERRUPTED if interrupted else FAILED, str(error))
         stages.judge_and_report(run)
     except (OSError, PipelineError) as second:
         log.warning("close_failed error=%r", second)
@@ -126,11 +128,16 @@ async def _every_run(session: Session) -> None:
     speed = await session.warm_up()
     gc.collect()
     gc.freeze()
-    for scenario in session.config.scenario:
+    for scenario, mode in missing(session.run, session.config):
         await session.set_limits(scenario)
-        for mode in rules.MODES:
-            if mode in session.config.mode:
-                await _one_run(session, scenario, mode, speed)
+        await _one_run(session, scenario, mode, speed)
+
+
+def missing(run: RunFolder, config: Config) -> list[tuple[str, str]]:
+    """The runs asked for and not yet recorded, in order; a resumed folder has fewer."""
+    done = run.read("results.json")["scenarios"]
+    asked = [(s, m) for s in config.scenario for m in rules.MODES if m in config.mode]
+    return [(scenario, mode) for scenario, mode in asked if mode not in done.get(scenario, {})]
 
 
 def make_plan(session: Session, scenario: str, mode: str, speed: Speed) -> plan.Plan:

@@ -59,6 +59,17 @@ def scope(config: Config, rows: int, gpu_name: str | None) -> Scope:
     return Scope(count, full, duration, on_gpu)
 
 
+def check_same(provenance: Mapping[str, Any]) -> None:
+    """A resumed run must stand on the data and the model that its finished part stood on."""
+    for kind, before in provenance.get("stood_on", {}).items():
+        now = provenance[kind]["sha256"]
+        if before not in (None, now):
+            raise UsageError(
+                f"{kind}: expected sha256 {before}, which the finished runs used, found {now} from "
+                f"{provenance[kind]['source']}; resume where the same {kind} can be had"
+            )
+
+
 def gpu_name(run: RunFolder) -> str | None:
     """The first GPU's product name, from system.json."""
     gpus = run.read("system.json").get("gpus") or []
@@ -117,6 +128,7 @@ class Session:
     def __init__(self, run: RunFolder, config: Config, events: Events) -> None:
         self.run, self.config, self.events = run, config, events
         provenance = run.read("provenance.json")
+        check_same(provenance)
         self.model_dir = Path(provenance["model"]["path"])
         self.gpu_name = gpu_name(run)
         self.scope = scope(config, int(provenance["dataset"]["rows"]), self.gpu_name)

@@ -50,32 +50,30 @@ def _run_or_latest(arguments: argparse.Namespace, flags: Mapping[str, str], env:
 
 
 def open_run(arguments: argparse.Namespace, flags: Mapping[str, str], env: Env) -> int:
-    """Check the settings, make the run folder, print it and the two chains."""
+    """Check the settings, make the run folder (or open one again), print it and the two chains."""
     from . import dataset, model, opening
 
-    settings = config.load(flags, env)
-    run = opening.create(settings, env)
+    if arguments.resume:
+        run, settings = opening.reopen(arguments.resume, env)
+    else:
+        settings = config.load(flags, env)
+        run = opening.create(settings, env)
     _print(f"run_dir={run.path}")
     _print(f"dataset_chain={' '.join(dataset.chain(settings))}")
     _print(f"model_chain={' '.join(model.chain(settings))}")
     return 0
 
 
-def dataset_rung(arguments: argparse.Namespace, flags: Mapping[str, str], env: Env) -> int:
-    from . import chain, closing, dataset
+def rung(arguments: argparse.Namespace, flags: Mapping[str, str], env: Env) -> int:
+    """One rung of the dataset or the model chain, in a process of its own."""
+    from . import chain, closing, dataset, model
+    from .verdict import seal
 
     run, settings = _opened(arguments)
-    with closing.on_interrupt(run):
-        chain.attempt(run, "dataset", arguments.rung, lambda: dataset.serve(arguments.rung, settings, env))
-    return 0
-
-
-def model_rung(arguments: argparse.Namespace, flags: Mapping[str, str], env: Env) -> int:
-    from . import chain, closing, model
-
-    run, settings = _opened(arguments)
-    with closing.on_interrupt(run):
-        chain.attempt(run, "model", arguments.rung, lambda: model.serve(arguments.rung, settings, env))
+    kind, name = arguments.verb, arguments.rung
+    serve = dataset.serve if kind == "dataset" else model.serve
+    with seal.stage(run, f"{kind} {name}"), closing.on_interrupt(run):
+        chain.attempt(run, kind, name, lambda: serve(name, settings, env))
     return 0
 
 
@@ -118,8 +116,12 @@ def report(arguments: argparse.Namespace, flags: Mapping[str, str], env: Env) ->
 
 def close(arguments: argparse.Namespace, flags: Mapping[str, str], env: Env) -> int:
     from . import closing
+    from .verdict import seal
 
-    closing.close(RunFolder.open(arguments.run_dir), arguments.status)
+    run = RunFolder.open(arguments.run_dir)
+    if closing.is_open(run):
+        with seal.stage(run, "close"):
+            closing.close(run, arguments.status)
     return 0
 
 
@@ -153,9 +155,15 @@ def assets(arguments: argparse.Namespace, flags: Mapping[str, str], env: Env) ->
 
 
 VERBS = (
-    Verb("open", "check the settings and make a run folder", open_run, settings=True),
-    Verb("dataset", "try one rung of the dataset chain", dataset_rung, ((("rung",), {}), RUN_DIR)),
-    Verb("model", "try one rung of the model chain", model_rung, ((("rung",), {}), RUN_DIR)),
+    Verb(
+        "open",
+        "check the settings and make a run folder, or open one again",
+        open_run,
+        ((("--resume",), {"type": Path, "metavar": "RUN_DIR", "help": "finish a run that ended early"}),),
+        settings=True,
+    ),
+    Verb("dataset", "try one rung of the dataset chain", rung, ((("rung",), {}), RUN_DIR)),
+    Verb("model", "try one rung of the model chain", rung, ((("rung",), {}), RUN_DIR)),
     Verb("run", "the benchmark, in an opened run folder", run_benchmark, (RUN_DIR,)),
     Verb("score", "score the accuracy logs again", score, (RUN_OR_LATEST,), settings=True),
     Verb("verdict", "judge a run again", verdict, (RUN_OR_LATEST,), settings=True),

@@ -24,6 +24,7 @@ def checks(found: Evidence) -> list[Check]:
         _records(found),
         _complete(found),
         _seal(found),
+        _machine(found),
         *_round(found),
         *_source(found, "dataset", DATASET_SOURCES),
         _rows(found),
@@ -56,6 +57,21 @@ def _seal(found: Evidence) -> Check:
         not lines,
         "; ".join(lines[:5]) + more if lines else "no file changed since its stage wrote it",
         "run again; files of a run folder must not be edited, renamed or mixed",
+    )
+
+
+def _machine(found: Evidence) -> Check:
+    """A resumed run must have been finished on the system it began on."""
+    resumed = found.provenance.get("resumed") or []
+    other = [record(r).get("other_system") for r in resumed] if isinstance(resumed, list) else [resumed]
+    wrong = [o for o in other if o != []]
+    return check(
+        "machine",
+        not wrong,
+        f"resumed with another {', '.join(map(str, wrong))}"
+        if wrong
+        else f"one machine, resumed {len(other)} times",
+        "run again on one machine",
     )
 
 

@@ -166,6 +166,7 @@ BROKEN: dict[str, tuple[Break, set[str]]] = {
     "speculative decoding": (_settings(speculative_decoding=True), {"speculative_decoding"}),
     "prompts cut": (_settings(max_model_len=2048), {"prompt_length"}),
     "interrupted": (_results(lambda d: d.update(status="interrupted")), {"complete"}),
+    "resumed elsewhere": (_provenance_top(resumed=[{"other_system": ["gpus"]}]), {"machine"}),
     "still running": (_results(lambda d: d.update(status="running")), {"complete"}),
     "other round declared": (
         _config(round="v6.0"),
@@ -369,6 +370,12 @@ def test_an_edit_before_a_later_stage_stays_on_record(run: RunFolder) -> None:
         pass
     assert failed(run) == ["seal"]
     assert seal.differences(run) == []
+
+
+def test_resumed_on_the_same_machine(run: RunFolder) -> None:
+    _provenance_top(resumed=[{"time": "2026-11-23T10:00:00", "other_system": []}])(run)
+    folders.reseal(run)
+    assert failed(run) == []
 
 
 def test_a_stage_may_write(run: RunFolder) -> None:

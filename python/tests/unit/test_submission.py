@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import subprocess
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -524,6 +525,46 @@ def test_check_without_the_official_checker(good_tree: Path, tmp_path: Path) -> 
 def test_a_checkout_that_is_none_is_named(tmp_path: Path) -> None:
     with pytest.raises(MissingError, match=str(tmp_path)):
         official.find(settings(tmp_path, INFERENCE_DIR=str(tmp_path)))
+
+
+def _repository(path: Path) -> str:
+    """A repository with a checker in it and a file beside it; its commit."""
+    main = path / official.TOOLS / "submission_checker" / "main.py"
+    main.parent.mkdir(parents=True)
+    main.write_text("print('SUMMARY: submission looks OK')\n")
+    (path / "large.bin").write_bytes(b"x" * 1000)
+    for command in (
+        ["init", "-q"],
+        ["add", "."],
+        ["-c", "user.name=t", "-c", "user.email=t@t", "commit", "-qm", "one"],
+        ["config", "uploadpack.allowFilter", "true"],
+    ):
+        subprocess.run(["git", "-C", str(path), *command], check=True)
+    done = subprocess.run(
+        ["git", "-C", str(path), "rev-parse", "HEAD"], capture_output=True, text=True, check=True
+    )
+    return done.stdout.strip()
+
+
+def test_checker_is_fetched_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(official, "COMMIT", _repository(tmp_path / "origin"))
+    monkeypatch.setattr(official, "REPOSITORY", f"file://{tmp_path}/origin")
+    monkeypatch.setattr(official, "IMAGE_DIR", tmp_path / "image")
+    used = settings(tmp_path)
+    found = official.find(used)
+    assert (found / official.TOOLS / "submission_checker" / "main.py").is_file()
+    assert not (found / official.TOOLS / "large.bin").exists()
+    shutil.rmtree(tmp_path / "origin")
+    assert official.find(used) == found
+    assert official.run(found, tmp_path, "v6.1", None, dict(os.environ)).accepted
+
+
+def test_checker_that_cannot_be_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(official, "REPOSITORY", f"file://{tmp_path}/nowhere")
+    monkeypatch.setattr(official, "IMAGE_DIR", tmp_path / "image")
+    with pytest.raises(MissingError, match="set INFERENCE_DIR"):
+        official.find(settings(tmp_path))
+    assert not list((tmp_path / "cache").glob("*"))
 
 
 @pytest.mark.parametrize("name", ["nothing", "closed"])

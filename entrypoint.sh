@@ -29,7 +29,7 @@ leave() {
 }
 
 mark() {
-    [[ -z $run_dir ]] || "$python" -m mlperf_llama close --run-dir "$run_dir" --status "$1" || true
+    [[ -z $run_dir ]] || "$python" -m mlperf_llama close --run-dir "$run_dir" --status "$1" 2>/dev/null || true
 }
 
 # walk KIND RUNG...: the first rung that serves ends the chain; codes 3 and 4 step on.

@@ -40,7 +40,7 @@ def execute(run: RunFolder, config: Config, env: Mapping[str, str]) -> int:
                 if missing(run, config):
                     asyncio.run(_loadgen_runs(run, config, events))
             with seal.stage(run, "score"):
-                stages.score_all(run, config, lambda s, d, n: events.emit(f"score {s}", done=d, total=n))
+                stages.score_all(run, config, env, lambda s, d, n: events.emit(f"score {s}", done=d, total=n))
                 closing.close(run, COMPLETE)
             stages.judge_and_report(run)
         except BaseException as error:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from . import report, score, verdict
@@ -22,7 +22,7 @@ def merge_scenario(run: RunFolder, scenario: str, **parts: Any) -> None:
     run.merge("results.json", scenarios=scenarios)
 
 
-def score_all(run: RunFolder, config: Config, progress: Scored | None = None) -> None:
+def score_all(run: RunFolder, config: Config, env: Mapping[str, str], progress: Scored | None = None) -> None:
     """Score every scenario that has an accuracy log."""
     for scenario in config.scenario:
         if not (run.log_dir(scenario, "accuracy") / "mlperf_log_accuracy.json").is_file():
@@ -32,7 +32,7 @@ def score_all(run: RunFolder, config: Config, progress: Scored | None = None) ->
             if progress:
                 progress(scenario, done, total)
 
-        found = score.score_run(run, scenario, config.score_workers, tell)
+        found = score.score_run(run, scenario, config.score_workers, tell, env)
         merge_scenario(run, scenario, accuracy=found)
 
 

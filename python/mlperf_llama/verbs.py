@@ -88,9 +88,11 @@ def run_benchmark(arguments: argparse.Namespace, flags: Mapping[str, str], env: 
 
 def score(arguments: argparse.Namespace, flags: Mapping[str, str], env: Env) -> int:
     from . import stages
+    from .verdict import seal
 
     run = _run_or_latest(arguments, flags, env)
-    stages.score_all(run, Config.from_json(run.read("config.json")))
+    with seal.stage(run, "score again"):
+        stages.score_all(run, Config.from_json(run.read("config.json")), env)
     stages.judge_and_report(run)
     _print(run.path)
     return 0

@@ -1,0 +1,104 @@
+"""The whole path with the fake engine: all scenarios, resuming, a full disk."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from pipeline_runs import Ended, entrypoint, interrupted_at
+
+from mlperf_llama import rules
+
+FAKE = {"ENGINE": "fake", "DATASET_SOURCE": "synthetic", "SAMPLES": 8}
+
+
+@pytest.mark.parametrize(
+    ("round_name", "category"), [("v5.1", "datacenter"), ("v6.0", "edge"), ("v6.1", "datacenter")]
+)
+def test_every_scenario_and_mode(tmp_path: Path, round_name: str, category: str) -> None:
+    ended = entrypoint(
+        tmp_path, "run", SCENARIO="all", MODE="all", ROUND=round_name, CATEGORY=category, **FAKE
+    )
+    assert ended.code == 0, ended.stderr
+    assert ended.stdout.strip() == str(ended.folder)
+    results, verdict = ended.read("results.json"), ended.read("verdict.json")
+    assert set(results["scenarios"]) == set(rules.CATEGORY_SCENARIOS[category])
+    for scenario, found in results["scenarios"].items():
+        performance = found["performance"]
+        assert performance["loadgen_result"] == "VALID"
+        assert performance["loadgen_errors"] == []
+        assert (performance["ttft_p99_ms"] is None) == (scenario == rules.OFFLINE)
+        assert found["accuracy"]["gen_num"] == 8
+        assert found["compliance"]["passed"] is True
+    passed = {c["name"]: c["passed"] for c in verdict["checks"]}
+    assert verdict["submittable"] is False
+    assert not passed["engine"]
+    assert passed["seal"]
+    assert all(passed[f"{s}.performance.seeds"] for s in results["scenarios"])
+
+
+def test_an_interrupted_run_is_resumed_without_repeating_what_was_finished(tmp_path: Path) -> None:
+    fake = json.dumps({"samples_per_s": 400})
+    ended = interrupted_at("Server performance", tmp_path, FAKE=fake, **FAKE, SCENARIO="Offline,Server")
+    assert (ended.code, ended.read("results.json")["status"]) == (143, "interrupted")
+    assert ended.folder is not None
+    first = (ended.folder / "Offline/performance/run_1/mlperf_log_detail.txt").read_bytes()
+    assert set(ended.read("results.json")["scenarios"]) == {"Offline"}
+
+    resumed = entrypoint(tmp_path, "resume", str(ended.folder))
+    assert resumed.code == 0, resumed.stderr
+    assert resumed.stdout.strip() == str(ended.folder)
+    assert (ended.folder / "Offline/performance/run_1/mlperf_log_detail.txt").read_bytes() == first
+    results = resumed.read("results.json")
+    assert results["status"] == "complete"
+    assert {"performance", "accuracy"} <= set(results["scenarios"]["Server"])
+    checks = {c["name"]: c["passed"] for c in resumed.read("verdict.json")["checks"]}
+    assert checks["seal"]
+    again = entrypoint(tmp_path, "resume", str(ended.folder))
+    assert again.code == 2
+    assert "found a complete one" in again.stderr
+
+
+def test_resuming_on_other_data_is_refused(tmp_path: Path) -> None:
+    data = tmp_path / "mine.jsonl"
+    lines = [
+        json.dumps({"article": f"Article {i} is short.", "highlights": "It is short."}) for i in range(8)
+    ]
+    data.write_text("\n".join(lines))
+    fault = json.dumps({"fault": {"die_at": 8}})
+    settings = {**FAKE, "DATASET_SOURCE": data}
+    ended = entrypoint(tmp_path / "results", "run", FAKE=fault, **settings)
+    assert ended.code == 4, ended.stderr
+    data.write_text("\n".join(reversed(lines)))
+    resumed = entrypoint(tmp_path / "results", "resume", str(ended.folder))
+    assert resumed.code == 2
+    assert "dataset: expected sha256" in resumed.stderr
+
+
+@pytest.fixture(params=[16, 48, 120])
+def small_disk(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
+    """A file system of a few KiB; root alone can make one."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    if os.geteuid() != 0:
+        pytest.skip("only root can mount a small tmpfs")
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={request.param}k", "none", str(folder)]
+    if subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("a tmpfs cannot be mounted here")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_a_full_disk_ends_in_one_line(small_disk: Path) -> None:
+    ended: Ended = entrypoint(small_disk, "run", **FAKE)
+    assert ended.code == 4, ended.stderr
+    assert ended.stdout == ""
+    assert "Traceback" not in ended.stderr
+    errors = [line for line in ended.stderr.splitlines() if "error:" in line]
+    # A rung that broke is named a second time by the chain it ended.
+    assert len(errors) == 1 or (len(errors) == 2 and "could be had" in errors[1]), ended.stderr
+    assert "No space left on device" in errors[0]

@@ -86,13 +86,16 @@ async def _watch(relay: Relay, plan: Plan, events: Events, stage: str, stall_s: 
     """Wait for the run's end, with an event at most every half second."""
     start = changed = time.monotonic()
     history = [(start, 0, 0)]
+    events.emit(stage, done=0, total=plan.expected_queries, unit="samples")
     while not relay.outcome.done():
         await asyncio.wait([relay.outcome], timeout=PROGRESS_S)
         now = time.monotonic()
         if relay.samples != history[-1][1]:
             changed = now
             recent = [point for point in history if now - point[0] <= RATE_WINDOW_S]
-            history = [*(recent or history[-1:]), (now, relay.samples, relay.tokens)]
+            # One point from before the window, so that a lone answer does not look like a burst.
+            before = history[: len(history) - len(recent)][-1:]
+            history = [*before, *recent, (now, relay.samples, relay.tokens)]
             _show(relay, plan, events, stage, history)
         if not relay.ready and now - start > START_S:
             raise BrokeError(f"LoadGen {plan.loadgen_version}: expected it to start within {START_S:g} s")

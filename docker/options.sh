@@ -44,7 +44,7 @@ places() {
     hub=$(folder HF_HOME "${HF_HOME:-$HOME/.cache/huggingface}")
     options+=(
         --read-only
-        --tmpfs /tmp:rw,exec,mode=1777 # exec: compiled kernels are loaded from there
+        --tmpfs "/tmp:rw,exec,mode=1777" # exec: compiled kernels are loaded from there
         --volume "$results:$results"
         --env "MLPERF_RESULTS_DIR=$results"
         --volume "$cache:/cache"

@@ -15,17 +15,17 @@ SHELL_SETTINGS := CONTAINER IMAGE TARGET DOCKER CA_BUNDLE ENV_FILE VENV PORT DEB
 # Passed through the environment, only when set, and never read by a shell: any character survives.
 $(foreach name,$(SETTINGS) $(SHELL_SETTINGS),$(if $(filter undefined,$(origin $(name))),,\
     $(eval export MLPERF_$(name) := $$(value $(name)))$(eval unexport $(name))))
-# A misspelt setting would be ignored by make: better to stop. A, B, RUN_DIR: see `compare`, `score`.
+# A misspelt setting would be ignored by make: better to stop.
 GIVEN := $(foreach name,$(.VARIABLES),$(if $(filter command,$(firstword $(origin $(name)))),$(name)))
-UNKNOWN := $(filter-out $(SETTINGS) $(SHELL_SETTINGS) A B RUN_DIR HF_% CF_% NO_COLOR -% MAKE%,$(GIVEN))
+UNKNOWN := $(filter-out $(SETTINGS) $(SHELL_SETTINGS) A B RUN_DIR SUBMISSION HF_% CF_% NO_COLOR -% MAKE%,$(GIVEN))
 $(if $(UNKNOWN),$(error $(UNKNOWN): not a setting; `make help` lists them))
 
-
-# A saved run for score, verdict and report; two of them for compare.
+# Folders: of a saved run, of two to compare, of a packed submission.
 RUN_DIR ?=
 A ?=
 B ?=
-export RUN_DIR A B
+SUBMISSION ?=
+export RUN_DIR A B SUBMISSION
 
 .PHONY: help
 help: ## this text
@@ -60,8 +60,8 @@ submission: ## every run that a submission needs, packed and checked
 	@docker/launch.sh submission
 
 .PHONY: check
-check: ## checks the packed submission with the official checker and our own checks
-	@docker/launch.sh --native check
+check: ## MLCommons' checker and ours on the tree in SUBMISSION (default: what was packed last)
+	@docker/launch.sh --native check $${SUBMISSION:+"$$SUBMISSION"}
 
 .PHONY: score
 score: ## scores the accuracy logs of RUN_DIR (default: the latest run) again
@@ -98,7 +98,7 @@ lint: ## ruff, mypy, ShellCheck and shfmt
 .PHONY: test
 test: lint ## everything that can be tested on this machine, without an image
 	@docker/native.sh --dev ./test_pipeline.sh
-	@docker/native.sh --dev python -m pytest -q
+	@docker/native.sh --dev python -m pytest -q -m 'not image'
 
 .PHONY: test-image
 test-image: ## builds the CPU image (TARGET=cuda: the CUDA image) and runs it

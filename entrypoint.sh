@@ -85,7 +85,8 @@ main() {
             run "$@"
             ;;
         resume)
-            run --resume "${2:?resume needs the folder of a run that ended early}"
+            (($# == 2)) || die "$EXIT_USAGE" "usage: entrypoint.sh resume FOLDER (of a run that ended early)"
+            run --resume "$2"
             ;;
         *) exec "$python" -m mlperf_llama "$@" ;;
     esac

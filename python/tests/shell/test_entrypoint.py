@@ -39,6 +39,14 @@ def test_flags_reach_open_unchanged(box: Sandbox) -> None:
     assert box.words()[0][3:] == ["open", "--dataset-source", "a b$c'd.json", "--samples", "4"]
 
 
+def test_resume_opens_the_folder_again(box: Sandbox) -> None:
+    done = box.run("./entrypoint.sh", "resume", "/tmp/a run")
+    assert (done.returncode, done.stdout) == (0, "/tmp/a run\n")
+    assert box.words()[0][3:] == ["open", "--resume", "/tmp/a run"]
+    assert box.words()[-1][3:] == ["run", "--run-dir", "/tmp/a run"]
+    assert box.run("./entrypoint.sh", "resume").returncode == 2
+
+
 @pytest.mark.parametrize("code", [3, 4])
 def test_the_chain_steps_on_and_says_so_in_one_line(box: Sandbox, code: int) -> None:
     box.on(f"{RUN} dataset mlcommons", code=code)

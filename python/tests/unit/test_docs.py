@@ -1,0 +1,63 @@
+"""README, docs and the repository agree: links, the tree, the words of commands."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from mlperf_llama import verbs
+from mlperf_llama.config import SHELL_NAMES
+from mlperf_llama.settings import BY_NAME
+
+ROOT = Path(__file__).resolve().parents[3]
+PAGES = [ROOT / "README.md", ROOT / "results/README.md", *sorted((ROOT / "docs").glob("*.md"))]
+MAKE = re.compile(r"\bmake ([a-z-]+)((?: [A-Z_]+=\S+)*)")
+
+OTHER_VARIABLES = {"RUN_DIR", "A", "B", "SUBMISSION", *SHELL_NAMES}
+
+
+@pytest.fixture(params=PAGES, ids=lambda p: str(p.relative_to(ROOT)))
+def page(request: pytest.FixtureRequest) -> Path:
+    return Path(request.param)
+
+
+def code(text: str) -> str:
+    """What stands in backticks or fences: prose may say `make` as a word."""
+    return "\n".join(re.findall(r"```.*?```|`[^`]+`", text, re.DOTALL))
+
+
+def test_every_link_leads_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text()):
+        if not target.startswith("http"):
+            assert (page.parent / target).exists(), f"{page}: {target}"
+
+
+def test_every_make_command_exists(page: Path) -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    for target, variables in MAKE.findall(code(page.read_text())):
+        assert target in targets, f"{page}: make {target}"
+        for name in re.findall(r"([A-Z_]+)=", variables):
+            assert name in BY_NAME or name in OTHER_VARIABLES, f"{page}: {name}"
+
+
+def test_every_verb_exists(page: Path) -> None:
+    for verb in re.findall(r"entrypoint\.sh ([a-z]+)", code(page.read_text())):
+        assert verb == "resume" or verb in verbs.BY_NAME, f"{page}: {verb}"  # resume is entrypoint.sh's own
+
+
+def test_the_tree_names_everything_at_the_top() -> None:
+    tree = re.search(r"## What is where\n\n```text\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    assert tree
+    named = [line.split()[0].rstrip("/") for line in tree[1].splitlines()]
+    for name in named:
+        assert list(ROOT.glob(name)), name
+    there = {".ci", ".env.example"} | {p.name for p in ROOT.iterdir() if not p.name.startswith(".")}
+    for name in there - {"README.md", "__pycache__"}:
+        assert any(Path(name).match(pattern.split("/")[0]) for pattern in named), f"{name} is not in the tree"
+
+
+def test_no_page_repeats_a_default() -> None:
+    """Defaults stand in .env.example alone; the README names none."""
+    assert not re.search(r"\bdefaults?\b(?!, unit)", (ROOT / "README.md").read_text(), re.IGNORECASE)

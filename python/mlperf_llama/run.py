@@ -17,8 +17,9 @@ from .gpu import GpuSampler
 from .loadgen import drive, logs, plan
 from .progress import TerminalProgress, colour_wanted
 from .results import COMPLETE, FAILED, INTERRUPTED, RunFolder
-from .session import Session, Speed, describe_scope, end_children
+from .session import Session, describe_scope, end_children
 from .verdict import seal
+from .warm_up import Speed
 
 log = logging.getLogger(__name__)
 

@@ -6,10 +6,8 @@ import asyncio
 import json
 import logging
 import os
-import random
 import signal
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,16 +17,16 @@ import psutil
 from . import model, rules
 from .config import Config
 from .dataset import prepare
-from .engine import Engine, EngineInfo, Limits, Request, Tokens, options
-from .errors import BrokeError, UsageError
+from .engine import Engine, EngineInfo, Limits, options
+from .errors import UsageError
 from .events import Events
 from .results import RunFolder
+from .warm_up import Speed, answer_all, made_up_prompts
 
 log = logging.getLogger(__name__)
 # A CPU answers about one sample in two seconds: enough for a real run in minutes.
 CPU_SAMPLES = 16
 SHORTENED_DURATION_S = 1.0
-WARM_UP_S = 120.0
 
 
 @dataclass(frozen=True)
@@ -74,52 +72,6 @@ def gpu_name(run: RunFolder) -> str | None:
     """The first GPU's product name, from system.json."""
     gpus = run.read("system.json").get("gpus") or []
     return str(gpus[0]["name"]) if gpus else None
-
-
-class Collector:
-    """A sink for made-up prompts: waits until every answer is there."""
-
-    def __init__(self, count: int) -> None:
-        self._missing = count
-        self.tokens = 0
-        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-
-    def first_token(self, request_id: int, token: int) -> None:
-        pass
-
-    def completed(self, request_id: int, tokens: Tokens) -> None:
-        self.tokens += len(tokens)
-        self._missing -= 1
-        if not self._missing and not self.done.done():
-            self.done.set_result(None)
-
-    def failed(self, error: Exception) -> None:
-        if not self.done.done():
-            self.done.set_exception(BrokeError(f"the engine died during warm-up: {error}"))
-
-
-def made_up_prompts(lengths: Sequence[int], count: int, vocabulary: int, seed: int) -> list[list[int]]:
-    """Random token ids with lengths drawn from the dataset's: the rules allow no real prompt here."""
-    draw = random.Random(seed)
-    low = min(1000, vocabulary // 2)
-    return [[draw.randrange(low, vocabulary) for _ in range(draw.choice(lengths))] for _ in range(count)]
-
-
-async def answer_all(engine: Engine, prompts: Sequence[Tokens], limits: Limits) -> float:
-    """Submit every prompt at once and wait; seconds it took."""
-    sink = Collector(len(prompts))
-    started = time.monotonic()
-    engine.submit([Request(i, p) for i, p in enumerate(prompts)], limits, False, sink)
-    await asyncio.wait_for(sink.done, WARM_UP_S * 10)
-    return time.monotonic() - started
-
-
-@dataclass(frozen=True)
-class Speed:
-    """What the warm-up measured, to plan runs by: never a result."""
-
-    samples_per_s: float
-    latency_ms: float
 
 
 class Session:

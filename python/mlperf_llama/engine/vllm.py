@@ -56,11 +56,17 @@ class VllmEngine:
         try:
             import vllm
             from vllm.engine.arg_utils import AsyncEngineArgs
+            from vllm.platforms import current_platform
             from vllm.v1.engine.async_llm import AsyncLLM
         except ImportError as error:
             raise MissingError(
                 f"vLLM cannot be imported here ({error}); `make doctor` tells how to mend it"
             ) from error
+        if not current_platform.device_type:
+            raise MissingError(
+                "expected an NVIDIA GPU for vLLM's CUDA build, found none: start the container with "
+                "--gpus all on a host with NVIDIA's driver and toolkit, or take the CPU lane (TARGET=cpu)"
+            )
         started = time.monotonic()
         progress("loading the model")
         try:

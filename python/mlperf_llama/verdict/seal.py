@@ -13,6 +13,7 @@ import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 
 from ..results import RunFolder
@@ -30,8 +31,12 @@ def file_sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
+@cache
 def source_sha256() -> str:
-    """One hash of this package's Python files: which code made the run."""
+    """One hash of this package's Python files: which code made the run.
+
+    Taken once a process: a file edited later is not what runs.
+    """
     root = Path(__file__).resolve().parents[1]
     digest = hashlib.sha256()
     for path in sorted(root.rglob("*.py")):

@@ -15,8 +15,10 @@ readonly ROOT
 readonly TORCH_CPU="torch==2.13.0+cpu"
 readonly TORCH_CPU_INDEX="https://download.pytorch.org/whl/cpu"
 
+# Byte code is not made of everything: Python makes and keeps that of the few modules it imports.
+# As a flag: as PIP_NO_COMPILE=1 pip takes it for its contrary.
 pip_install() {
-    "${PREFIX}/bin/python" -m pip install --disable-pip-version-check --no-input --no-deps "$@"
+    "${PREFIX}/bin/python" -m pip install --disable-pip-version-check --no-input --no-deps --no-compile "$@"
 }
 
 # The CPU build from wherever pip looks, else from PyTorch's own index. CUDA's is in the lock.

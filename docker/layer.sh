@@ -29,7 +29,7 @@ main() {
     local module
     [[ ! -s $SECRETS/pip ]] || export PIP_CONFIG_FILE=$SECRETS/pip
     [[ ! -s $SECRETS/ca ]] || export PIP_CERT=$SECRETS/ca
-    PIP_NO_COMPILE=1 "$here/environment.sh" "$@"
+    "$here/environment.sh" "$@"
     trim "$(echo "$1"/lib/python3*/site-packages)"
     for module in "${MODULES[@]}"; do "$1/bin/python" -c "import $module"; done
 }

@@ -1,0 +1,1 @@
+"""Tuning: the highest load that stays VALID, and engine settings for this GPU."""

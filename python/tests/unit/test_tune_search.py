@@ -1,0 +1,173 @@
+"""The search for the highest valid load, against a machine simulated independently of it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import pytest
+from queue_machine import Machine, full_run, highest_valid, offline_speed, valid
+
+from mlperf_llama.tune.forecast import Goal, forecast
+from mlperf_llama.tune.search import (
+    CONFIRM,
+    MAX_PROBES,
+    PROBE,
+    STOP,
+    Seen,
+    Step,
+    current,
+    next_step,
+)  # fmt: skip
+
+PROBE_S = 90.0
+# What binds: seats run out long before the time per token, the reverse, or both at one load.
+SHAPES = {
+    "ttft": (Machine(seats=160, prefill_tokens=8192), 2000.0, 100.0),
+    "tpot": (Machine(seats=2000, prefill_tokens=8192), 2000.0, 60.0),
+    "both": (Machine(seats=245, prefill_tokens=2048), 2000.0, 49.5),
+}
+MachineOf = Callable[[int], Machine | None]
+
+
+@dataclass
+class Search:
+    """Plays the part of the tuner: runs what the search asks for. `machine_of` gives the
+    machine of the n-th run; None is a crash."""
+
+    goal: Goal
+    machine_of: MachineOf
+    first_qps: float
+    seed: int
+    history: list[Seen] = field(default_factory=list)
+
+    def once(self) -> Step:
+        step = next_step(self.history, self.goal, self.first_qps)
+        if step.kind != STOP:
+            self.history.append(self._run(step))
+        return step
+
+    def finish(self) -> Step:
+        for _ in range(40):
+            step = self.once()
+            if step.kind == STOP:
+                return step
+        raise AssertionError("the search does not end")
+
+    def _run(self, step: Step) -> Seen:
+        number = len(self.history)
+        machine = self.machine_of(number)
+        if machine is None:
+            return Seen(step.kind, step.qps, None)
+        if step.kind == CONFIRM:
+            found = full_run(machine, self.goal, step.qps, 7000 + 100 * self.seed + number)
+            return Seen(CONFIRM, step.qps, forecast(found, step.qps, self.goal), valid(found, self.goal))
+        due = self.goal.arrivals_s(step.qps)
+        # A probe has other prompts than the full run begins with.
+        found = machine.run(due[: int((due <= PROBE_S).sum())], self.goal.seed + 1, 100 * self.seed + number)
+        return Seen(PROBE, step.qps, forecast(found, step.qps, self.goal))
+
+    @property
+    def probes(self) -> int:
+        return sum(s.kind == PROBE for s in self.history)
+
+
+def search_of(shape: str, seed: int, machine_of: MachineOf | None = None) -> tuple[Search, float]:
+    machine, ttft_ms, tpot_ms = SHAPES[shape]
+    goal = Goal(ttft_ms, tpot_ms, 1_000_003 * seed + 17, 13368, 600.0)
+    first = 0.75 * offline_speed(machine, 2000, seed)
+    return Search(goal, machine_of or (lambda _: machine), first, seed), first
+
+
+def truth_of(shape: str, goal: Goal, first: float) -> float:
+    return highest_valid(SHAPES[shape][0], goal, 0.7 * first, 1.8 * first, 4242)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("seed", range(20))
+def test_ends_close_under_the_truth(shape: str, seed: int) -> None:
+    search, first = search_of(shape, seed)
+    end = search.finish()
+    assert end.answer is not None, end.reason
+    confirmed = [s for s in search.history if s.kind == CONFIRM and s.qps == end.answer]
+    assert confirmed and confirmed[-1].valid
+    assert search.probes <= MAX_PROBES
+    truth = truth_of(shape, search.goal, first)
+    assert abs(end.answer / truth - 1) <= 0.03, (end.answer, truth, search.history)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_what_binds_is_what_the_shape_says(shape: str) -> None:
+    search, first = search_of(shape, 0)
+    truth = truth_of(shape, search.goal, first)
+    over = full_run(SHAPES[shape][0], search.goal, 1.06 * truth, 1)
+    ttft = (over.ttft_ms > search.goal.ttft_ms).mean() > 0.01
+    tpot = (over.tpot_ms > search.goal.tpot_ms).mean() > 0.01
+    assert (ttft, tpot) == {"ttft": (True, False), "tpot": (False, True), "both": (True, True)}[shape]
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("after", [2, 3])
+def test_a_machine_that_turns_slow(shape: str, after: int) -> None:
+    fast = SHAPES[shape][0]
+    slow = fast.slower(2)
+    search, first = search_of(shape, 3, lambda n: fast if n < after else slow)
+    end = search.finish()
+    # Twice as slow a step is over a limit of its own: where none can hold, none may be claimed.
+    assert end.answer is not None, end.reason
+    assert valid(full_run(slow, search.goal, 0.98 * end.answer, 99), search.goal)
+    truth = highest_valid(slow, search.goal, 0.1 * first, 1.2 * first, 4242)
+    assert abs(end.answer / truth - 1) <= 0.03
+    assert len(current(search.history, search.goal)) < len(search.history)
+
+
+def test_a_crash_is_tried_once_more() -> None:
+    machine = SHAPES["ttft"][0]
+    search, first = search_of("ttft", 1, lambda n: None if n == 1 else machine)
+    end = search.finish()
+    assert search.history[1].crashed and search.history[2].qps == search.history[1].qps
+    assert end.answer is not None
+    assert abs(end.answer / truth_of("ttft", search.goal, first) - 1) <= 0.03
+
+
+def test_a_load_that_always_crashes_bounds_the_answer() -> None:
+    machine = SHAPES["ttft"][0]
+    search, _ = search_of("ttft", 1)
+    search.machine_of = lambda n: machine if _wanted(search) < 30 else None
+    end = search.finish()
+    assert end.answer is not None and 24 < end.answer < 30
+
+
+def _wanted(search: Search) -> float:
+    return next_step(search.history, search.goal, search.first_qps).qps
+
+
+def test_crashes_in_a_row_end_it() -> None:
+    search, _ = search_of("ttft", 1, lambda _: None)
+    end = search.finish()
+    assert end.answer is None and "crashed" in end.reason
+    assert len(search.history) == 4
+
+
+@pytest.mark.parametrize("stopped_after", range(1, 6))
+def test_goes_on_where_it_stopped(stopped_after: int) -> None:
+    whole, _ = search_of("both", 2)
+    wanted = whole.finish()
+    first_part, _ = search_of("both", 2)
+    for _ in range(stopped_after):
+        first_part.once()
+    rest, _ = search_of("both", 2)
+    rest.history = list(first_part.history)
+    assert rest.finish() == wanted
+    assert rest.history == whole.history
+
+
+def test_a_tighter_limit_never_gives_a_higher_load() -> None:
+    search, _ = search_of("tpot", 5)
+    found = search.finish().answer
+    tight, _ = search_of("tpot", 5)
+    tight.goal = Goal(2000.0, 40.0, search.goal.seed, 13368, 600.0)
+    lower = tight.finish().answer
+    assert found and lower and lower < found
+    assert math.log(found / lower) > 0.02

@@ -2,27 +2,34 @@
 
 from __future__ import annotations
 
+import json
+import shlex
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from .. import rules
+from ..settings import BY_NAME
 from ..verdict.check import Check
 
 Json = dict[str, Any]
 WATERMARK = "SELFTEST: made by the scripted fake engine to test the packing. Not a measurement."
-# Settings whose value a run chose; the others stay as .env.example has them.
+# Settings that make a run what it is; what stands at its default is left out, but for the first two.
 REPEATED = (
-    "round", "category", "dataset_source", "model", "preset", "dtype", "quantization", "kv_cache_dtype",
-    "max_num_seqs", "max_num_batched_tokens", "gpu_memory_utilization", "tensor_parallel", "target_qps",
-    "expected_latency_ms", "seed",
+    "round", "category", "dataset_source", "model", "engine", "preset", "dtype", "quantization",
+    "kv_cache_dtype", "max_num_seqs", "max_num_batched_tokens", "gpu_memory_utilization", "tensor_parallel",
+    "engine_args", "fake", "target_qps", "expected_latency_ms", "seed",
 )  # fmt: skip
 
 
 def command(config: Mapping[str, Any], scenarios: Iterable[str]) -> list[str]:
     """The make command that makes this run again, one word an item."""
     words = ["make", "run", f"SCENARIO={','.join(scenarios)}", "MODE=all"]
-    given = ((key, config.get(key)) for key in REPEATED)
-    return words + [f"{key.upper()}={value}" for key, value in given if value not in (None, "", "auto")]
+    for key in REPEATED:
+        setting, value = BY_NAME[key.upper()], config.get(key)
+        if key in REPEATED[:2] or value not in (None, setting.read(setting.default)):
+            text = json.dumps(value) if isinstance(value, dict) else str(value)
+            words.append(f"{setting.name}={text}")
+    return words
 
 
 def is_quantized(settings: Mapping[str, Any]) -> bool:
@@ -87,7 +94,7 @@ def readme(
         "",
         "To run it again, from the source tree beside `results`:",
         "",
-        "    " + " ".join(command(config, [scenario])),
+        "    " + shlex.join(command(config, [scenario])),
         "",
         "Engine settings:",
         "",

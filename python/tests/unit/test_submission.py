@@ -129,8 +129,25 @@ def test_flat_files(good_tree: Path) -> None:
     assert record["division"] == "closed" and set(record["scenarios"]) == {"Offline", "Server", "Interactive"}
     assert all(c["passed"] for some in record["checks"].values() for c in some)
     assert {"system_description.json", "run.sh"} <= {p.name for p in home.iterdir()}
-    assert "SCENARIO=Offline,Server,Interactive MODE=all ROUND=v6.1" in (home / "run.sh").read_text()
+    assert (
+        "make run SCENARIO=Offline,Server,Interactive MODE=all ROUND=v6.1 CATEGORY=datacenter\n"
+        in (home / "run.sh").read_text()
+    )
     assert not [p for p in home.iterdir() if p.name.startswith(".packing")]
+
+
+def test_run_script_repeats_what_was_chosen() -> None:
+    chosen = {"TARGET_QPS": "45", "ENGINE_ARGS": '{"async_scheduling": true}', "QUANTIZATION": "fp8"}
+    told = words.command(config.load(chosen, {}).to_json(), ["Offline"])
+    assert told[4:] == [
+        "ROUND=v6.1",
+        "CATEGORY=datacenter",
+        "QUANTIZATION=fp8",
+        'ENGINE_ARGS={"async_scheduling": true}',
+        "TARGET_QPS=45.0",
+    ]
+    again = dict(word.split("=", 1) for word in told[4:])
+    assert config.load(again, {}) == config.load(chosen, {})
 
 
 def test_truncated_log_keeps_both_ends(good: Path, good_tree: Path) -> None:

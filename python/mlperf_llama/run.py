@@ -17,7 +17,8 @@ from .gpu import GpuSampler
 from .loadgen import drive, logs, plan
 from .progress import TerminalProgress, colour_wanted
 from .results import COMPLETE, FAILED, INTERRUPTED, RunFolder
-from .session import Session, describe_scope, end_children
+from .scope import describe_scope
+from .session import Session, end_children
 from .verdict import seal
 from .warm_up import Speed
 
@@ -145,7 +146,9 @@ def make_plan(session: Session, scenario: str, mode: str, speed: Speed) -> plan.
     """The user's speeds where given, else what the warm-up or an earlier run measured."""
     config = session.config
     share = OFFLINE_MARGIN if scenario == rules.OFFLINE else SERVER_SHARE
-    guess = session.guessed_qps.get(scenario) or _rounded(speed.samples_per_s * share)
+    measured = session.guessed_qps.get(scenario) or session.tuned.target_qps(scenario)
+    guess = measured or _rounded(speed.samples_per_s * share)
+    latency = config.expected_latency_ms or session.tuned.expected_latency_ms(scenario)
     single = scenario == rules.SINGLE_STREAM
     return plan.make_plan(
         round=config.round,
@@ -156,7 +159,7 @@ def make_plan(session: Session, scenario: str, mode: str, speed: Speed) -> plan.
         full_sample_count=session.scope.full_sample_count,
         duration_s=session.scope.duration_s,
         target_qps=None if single else config.target_qps or guess,
-        expected_latency_ms=(config.expected_latency_ms or _rounded(speed.latency_ms)) if single else None,
+        expected_latency_ms=(latency or _rounded(speed.latency_ms)) if single else None,
     )
 
 

@@ -3,58 +3,29 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 import logging
 import os
 import signal
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import psutil
 
-from . import model, rules
+from . import memory, model, rules
 from .config import Config
 from .dataset import prepare
 from .engine import Engine, EngineInfo, Limits, options
-from .errors import UsageError
+from .errors import BrokeError, UsageError
 from .events import Events
 from .results import RunFolder
+from .scope import first_gpu, scope
+from .tune import tuned
 from .warm_up import Speed, answer_all, made_up_prompts
 
 log = logging.getLogger(__name__)
-# A CPU answers about one sample in two seconds: enough for a real run in minutes.
-CPU_SAMPLES = 16
-SHORTENED_DURATION_S = 1.0
-
-
-@dataclass(frozen=True)
-class Scope:
-    """How much of the benchmark is run."""
-
-    sample_count: int
-    full_sample_count: int
-    duration_s: float
-    on_gpu: bool
-
-    @property
-    def shortened(self) -> bool:
-        return self.sample_count < self.full_sample_count or self.duration_s < rules.MIN_DURATION_S
-
-
-def scope(config: Config, rows: int, gpu_name: str | None) -> Scope:
-    """Settings, rows at hand and the machine decide the count; a subset shortens the duration."""
-    full = config.full_sample_count
-    on_gpu = gpu_name is not None
-    wanted = config.samples or (min(full, rows) if on_gpu or config.engine == "fake" else CPU_SAMPLES)
-    if config.samples and config.samples > rows:
-        raise UsageError(f"SAMPLES: expected at most the dataset's {rows} rows, found {config.samples}")
-    count = min(wanted, rows)
-    duration = config.duration_s
-    if duration is None:
-        duration = rules.MIN_DURATION_S if count == full else SHORTENED_DURATION_S
-    return Scope(count, full, duration, on_gpu)
 
 
 def check_same(provenance: Mapping[str, Any]) -> None:
@@ -68,12 +39,6 @@ def check_same(provenance: Mapping[str, Any]) -> None:
             )
 
 
-def gpu_name(run: RunFolder) -> str | None:
-    """The first GPU's product name, from system.json."""
-    gpus = run.read("system.json").get("gpus") or []
-    return str(gpus[0]["name"]) if gpus else None
-
-
 class Session:
     """The engine process's side of a run."""
 
@@ -82,9 +47,16 @@ class Session:
         provenance = run.read("provenance.json")
         check_same(provenance)
         self.model_dir = Path(provenance["model"]["path"])
-        self.gpu_name = gpu_name(run)
+        self.gpu = first_gpu(run)
+        self.gpu_name = str(self.gpu["name"]) if self.gpu else None
         self.scope = scope(config, int(provenance["dataset"]["rows"]), self.gpu_name)
-        self.preset = options.choose(config, self.gpu_name)
+        self.preset = options.choose(config, self.gpu_name, self.gpu)
+        self.tuned_path = tuned.path_of(run.path.parent, config, self.gpu_name)
+        self.identity = tuned.identity(config, provenance, self.preset.engine)
+        self.tuned = tuned.read(self.tuned_path, self.identity)
+        self.preset = self.tuned.over(self.preset)
+        # Arguments that a lack of memory changed.
+        self._stepped: dict[str, Any] = {}
         self._model_config = json.loads((self.model_dir / "config.json").read_text(encoding="utf-8"))
         reference = model.is_reference_tokenizer(self.model_dir)
         positions = int(self._model_config.get("max_position_embeddings", rules.MAX_MODEL_LEN))
@@ -114,15 +86,51 @@ class Session:
             return FakeEngine(self.config.fake)
         from .engine.vllm import VllmEngine
 
-        on_cpu = self.gpu_name is None
+        environment = options.environment(self.preset, self.gpu is None)
+        return VllmEngine(self._arguments(), self.config.cache_path, environment)
+
+    def _arguments(self) -> dict[str, Any]:
+        """What vLLM is asked for; a checkpoint that is quantised says so itself."""
+        preset = self.preset
+        if "quantization_config" in self._model_config:
+            engine = {k: v for k, v in preset.engine.items() if k != "quantization"}
+            preset = dataclasses.replace(preset, engine=engine)
         arguments = options.vllm_arguments(
-            self.config, self.preset, str(self.model_dir), self.max_model_len, use_async=not on_cpu
+            self.config, preset, str(self.model_dir), self.max_model_len, use_async=self.gpu is not None
         )
-        environment = options.environment(self.preset, on_cpu)
-        return VllmEngine(arguments, self.config.cache_path, environment)
+        return {**arguments, **self._stepped}
 
     async def start(self) -> EngineInfo:
-        """Load the engine and record what it really uses."""
+        """Load the engine, with less of what memory does not hold, and record what it uses."""
+        while True:
+            try:
+                return await self._load()
+            except BrokeError as error:
+                if not self._step_down(str(error)):
+                    raise
+                await self._renew()
+
+    async def restart(self, said: str) -> None:
+        """A new engine in place of one that died; `said`: its last words."""
+        self._step_down(said)
+        await self._renew()
+        await self.start()
+
+    def _step_down(self, said: str) -> bool:
+        if self.config.engine == "fake":
+            return False
+        found = memory.step_down(self.run, self.config, self.gpu, self._arguments(), said)
+        if found is None:
+            return False
+        self._stepped |= found[0]
+        self.events.emit("engine", message=found[1])
+        return True
+
+    async def _renew(self) -> None:
+        await self.close()
+        self.engine = self._make_engine()
+
+    async def _load(self) -> EngineInfo:
         info = await self.engine.start(lambda message: self.events.emit("engine", message=message))
         self.run.merge(
             "results.json",
@@ -192,12 +200,3 @@ def end_children() -> None:
             child.send_signal(signal.SIGKILL)
         except psutil.NoSuchProcess:
             continue
-
-
-def describe_scope(found: Scope) -> Mapping[str, Any]:
-    return {
-        "samples": found.sample_count,
-        "full_samples": found.full_sample_count,
-        "duration_s": found.duration_s,
-        "shortened": found.shortened,
-    }

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 import tomllib
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,16 +21,20 @@ from ..settings import AUTO
 
 PRESETS = Path(__file__).parent / "presets"
 CPU, GENERIC = "cpu", "gpu"
+# Drivers and ECC take different parts of a card's memory.
+MEMORY_MATCH = 0.93
 
 
 @dataclass(frozen=True)
 class Preset:
-    """One preset file. `scenarios` maps a scenario to its limits and speeds."""
+    """One preset file. `scenarios` maps a scenario to its limits and speeds. `memory_gib`: of
+    the card it is for."""
 
     name: str
     engine: dict[str, Any] = field(default_factory=dict)
     environment: dict[str, str] = field(default_factory=dict)
     scenarios: dict[str, dict[str, Any]] = field(default_factory=dict)
+    memory_gib: float | None = None
 
     def limits(self, scenario: str) -> tuple[int | None, int | None]:
         """(max_num_seqs, prefill_tokens) of a scenario; None leaves the engine's ceiling."""
@@ -52,34 +57,50 @@ def load_preset(name: str) -> Preset:
         raise UsageError(f"PRESET {path}: expected TOML, could not read it: {error}") from None
     scenarios = {s: data.pop(s) for s in rules.SCENARIOS if s in data}
     engine, environment = data.pop("engine", {}), data.pop("environment", {})
-    data.pop("gpu", None)
+    gpu = data.pop("gpu", {})
     if data:
         raise UsageError(f"PRESET {path}: unknown table {next(iter(data))}; known: engine, environment, gpu")
-    return Preset(path.stem, engine, {k: str(v) for k, v in environment.items()}, scenarios)
+    words = {k: str(v) for k, v in environment.items()}
+    return Preset(path.stem, engine, words, scenarios, gpu.get("memory_gib"))
 
 
 def detect(gpu_name: str | None) -> str:
     """The preset for a GPU's product name (as NVML gives it); cpu without one."""
     if not gpu_name:
         return CPU
-    flat = re.sub(r"[^a-z0-9]+", "", gpu_name.lower())
-    # The longest name first, so that an L40S is not taken for an L4.
-    for name in sorted(names(), key=len, reverse=True):
-        if name not in (CPU, GENERIC) and re.sub(r"[^a-z0-9]+", "", name) in flat:
+    words = set(re.split(r"[^a-z0-9]+", gpu_name.lower()))
+    for name in names():
+        if name != CPU and words >= set(name.split("-")) and "laptop" not in words:
             return name
     return GENERIC
 
 
-def choose(config: Config, gpu_name: str | None) -> Preset:
-    return load_preset(detect(gpu_name) if config.preset == AUTO else config.preset)
+def choose(config: Config, gpu_name: str | None, gpu: Mapping[str, Any] | None = None) -> Preset:
+    """The user's preset, else the GPU's, else one worked out from what the GPU has.
+
+    A card with less memory than its preset is for (a smaller one of that name, or a part of
+    one) gets derived settings too.
+    """
+    name = detect(gpu_name) if config.preset == AUTO else config.preset
+    if name != GENERIC:
+        preset = load_preset(name)
+        found = (gpu or {}).get("memory_gib")
+        enough = not found or not preset.memory_gib or found >= MEMORY_MATCH * preset.memory_gib
+        if config.preset != AUTO or enough:
+            return preset
+    from . import derive
+
+    derived = derive.settings(derive.card_of(gpu or {"name": gpu_name}))
+    return Preset(GENERIC, derived.engine, {}, derived.scenarios)
 
 
-def vllm_arguments(
-    config: Config, preset: Preset, model_dir: str, max_model_len: int, use_async: bool
-) -> dict[str, Any]:
-    """vLLM's AsyncEngineArgs: what the rules fix, over the user's settings, over the preset."""
-    scheduler = "CappedAsyncScheduler" if use_async else "CappedScheduler"
-    chosen = {
+def fixed_by_user(config: Config) -> set[str]:
+    """vLLM's arguments that the user chose."""
+    return {k for k, v in _chosen(config).items() if v is not None} | set(config.engine_args)
+
+
+def _chosen(config: Config) -> dict[str, Any]:
+    return {
         "dtype": None if config.dtype == AUTO else config.dtype,
         "quantization": None if config.quantization == AUTO else config.quantization,
         "kv_cache_dtype": None if config.kv_cache_dtype == AUTO else config.kv_cache_dtype,
@@ -88,6 +109,13 @@ def vllm_arguments(
         "gpu_memory_utilization": config.gpu_memory_utilization,
         "tensor_parallel_size": config.tensor_parallel,
     }
+
+
+def vllm_arguments(
+    config: Config, preset: Preset, model_dir: str, max_model_len: int, use_async: bool
+) -> dict[str, Any]:
+    """vLLM's AsyncEngineArgs: what the rules fix, over the user's settings, over the preset."""
+    scheduler = "CappedAsyncScheduler" if use_async else "CappedScheduler"
     fixed = {
         "model": model_dir,
         "max_model_len": max_model_len,
@@ -98,7 +126,7 @@ def vllm_arguments(
         "scheduler_cls": f"mlperf_llama.engine.scheduler.{scheduler}",
         "seed": config.seed,
     }
-    given = {k: v for k, v in chosen.items() if v is not None}
+    given = {k: v for k, v in _chosen(config).items() if v is not None}
     arguments = {"dtype": "auto", **preset.engine, **given, **config.engine_args}
     clash = sorted(set(config.engine_args) & set(fixed))
     if clash:

@@ -245,7 +245,8 @@ def _after_confirmation(
 
 def _flat(probes: Sequence[Seen], answer: float, goal: Goal) -> bool:
     """Whether a probe well above the answer was hardly over a limit: then no slope tells."""
-    return any(p.qps >= (1 + FLAT / 2) * answer and _ratio(p, goal) <= 1 + FLAT for p in probes if not p.crashed)
+    above = [p for p in probes if not p.crashed and p.qps >= (1 + FLAT / 2) * answer]
+    return any(_ratio(p, goal) <= 1 + FLAT for p in above)
 
 
 def _probed_below(probes: Sequence[Seen], qps: float) -> bool:

@@ -96,7 +96,7 @@ def highest_valid(machine: Machine, goal: Goal, low: float, high: float, seed: i
     """The truth: the highest load of a full-length run that is valid, by bisection."""
     assert valid(full_run(machine, goal, low, seed), goal)
     assert not valid(full_run(machine, goal, high, seed), goal)
-    while high / low > 1.002:
+    while high / low > 1.004:
         middle = math.sqrt(low * high)
         if valid(full_run(machine, goal, middle, seed), goal):
             low = middle

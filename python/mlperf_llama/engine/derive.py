@@ -1,0 +1,194 @@
+"""Engine settings worked out from what a GPU has: memory, bandwidth, compute.
+
+For GPUs without a preset, and to check the presets. The memory model follows vLLM's own
+bookkeeping: its share of the card, less weights, the largest step's activations and what
+CUDA takes, is KV cache; graphs come on top.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from .. import roofline, rules
+from ..roofline import LLAMA_8B, PROMPT_MEAN, PROMPT_SD, Shape
+
+GIB = 1024**3
+# vLLM 0.26 on an H100 (8192 tokens a step, 512 sequences): 0.22 GiB outside torch, 0.71 to 0.78 GiB of
+# graphs, 1.13 GiB of activations, which is the step's widest moment: gate and up beside their product,
+# and seven and a half rows of the hidden size.
+NON_TORCH_GIB = 0.22
+GRAPHS_GIB = 0.78
+HIDDEN_ROWS = 7.5
+# The sampler holds the logits of every sequence in 32 bits, about three times.
+LOGIT_COPIES = 3
+# Measured on an H100: beyond these, neither more sequences nor more tokens a step paid.
+MOST_TOKENS, MOST_SEQS, FAST_SEQS = 8192, 512, 1024
+LEAST_TOKENS = 2048
+# A card this fast in GB/s has use for more sequences.
+FAST_BANDWIDTH = 4500.0
+# A step's activations may take this share of the card.
+ACTIVATION_SHARE = 0.04
+# vLLM's share of the card's memory; a desktop draws on the card too. The graphs need what is left.
+SHARE, DESKTOP_SHARE = 0.95, 0.92
+# Prompt tokens beside running answers: this share of the TPOT limit, at half the card's rate.
+PREFILL_SHARE, EFFICIENCY, LEAST_PREFILL = 0.8, 0.5, 256
+
+
+@dataclass(frozen=True)
+class Card:
+    """`memory_gib` as CUDA gives it. `capability`: compute capability, such as 8.9. Rates in
+    TFLOP/s and GB/s, None where unknown."""
+
+    name: str
+    memory_gib: float
+    capability: float
+    compute: float | None = None
+    bandwidth: float | None = None
+
+    @property
+    def fp8(self) -> bool:
+        """Whether the tensor cores multiply in FP8."""
+        return self.capability >= 8.9
+
+    @property
+    def fp8_cache(self) -> bool:
+        """Whether vLLM's attention reads an 8-bit cache at full speed: FlashAttention 3, FlashInfer."""
+        return 9.0 <= self.capability < 12.0
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """Where the card's memory goes, in GiB, and what the KV cache holds."""
+
+    weights_gib: float
+    activations_gib: float
+    graphs_gib: float
+    kv_gib: float
+    kv_tokens: int
+    total_gib: float
+
+
+@dataclass(frozen=True)
+class Derived:
+    """vLLM's arguments, each with its reason; the memory they take; limits a scenario."""
+
+    engine: dict[str, Any]
+    reasons: dict[str, str]
+    footprint: Footprint
+    scenarios: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+
+def card_of(gpu: Mapping[str, Any]) -> Card:
+    """A card from system.json's record, its rates from the table of data sheets if it is there."""
+    name = str(gpu.get("name") or "GPU")
+    sheet = roofline.find_gpu(name)
+    memory = gpu.get("memory_gib") or (sheet.memory * 1e9 / GIB if sheet else 0.0)
+    capability = float(gpu.get("compute_capability") or (8.9 if sheet and "fp8" in sheet.rates else 8.0))
+    compute = None
+    if sheet:
+        compute = sheet.rates["fp8" if "fp8" in sheet.rates and capability >= 8.9 else "fp16"]
+    # The driver's figure is a little more than CUDA's: 79.65 against 79.18 on an H100.
+    return Card(name, 0.994 * float(memory), capability, compute, sheet.bandwidth if sheet else None)
+
+
+def weights_gib(shape: Shape, weight_bytes: float) -> float:
+    """Matrices at `weight_bytes`; embedding and head stay in 16 bits."""
+    return (shape.body_weights * weight_bytes + 2 * shape.head_weights * 2) / GIB
+
+
+def activations_gib(shape: Shape, tokens: int, seqs: int) -> float:
+    """The larger of a whole step's widest moment and the sampler's logits."""
+    step = tokens * 2 * (3 * shape.intermediate + HIDDEN_ROWS * shape.hidden)
+    return max(step, LOGIT_COPIES * 4 * seqs * shape.vocabulary) / GIB
+
+
+def footprint(
+    card: Card,
+    weight_bytes: float,
+    kv_bytes: float,
+    seqs: int,
+    tokens: int,
+    share: float,
+    shape: Shape = LLAMA_8B,
+) -> Footprint:
+    """Memory of an engine so set up. `kv_gib` is 0 or less where it does not fit."""
+    weights = weights_gib(shape, weight_bytes)
+    activations = activations_gib(shape, tokens, seqs)
+    kv = share * card.memory_gib - weights - activations - NON_TORCH_GIB
+    kv_tokens = max(0, int(kv * GIB / shape.kv_bytes(kv_bytes)))
+    total = share * card.memory_gib + GRAPHS_GIB
+    return Footprint(weights, activations, GRAPHS_GIB, kv, kv_tokens, total)
+
+
+def sequences_that_fit(kv_tokens: int) -> int:
+    """Sequences that hold their whole prompt and answer at once, in 99 of 100 draws."""
+    mean, spread = PROMPT_MEAN + rules.MAX_NEW_TOKENS, 2.33 * PROMPT_SD
+    # n means and the spread of their sum fill the cache: a quadratic in the root of n.
+    root = (-spread + math.sqrt(spread**2 + 4 * mean * kv_tokens)) / (2 * mean)
+    return int(root**2)
+
+
+def precision(card: Card, share: float, shape: Shape = LLAMA_8B) -> tuple[str | None, str]:
+    """The quantisation vLLM makes itself while loading, and why; None: 16 bits."""
+    if card.fp8:
+        return "fp8", "the tensor cores multiply FP8 at twice the rate of 16 bits; half the weights' memory"
+    room = footprint(card, 2, 2, MOST_SEQS, LEAST_TOKENS, share, shape)
+    if sequences_that_fit(room.kv_tokens) >= MOST_SEQS // 2:
+        return None, "no FP8 in the tensor cores, and memory enough for 16-bit weights"
+    return "fp8", "8-bit weights, multiplied in 16 bits: the memory that is won holds more sequences"
+
+
+def step_tokens(card: Card, shape: Shape = LLAMA_8B) -> int:
+    """Tokens a step: the most that memory likes, at most what paid on an H100."""
+    fitting = ACTIVATION_SHARE * card.memory_gib / activations_gib(shape, 1, 0)
+    tokens = 1 << int(math.log2(max(fitting, 1)))
+    return max(LEAST_TOKENS, min(tokens, MOST_TOKENS))
+
+
+def prefill_tokens(card: Card, tpot_ms: float, ceiling: int, shape: Shape = LLAMA_8B) -> int | None:
+    """Prompt tokens that a step may read beside running answers, to keep TPOT; None: no cap."""
+    if card.compute is None:
+        return None
+    seconds = PREFILL_SHARE * tpot_ms / 1000
+    tokens = seconds * EFFICIENCY * card.compute * 1e12 / (2 * shape.body_weights)
+    cap = 1 << int(math.log2(max(tokens, LEAST_PREFILL)))
+    return None if cap >= ceiling else cap
+
+
+def settings(card: Card, shape: Shape = LLAMA_8B) -> Derived:
+    """Settings for a card."""
+    share = DESKTOP_SHARE if any(w in card.name.lower() for w in ("rtx", "geforce")) else SHARE
+    quantization, why = precision(card, share, shape)
+    weight_bytes = 1.0 if quantization else 2.0
+    kv_bytes = 1.0 if card.fp8_cache else 2.0
+    tokens = step_tokens(card, shape)
+    most = FAST_SEQS if (card.bandwidth or 0) >= FAST_BANDWIDTH else MOST_SEQS
+    room = footprint(card, weight_bytes, kv_bytes, most, tokens, share, shape)
+    fitting = sequences_that_fit(room.kv_tokens)
+    seqs = max(8, min(most, fitting - fitting % 8))
+    found = footprint(card, weight_bytes, kv_bytes, seqs, tokens, share, shape)
+    engine: dict[str, Any] = {
+        "max_num_seqs": seqs,
+        "max_num_batched_tokens": tokens,
+        "gpu_memory_utilization": share,
+    }
+    if quantization:
+        engine["quantization"] = quantization
+    if card.fp8_cache:
+        engine["kv_cache_dtype"] = "fp8"
+    reasons = {
+        "max_num_seqs": f"{fitting} sequences fit the KV cache of {found.kv_tokens} tokens; at most {most}",
+        "max_num_batched_tokens": f"activations of {found.activations_gib:.2f} GiB",
+        "gpu_memory_utilization": f"leaves {(1 - share) * card.memory_gib:.1f} GiB for graphs and the driver",
+        "quantization": why,
+        "kv_cache_dtype": "attention reads an 8-bit cache here" if card.fp8_cache else "16 bits",
+    }
+    scenarios = {}
+    for scenario, (_, tpot_ms) in rules.TOKEN_LATENCY_LIMITS_MS.items():
+        cap = prefill_tokens(card, tpot_ms, tokens, shape)
+        if cap:
+            scenarios[scenario] = {"prefill_tokens": cap}
+    return Derived(engine, reasons, found, scenarios)

@@ -50,6 +50,13 @@ walk() {
     die "$code" "no $kind could be had: $tried; provenance.json in $run_dir has the reasons"
 }
 
+# submission FLAG...: the runs of a submission, then the tree; stdout: the tree's path.
+submission() {
+    heed
+    attend "$root/entrypoint.sh" run --submission "$@" >&2 || exit $?
+    exec "$python" -m mlperf_llama pack
+}
+
 run() {
     local opened line code=0
     local -a dataset_chain model_chain
@@ -83,6 +90,10 @@ main() {
         run)
             shift $(($# ? 1 : 0))
             run "$@"
+            ;;
+        submission)
+            shift
+            submission "$@"
             ;;
         resume)
             (($# == 2)) || die "$EXIT_USAGE" "usage: entrypoint.sh resume FOLDER (of a run that ended early)"

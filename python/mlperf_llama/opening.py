@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from . import rules, system
 from .config import Config
 from .errors import UsageError
 from .results import COMPLETE, RUNNING, RunFolder
+from .settings import PREFIX
 from .verdict import seal
 
 
@@ -34,6 +36,19 @@ def create(config: Config, env: Mapping[str, str]) -> RunFolder:
         },
     )
     return run
+
+
+def for_submission(config: Config, flags: Mapping[str, str], env: Mapping[str, str]) -> Config:
+    """The scenarios and modes a submission needs, where the user chose none; checked for packing."""
+    from .submission import preflight
+
+    preflight.ready(config, system.describe(env))
+    scenario, mode = (bool(flags.get(n) or env.get(PREFIX + n)) for n in ("SCENARIO", "MODE"))
+    return replace(
+        config,
+        scenario=config.scenario if scenario else preflight.scenarios(config.category),
+        mode=config.mode if mode else rules.MODES,
+    )
 
 
 def reopen(path: Path, env: Mapping[str, str]) -> tuple[RunFolder, Config]:

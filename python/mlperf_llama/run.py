@@ -79,13 +79,12 @@ def _named(run: RunFolder, error: BaseException) -> BaseException:
 
 def exit_code(run: RunFolder) -> int:
     """5 where LoadGen said INVALID, or an eligible run missed a target; else 0."""
-    scenarios = run.read("results.json")["scenarios"]
-    for found in scenarios.values():
-        if found.get("performance", {}).get("loadgen_result") == "INVALID":
-            return EXIT_INVALID
-        if found.get("accuracy", {}).get("passed") is False:
-            return EXIT_INVALID
-    return EXIT_OK
+    scenarios = run.read("results.json")["scenarios"].values()
+    provenance = run.read("provenance.json")
+    eligible = all(provenance[kind]["eligible"] for kind in ("dataset", "model"))
+    invalid = any(s.get("performance", {}).get("loadgen_result") == "INVALID" for s in scenarios)
+    missed = any(s.get("accuracy", {}).get("passed") is False for s in scenarios)
+    return EXIT_INVALID if invalid or (missed and eligible) else EXIT_OK
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,6 +58,8 @@ def open_run(arguments: argparse.Namespace, flags: Mapping[str, str], env: Env) 
         run, settings = opening.reopen(arguments.resume, env)
     else:
         settings = config.load(flags, env)
+        if arguments.submission:
+            settings = opening.for_submission(settings, flags, env)
         run = opening.create(settings, env)
     _print(f"run_dir={run.path}")
     _print(f"dataset_chain={' '.join(dataset.chain(settings))}")
@@ -149,6 +152,30 @@ def compare(arguments: argparse.Namespace, flags: Mapping[str, str], env: Env) -
     return 0
 
 
+def pack(arguments: argparse.Namespace, flags: Mapping[str, str], env: Env) -> int:
+    """Pack run folders and check the tree; the tree's path is the result."""
+    from . import submission
+
+    settings = config.load(flags, env)
+    tree, checked = submission.pack_and_check(
+        settings, env, Path(settings.results_dir), arguments.runs or None
+    )
+    print(checked.text(), file=sys.stderr)
+    _print(tree)
+    return checked.exit_code
+
+
+def check(arguments: argparse.Namespace, flags: Mapping[str, str], env: Env) -> int:
+    """MLCommons' checker and ours on a tree, also one made by others."""
+    from . import submission
+
+    settings = config.load(flags, env)
+    path = arguments.tree or submission.last_packed(Path(settings.results_dir))
+    checked = submission.check(path, settings, env, settings.submitter or None)
+    _print(checked.text())
+    return checked.exit_code
+
+
 def assets(arguments: argparse.Namespace, flags: Mapping[str, str], env: Env) -> int:
     from .score import nltk_data
 
@@ -161,7 +188,10 @@ VERBS = (
         "open",
         "check the settings and make a run folder, or open one again",
         open_run,
-        ((("--resume",), {"type": Path, "metavar": "RUN_DIR", "help": "finish a run that ended early"}),),
+        (
+            (("--resume",), {"type": Path, "metavar": "RUN_DIR", "help": "finish a run that ended early"}),
+            (("--submission",), {"action": "store_true", "help": "every run that a submission needs"}),
+        ),
         settings=True,
     ),
     Verb("dataset", "try one rung of the dataset chain", rung, ((("rung",), {}), RUN_DIR)),
@@ -189,6 +219,20 @@ VERBS = (
         "two runs or submissions side by side",
         compare,
         ((("a",), {"type": Path}), (("b",), {"type": Path})),
+    ),
+    Verb(
+        "pack",
+        "pack run folders into a submission and check it",
+        pack,
+        ((("runs",), {"type": Path, "nargs": "*", "metavar": "RUN_DIR"}),),
+        settings=True,
+    ),
+    Verb(
+        "check",
+        "MLCommons' checker and ours on a submission tree",
+        check,
+        ((("tree",), {"type": Path, "nargs": "?", "help": "default: what was packed last"}),),
+        settings=True,
     ),
     Verb("assets", "fetch what scoring needs", assets, ((("--target",), {"required": True, "type": Path}),)),
 )

@@ -9,9 +9,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ..config import Config
+from ..errors import MissingError
 from .checker import Report, check
 from .packing import pack
+from .selection import CLOSED, OPEN, SELFTEST
 from .test06 import verify_test06
+
+HOMES = ("submittable", "open", SELFTEST)
 
 
 def pack_and_check(
@@ -22,4 +26,18 @@ def pack_and_check(
     return tree, check(tree, config, env)
 
 
-__all__ = ["Report", "check", "pack", "pack_and_check", "verify_test06"]
+def last_packed(results_dir: Path) -> Path:
+    """The newest tree under the results folder, of any division."""
+    trees = [path for home in HOMES for path in (results_dir / home).glob("*/") if _is_tree(path)]
+    if not trees:
+        raise MissingError(
+            f"{results_dir}: expected a packed submission, found none; make submission, or SUBMISSION=dir"
+        )
+    return max(trees, key=lambda path: path.stat().st_mtime)
+
+
+def _is_tree(path: Path) -> bool:
+    return not path.name.startswith(".") and any((path / part).is_dir() for part in (CLOSED, OPEN))
+
+
+__all__ = ["Report", "check", "last_packed", "pack", "pack_and_check", "verify_test06"]

@@ -7,12 +7,13 @@ and the official scoring recipe (mlcommons/inference language/llama3.1-8b) done 
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 from pipeline_runs import ARTICLES, Ended, entrypoint
 
-from mlperf_llama import rules
+from mlperf_llama import model, rules
 
 for _name in ("vllm", "torch", "rouge_score", "nltk"):
     pytest.importorskip(_name)
@@ -73,11 +74,17 @@ def test_token_ids_equal_transformers_greedy_generation(ended: Ended, answers: d
     folder = ended.read("provenance.json")["model"]["path"]
     tokenizer = AutoTokenizer.from_pretrained(folder)
     network = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    greedy = {
+        "do_sample": False,
+        "max_new_tokens": rules.MAX_NEW_TOKENS,
+        "min_new_tokens": rules.MIN_NEW_TOKENS,
+        "eos_token_id": list(model.stop_ids(Path(folder))),
+    }
     assert sorted(answers) == list(range(SAMPLES))
     for index, row in enumerate(articles()):
         prompt = tokenizer(rules.PROMPT_TEMPLATE.format(article=row["article"]), return_tensors="pt")
         with torch.inference_mode():
-            whole = network.generate(**prompt, do_sample=False, max_new_tokens=rules.MAX_NEW_TOKENS)
+            whole = network.generate(**prompt, **greedy)
         assert answers[index] == whole[0, prompt["input_ids"].shape[1] :].tolist(), f"sample {index}"
 
 

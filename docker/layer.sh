@@ -12,11 +12,9 @@ readonly SECRETS=/run/secrets
 here=$(dirname "${BASH_SOURCE[0]}")
 
 # Imported by a run of either lane, beside what these import in turn.
-readonly MODULES=(
-    accelerate datasets evaluate gguf nltk rouge_score
-    transformers.models.auto.tokenization_auto transformers.models.llama.modeling_llama
-    vllm.engine.arg_utils vllm.model_executor.models.llama vllm.v1.engine.async_llm vllm.v1.engine.core
-)
+readonly MODULES="accelerate, datasets, evaluate, gguf, nltk, rouge_score,
+    transformers.models.auto.tokenization_auto, transformers.models.llama.modeling_llama,
+    vllm.engine.arg_utils, vllm.model_executor.models.llama, vllm.v1.engine.async_llm, vllm.v1.engine.core"
 
 # trim FOLDER: test suites, and PyTorch's C++ test programs: 230 MB.
 trim() {
@@ -26,12 +24,11 @@ trim() {
 }
 
 main() {
-    local module
     [[ ! -s $SECRETS/pip ]] || export PIP_CONFIG_FILE=$SECRETS/pip
     [[ ! -s $SECRETS/ca ]] || export PIP_CERT=$SECRETS/ca
     "$here/environment.sh" "$@"
     trim "$(echo "$1"/lib/python3*/site-packages)"
-    for module in "${MODULES[@]}"; do "$1/bin/python" -c "import $module"; done
+    "$1/bin/python" -c "import ${MODULES//[[:space:]]/}"
 }
 
 if [[ ${BASH_SOURCE[0]} == "$0" ]]; then

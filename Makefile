@@ -7,11 +7,11 @@ MAKEFLAGS += --warn-undefined-variables --no-builtin-rules --no-print-directory
 
 # Settings of the pipeline (settings.py) and of the scripts (lib.sh); .env.example explains each.
 SETTINGS := SCENARIO MODE ROUND CATEGORY DATASET_SOURCE MODEL ENGINE PRESET SAMPLES DURATION_S \
-    TARGET_QPS EXPECTED_LATENCY_MS DTYPE QUANTIZATION KV_CACHE_DTYPE MAX_NUM_SEQS \
+    TARGET_QPS EXPECTED_LATENCY_MS SEARCH PROBE_S DTYPE QUANTIZATION KV_CACHE_DTYPE MAX_NUM_SEQS \
     MAX_NUM_BATCHED_TOKENS GPU_MEMORY_UTILIZATION TENSOR_PARALLEL ENGINE_ARGS FAKE SEED \
     SCORE_WORKERS RESULTS_DIR CACHE_DIR RUNG_STALL_S RUNG_TIMEOUT_S MLC_REPO R2_BASE_URL \
     R2_MODEL_URL SUBMITTER DIVISION SYSTEM_FILE INFERENCE_DIR
-SHELL_SETTINGS := CONTAINER IMAGE TARGET DOCKER CA_BUNDLE ENV_FILE VENV PORT DEBUG
+SHELL_SETTINGS := CONTAINER IMAGE TARGET DOCKER CA_BUNDLE ENV_FILE VENV DEBUG
 # Passed through the environment, only when set, and never read by a shell: any character survives.
 $(foreach name,$(SETTINGS) $(SHELL_SETTINGS),$(if $(filter undefined,$(origin $(name))),,\
     $(eval export MLPERF_$(name) := $$(value $(name)))$(eval unexport $(name))))
@@ -78,14 +78,6 @@ compare: ## two runs side by side: A= and B= name their folders
 .PHONY: quantize
 quantize: ## an FP8 checkpoint of the model, made by the benchmark's rules
 	@docker/launch.sh quantize
-
-.PHONY: bundle
-bundle: ## one archive that runs where there is no network
-	@docker/launch.sh --native bundle
-
-.PHONY: serve
-serve: ## the model behind an OpenAI-compatible address, on PORT
-	@docker/launch.sh serve
 
 .PHONY: shell
 shell: ## a shell in the container (CONTAINER=0: with the native environment)

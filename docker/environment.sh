@@ -31,7 +31,13 @@ install_packages() {
     if [[ "${LANE}" == cpu ]]; then
         install_torch_cpu
     fi
-    pip_install --require-hashes -r "${ROOT}/requirements-${LANE}.lock"
+    # rouge-score comes as source only: the lock's own setuptools builds it, not one fetched beside it.
+    local build
+    build="$(mktemp)"
+    pinned setuptools== "${ROOT}/requirements-${LANE}.lock" >"${build}"
+    pip_install --require-hashes -r "${build}"
+    rm -f "${build}"
+    pip_install --no-build-isolation --require-hashes -r "${ROOT}/requirements-${LANE}.lock"
     "${PREFIX}/bin/python" -c '
 import sys, torch, vllm
 print(f"torch {torch.__version__} (CUDA {torch.version.cuda}), vllm {vllm.__version__}")

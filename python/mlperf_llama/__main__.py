@@ -64,7 +64,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return verb.handler(arguments, flags, config.environment())
     except PipelineError as error:
-        _say("error", str(error))
+        # A rung that cannot serve is no error yet: the chain says what comes next.
+        left = verb.name in ("dataset", "model") and error.exit_code in (EXIT_MISSING, EXIT_BROKE)
+        _say(f"{verb.name} not here" if left else "error", str(error))
         return error.exit_code
     except Interrupted as error:
         _say("interrupted", "stopped before the end; what was finished is kept")

@@ -18,7 +18,7 @@ from .errors import UsageError
 from .settings import BY_NAME, PREFIX, SECRETS, TABLE
 
 # Settings of Make and the scripts, which share the prefix and the .env file.
-SHELL_NAMES = ("CONTAINER", "IMAGE", "TARGET", "DOCKER", "CA_BUNDLE", "ENV_FILE", "VENV", "PORT", "DEBUG")
+SHELL_NAMES = ("CONTAINER", "IMAGE", "TARGET", "DOCKER", "CA_BUNDLE", "ENV_FILE", "VENV", "DEBUG")
 # Written into an image by its build, for system.json; nobody's setting.
 IMAGE_NAMES = ("GIT_COMMIT", "IMAGE_ID")
 
@@ -39,6 +39,8 @@ class Config:
     duration_s: float | None
     target_qps: float | None
     expected_latency_ms: float | None
+    search: tuple[str, ...]
+    probe_s: float
     dtype: str
     quantization: str
     kv_cache_dtype: str
@@ -71,6 +73,7 @@ class Config:
         known = {f.name: data[f.name] for f in fields(Config)}
         known["scenario"] = tuple(known["scenario"])
         known["mode"] = tuple(known["mode"])
+        known["search"] = tuple(known["search"])
         return Config(**known)
 
     @property

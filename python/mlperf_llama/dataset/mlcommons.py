@@ -82,7 +82,7 @@ def _fetch(config: Config, env: Mapping[str, str]) -> tuple[Path, str]:
             return found, way
         except MissingError as error:
             reasons.append(str(error) if str(error).startswith(way) else f"{way}: {error}")
-            log.warning("left way=%s reason=%s", way, error)
+            log.info("left way=%s reason=%s", way, error)
     raise MissingError("; then ".join(reasons))
 
 

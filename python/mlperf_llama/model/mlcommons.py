@@ -30,7 +30,7 @@ def serve(config: Config, env: Mapping[str, str]) -> Served:
     try:
         folder, way = mlcr.run(TAGS, config, env, stall_s), "mlcr"
     except MissingError as error:
-        log.warning("mlcr_failed next=r2 reason=%s", error)
+        log.info("mlcr_failed next=r2 reason=%s", error)
         first = str(error)
         try:
             uri = f"{config.r2_model_url.rstrip('/')}/{NAME}.uri"

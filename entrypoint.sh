@@ -95,6 +95,10 @@ main() {
             shift
             submission "$@"
             ;;
+        tune)
+            shift
+            run --tune "$@"
+            ;;
         resume)
             (($# == 2)) || die "$EXIT_USAGE" "usage: entrypoint.sh resume FOLDER (of a run that ended early)"
             run --resume "$2"

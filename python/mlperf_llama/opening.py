@@ -12,12 +12,17 @@ from .config import Config
 from .errors import UsageError
 from .results import COMPLETE, RUNNING, RunFolder
 from .settings import PREFIX
+from .tune import records
 from .verdict import seal
 
 
-def create(config: Config, env: Mapping[str, str]) -> RunFolder:
-    """Make the run folder with config.json, system.json and the first provenance."""
-    run = RunFolder.create(Path(config.results_dir), "-".join(config.scenario))
+def create(config: Config, env: Mapping[str, str], tune: bool = False) -> RunFolder:
+    """Make the run folder with config.json, system.json and the first provenance; `tune`: for
+    a search of settings, not a result."""
+    label = "-".join(config.scenario)
+    run = RunFolder.create(Path(config.results_dir), f"tune-{label}" if tune else label)
+    if tune:
+        records.begin(run, config.search)
     described = system.describe(env)
     run.write("config.json", config.to_json())
     run.write("system.json", described)

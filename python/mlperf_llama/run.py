@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from . import closing, console, report, rules, signals, stages
+from . import closing, console, planner, report, rules, signals, stages
 from .config import Config
 from .errors import EXIT_INVALID, EXIT_OK, BrokeError, Interrupted, PipelineError
 from .events import Events
@@ -19,6 +19,7 @@ from .progress import TerminalProgress, colour_wanted
 from .results import COMPLETE, FAILED, INTERRUPTED, RunFolder
 from .scope import describe_scope
 from .session import Session, end_children
+from .tune import records, table, tuner
 from .verdict import seal
 from .warm_up import Speed
 
@@ -39,8 +40,10 @@ def execute(run: RunFolder, config: Config, env: Mapping[str, str]) -> int:
         events = Events(run, progress, gpu=lambda: sampler.latest)
         try:
             with seal.stage(run, "run"):
-                if missing(run, config):
-                    asyncio.run(_loadgen_runs(run, config, events))
+                if records.is_tuning(run):
+                    asyncio.run(_loadgen_runs(run, config, events, tuner.every_search))
+                elif missing(run, config):
+                    asyncio.run(_loadgen_runs(run, config, events, _every_run))
             with seal.stage(run, "score"):
                 stages.score_all(run, config, env, lambda s, d, n: events.emit(f"score {s}", done=d, total=n))
                 closing.close(run, COMPLETE)
@@ -53,7 +56,9 @@ def execute(run: RunFolder, config: Config, env: Mapping[str, str]) -> int:
         finally:
             progress.close()
             events.close()
-        print(report.terminal(run, colour=colour_wanted(terminal, env)), file=terminal)
+        tuning = records.is_tuning(run)
+        words = table.render(run) if tuning else report.terminal(run, colour_wanted(terminal, env))
+        print(words, file=terminal)
     return exit_code(run)
 
 
@@ -107,8 +112,12 @@ def _cancelled_by_signals(task: asyncio.Task[None]) -> Iterator[list[int]]:
         signals.install()
 
 
-async def _loadgen_runs(run: RunFolder, config: Config, events: Events) -> None:
+async def _loadgen_runs(
+    run: RunFolder, config: Config, events: Events, body: Callable[[Session], Awaitable[None]]
+) -> None:
     session = Session(run, config, events)
+    if records.is_tuning(run):
+        tuner.raise_ceilings(session)
     run.merge("provenance.json", **describe_scope(session.scope))
     try:
         await session.start()
@@ -116,7 +125,7 @@ async def _loadgen_runs(run: RunFolder, config: Config, events: Events) -> None:
         assert task is not None
         with _cancelled_by_signals(task) as seen:
             try:
-                await _every_run(session)
+                await body(session)
             except asyncio.CancelledError:
                 if seen:
                     raise Interrupted(seen[0]) from None
@@ -145,7 +154,9 @@ def make_plan(session: Session, scenario: str, mode: str, speed: Speed) -> plan.
     """The user's speeds where given, else what the warm-up or an earlier run measured."""
     config = session.config
     share = OFFLINE_MARGIN if scenario == rules.OFFLINE else SERVER_SHARE
-    measured = session.guessed_qps.get(scenario) or session.tuned.target_qps(scenario)
+    measured = session.guessed_qps.get(scenario) or session.tuned.target_qps(
+        scenario, session.scope.duration_s
+    )
     guess = measured or _rounded(speed.samples_per_s * share)
     latency = config.expected_latency_ms or session.tuned.expected_latency_ms(scenario)
     single = scenario == rules.SINGLE_STREAM
@@ -188,6 +199,7 @@ async def _driven(session: Session, planned: plan.Plan) -> dict[str, Any]:
     """Drive one plan; what LoadGen logged and what the engine counted."""
     run, scenario, mode = session.run, planned.scenario, planned.mode
     out, conf = run.log_dir(scenario, mode), run.scenario(scenario) / "user.conf"
+    session.events.emit(f"{scenario} {mode}", message=planner.words(planned))
     before = await _counters(session)
     await drive.drive(
         session.engine, session.samples, session.limits, planned, out, session.events, conf_path=conf

@@ -55,6 +55,9 @@ class Session:
         self.identity = tuned.identity(config, provenance, self.preset.engine)
         self.tuned = tuned.read(self.tuned_path, self.identity)
         self.preset = self.tuned.over(self.preset)
+        # What runs use, where the engine was loaded with room for more (load_with).
+        self.own_engine = dict(self.preset.engine)
+        self.default_limits: tuple[int | None, int | None] = (None, None)
         # Arguments that a lack of memory changed.
         self._stepped: dict[str, Any] = {}
         self._model_config = json.loads((self.model_dir / "config.json").read_text(encoding="utf-8"))
@@ -99,6 +102,11 @@ class Session:
             self.config, preset, str(self.model_dir), self.max_model_len, use_async=self.gpu is not None
         )
         return {**arguments, **self._stepped}
+
+    def load_with(self, ceilings: Mapping[str, int]) -> None:
+        """Raise what the engine will be loaded with; the runs' own limits stay."""
+        self.preset = dataclasses.replace(self.preset, engine={**self.preset.engine, **ceilings})
+        self.engine = self._make_engine()
 
     async def start(self) -> EngineInfo:
         """Load the engine, with less of what memory does not hold, and record what it uses."""
@@ -180,7 +188,8 @@ class Session:
         """The preset's limits for a scenario, where the engine has any."""
         setter = getattr(self.engine, "set_limits", None)
         if setter is not None:
-            await setter(*self.preset.limits(scenario))
+            seats, prefill_tokens = self.preset.limits(scenario)
+            await setter(seats or self.default_limits[0], prefill_tokens or self.default_limits[1])
 
     async def close(self) -> None:
         """Close the engine, then end whatever processes it may have left."""

@@ -121,6 +121,8 @@ TABLE: tuple[Setting, ...] = (
     Setting("DURATION_S", AUTO, number(float, 0, auto=True)),
     Setting("TARGET_QPS", AUTO, number(float, positive, auto=True)),
     Setting("EXPECTED_LATENCY_MS", AUTO, number(float, positive, auto=True)),
+    Setting("SEARCH", "qps", list_of("qps", "engine")),
+    Setting("PROBE_S", "90", number(float, 0.1)),
     Setting("DTYPE", AUTO, one_of(AUTO, "bfloat16", "float16", "float32")),
     Setting("QUANTIZATION", AUTO, text),
     Setting("KV_CACHE_DTYPE", AUTO, text),

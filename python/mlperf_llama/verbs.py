@@ -60,7 +60,7 @@ def open_run(arguments: argparse.Namespace, flags: Mapping[str, str], env: Env) 
         settings = config.load(flags, env)
         if arguments.submission:
             settings = opening.for_submission(settings, flags, env)
-        run = opening.create(settings, env)
+        run = opening.create(settings, env, arguments.tune)
     _print(f"run_dir={run.path}")
     _print(f"dataset_chain={' '.join(dataset.chain(settings))}")
     _print(f"model_chain={' '.join(model.chain(settings))}")
@@ -87,6 +87,14 @@ def run_benchmark(arguments: argparse.Namespace, flags: Mapping[str, str], env: 
     code = benchmark.execute(run, settings, env)
     _print(run.path)
     return code
+
+
+def plan(arguments: argparse.Namespace, flags: Mapping[str, str], env: Env) -> int:
+    """Before anything starts: queries and minutes by LoadGen's own arithmetic."""
+    from . import gpu, planner
+
+    _print(planner.table(config.load(flags, env), gpu.describe()))
+    return 0
 
 
 def score(arguments: argparse.Namespace, flags: Mapping[str, str], env: Env) -> int:
@@ -191,12 +199,14 @@ VERBS = (
         (
             (("--resume",), {"type": Path, "metavar": "RUN_DIR", "help": "finish a run that ended early"}),
             (("--submission",), {"action": "store_true", "help": "every run that a submission needs"}),
+            (("--tune",), {"action": "store_true", "help": "the folder of a tuning"}),
         ),
         settings=True,
     ),
     Verb("dataset", "try one rung of the dataset chain", rung, ((("rung",), {}), RUN_DIR)),
     Verb("model", "try one rung of the model chain", rung, ((("rung",), {}), RUN_DIR)),
     Verb("run", "the benchmark, in an opened run folder", run_benchmark, (RUN_DIR,)),
+    Verb("plan", "how many queries and minutes each run takes", plan, settings=True),
     Verb("score", "score the accuracy logs again", score, (RUN_OR_LATEST,), settings=True),
     Verb("verdict", "judge a run again", verdict, (RUN_OR_LATEST,), settings=True),
     Verb("report", "write the report again", report, (RUN_OR_LATEST,), settings=True),

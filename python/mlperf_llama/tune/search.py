@@ -26,7 +26,9 @@ SAME = 0.005
 # The first confirmation stands this much below the estimate; each later one below the last.
 MARGIN, STEP = 0.012, 0.006
 # A confirmation that holds and leaves so much room is followed by a higher one.
-ROOM = 0.015
+ROOM, LARGE_ROOM = 0.015, 1.08
+# Latencies under this share of their limits say nothing of the load that would reach them.
+FAR_UNDER = 0.25
 # Two runs contradict each other when one fails by so much, or so far on the wrong side.
 FAR_OVER, FAR_APART = 1.3, 0.08
 # A run over a limit within this factor above the estimate bounds it; without one, up by RISE.
@@ -157,6 +159,12 @@ def _tpot_load(told: Sequence[tuple[Seen, Forecast]], goal: Goal) -> float:
     return max(x0 * (1 + (1 - y0) / min(slope, -0.5 * y0)), x0 / 4)
 
 
+def _leap(seen: Sequence[Seen], goal: Goal) -> float:
+    """Far under both limits no latency tells where they are: straight up, as far as allowed."""
+    top = max((s for s in seen if not s.crashed), key=lambda s: s.qps)
+    return LEAP * top.qps if holds(top, goal) and _ratio(top, goal) < FAR_UNDER else 0.0
+
+
 def _bounded(seen: Sequence[Seen], goal: Goal, load: float) -> bool:
     """Whether something shows that not much more than `load` can hold.
 
@@ -206,7 +214,7 @@ def next_step(history: Sequence[Seen], goal: Goal, first_qps: float) -> Step:
     load = estimate(seen, goal)
     if load is None:
         return Step(PROBE, first_qps, reason="a first guess from the Offline speed")
-    load = min(load, _crash_ceiling(history))
+    load = min(max(load, _leap(seen, goal)), _crash_ceiling(history))
     if sum(s.kind == CONFIRM for s in history) >= MAX_CONFIRMATIONS:
         reason = "" if answer else f"none of {MAX_CONFIRMATIONS} full-length runs was VALID"
         return Step(STOP, answer=answer, reason=reason)
@@ -233,6 +241,8 @@ def _after_confirmation(
     refused = min((s.qps for s in confirmations if not s.valid), default=math.inf)
     if answer is not None:
         higher = min((1 - MARGIN) * load, (1 - STEP) * refused)
+        if higher > LARGE_ROOM * answer and len(probes) < MAX_PROBES:
+            return Step(PROBE, higher, reason="the confirmed load leaves much room: a probe first")
         if higher > (1 + ROOM) * answer:
             return Step(CONFIRM, higher, reason="the confirmed load leaves room")
         if _flat(probes, answer, goal) and CLIMB * answer < (1 - STEP) * refused:

@@ -37,8 +37,10 @@ class Tuned:
     engine: dict[str, Any] = field(default_factory=dict)
     scenarios: dict[str, dict[str, Any]] = field(default_factory=dict)
 
-    def target_qps(self, scenario: str) -> float | None:
-        return self.scenarios.get(scenario, {}).get("target_qps")
+    def target_qps(self, scenario: str, duration_s: float) -> float | None:
+        """None too where it was found for shorter runs: a longer one may not hold it."""
+        found = self.scenarios.get(scenario, {})
+        return found.get("target_qps") if found.get("duration_s", 0.0) >= duration_s else None
 
     def over(self, preset: Preset) -> Preset:
         """The preset with what tuning found over it."""
@@ -85,14 +87,15 @@ def path_of(results_dir: Path, config: Config, gpu_name: str | None) -> Path:
 
 def read(path: Path, wanted: Mapping[str, Any]) -> Tuned:
     """The entry of this identity; an empty one where there is none."""
-    for entry in _entries(path):
+    for entry in entries(path):
         if entry.get("identity") == dict(wanted):
             scenarios = {s: dict(entry[s]) for s in rules.SCENARIOS if isinstance(entry.get(s), dict)}
             return Tuned(dict(entry.get("engine", {})), scenarios)
     return Tuned()
 
 
-def _entries(path: Path) -> list[dict[str, Any]]:
+def entries(path: Path) -> list[dict[str, Any]]:
+    """Every entry of a file; none where there is no file."""
     if not path.is_file():
         return []
     try:
@@ -104,14 +107,14 @@ def _entries(path: Path) -> list[dict[str, Any]]:
 
 def save(path: Path, wanted: Mapping[str, Any], part: str, values: Mapping[str, Any]) -> None:
     """Put a scenario's values, or the engine's, into the entry of this identity."""
-    entries = _entries(path)
-    entry = next((e for e in entries if e.get("identity") == dict(wanted)), None)
+    kept = entries(path)
+    entry = next((e for e in kept if e.get("identity") == dict(wanted)), None)
     if entry is None:
         entry = {"identity": dict(wanted)}
-        entries.append(entry)
+        kept.append(entry)
     entry[part] = {k: v for k, v in values.items() if v is not None}
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_text(path, HEAD + "".join(_toml(e) for e in entries))
+    write_text(path, HEAD + "".join(_toml(e) for e in kept))
 
 
 def _toml(entry: Mapping[str, Any]) -> str:

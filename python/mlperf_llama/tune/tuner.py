@@ -1,0 +1,157 @@
+"""`make tune`: probes and confirmations on an engine that is loaded once.
+
+What to try next is search.py's; what a probe tells of a full-length run, forecast.py's. Each
+probe is recorded as soon as it has ended, so a tuning that was stopped goes on from there.
+"""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+from typing import Any
+
+from .. import rules
+from ..errors import BrokeError, InvalidError
+from ..results import RunFolder
+from ..session import Session
+from ..warm_up import Speed
+from . import grid, probes, records, table, tuned
+from .search import CONFIRM, STOP, Step, next_step
+
+QPS, ENGINE = "qps", "engine"
+# Where the first probe stands, as a share of the Offline speed.
+FIRST_SHARE = {rules.SERVER: 0.75, rules.INTERACTIVE: 0.6}
+# A full run has no ramp, so it is a little faster; too high a rate only lengthens it.
+OFFLINE_MARGIN = 1.1
+
+
+def raise_ceilings(session: Session) -> None:
+    """Before loading: room above the present settings for the points of the grid."""
+    if ENGINE in session.run.read(records.FILE)["search"]:
+        session.load_with(grid.ceilings(grid.start(session.own_engine)))
+
+
+async def every_search(session: Session) -> None:
+    """Everything asked for and not yet found. InvalidError where a scenario has no answer."""
+    speed = await session.warm_up()
+    asked = session.run.read(records.FILE)["search"]
+    if ENGINE in asked:
+        await _engine_search(session, speed)
+    if QPS not in asked:
+        return
+    unanswered = []
+    for scenario in session.config.scenario:
+        if "answer" in records.scenario(session.run, scenario):
+            continue
+        await session.set_limits(scenario)
+        if scenario in rules.TOKEN_LATENCY_LIMITS_MS:
+            answer = await _search(session, scenario, speed)
+        else:
+            answer = await _measured(session, scenario, speed)
+        if answer is None:
+            unanswered.append(scenario)
+    if unanswered:
+        names = ", ".join(unanswered)
+        raise InvalidError(f"{names}: expected a VALID load, found none; {session.run.file(records.FILE)}")
+
+
+async def _search(session: Session, scenario: str, speed: Speed) -> float | None:
+    """The highest load of Server or Interactive that a full-length run confirms."""
+    run, goal = session.run, probes.goal_of(session, scenario)
+    if "offline_qps" not in records.scenario(run, scenario):
+        found = await probes.offline_speed(session, speed.samples_per_s, scenario)
+        records.put(run, scenario, offline_qps=found, ttft_limit_ms=goal.ttft_ms, tpot_limit_ms=goal.tpot_ms)
+    first = FIRST_SHARE[scenario] * records.scenario(run, scenario)["offline_qps"]
+    while True:
+        kept = records.scenario(run, scenario).get("probes", [])
+        step = next_step([records.seen(p) for p in kept], goal, first)
+        if step.kind == STOP:
+            return _conclude(session, scenario, step)
+        qps = float(f"{step.qps:.4g}")
+        session.events.emit(f"{scenario} {step.kind}", message=f"{qps:g} queries/s: {step.reason}")
+        record = await probes.run_one(session, step.kind, scenario, qps)
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        records.add_probe(run, scenario, {**record, "finished": now, "reason": step.reason})
+        session.events.emit(f"{scenario} {step.kind}", message=table.line(record))
+        if "error" in record:
+            await session.restart(record["error"])
+            await session.warm_up()
+            await session.set_limits(scenario)
+
+
+def _conclude(session: Session, scenario: str, step: Step) -> float | None:
+    """Record the answer, and keep it for later runs."""
+    run = session.run
+    kept = records.scenario(run, scenario)["probes"]
+    minutes = sum(p["seconds"] for p in kept) / 60
+    records.put(run, scenario, answer=step.answer, reason=step.reason, minutes=round(minutes, 1))
+    if step.answer is None:
+        return None
+    confirmed = next(p for p in reversed(kept) if p["kind"] == CONFIRM and p["qps"] == step.answer)
+    _save(
+        session,
+        scenario,
+        target_qps=step.answer,
+        ttft_p99_ms=round(confirmed["ttft_p99_ms"], 1),
+        tpot_p99_ms=round(confirmed["tpot_p99_ms"], 2),
+    )
+    return step.answer
+
+
+async def _measured(session: Session, scenario: str, speed: Speed) -> float:
+    """Offline and SingleStream have no limit to search for: one short run tells."""
+    started = time.monotonic()
+    if scenario == rules.SINGLE_STREAM:
+        found = await probes.single_latency_ms(session, speed.latency_ms)
+        _save(session, scenario, expected_latency_ms=float(f"{found:.4g}"))
+    else:
+        found = await probes.offline_speed(session, speed.samples_per_s, scenario)
+        _save(session, scenario, target_qps=float(f"{OFFLINE_MARGIN * found:.4g}"))
+    minutes = round((time.monotonic() - started) / 60, 1)
+    records.put(session.run, scenario, answer=found, minutes=minutes)
+    return found
+
+
+def _save(session: Session, scenario: str, **values: Any) -> None:
+    """`duration_s`: the length of run the value was found for; a longer one may not hold it."""
+    seconds = session.scope.duration_s
+    kept = session.tuned.scenarios.get(scenario, {})
+    limits = {k: kept[k] for k in tuned.LIMITS if k in kept}
+    record = {**limits, **values, "duration_s": seconds, "run": session.run.path.name}
+    tuned.save(session.tuned_path, session.identity, scenario, record)
+
+
+async def _engine_search(session: Session, speed: Speed) -> None:
+    """The fastest point of the grid, kept for later runs and used from here on."""
+    run = session.run
+    setter = getattr(session.engine, "set_limits", None)
+    before = run.read(records.FILE).get("engine", {})
+    if before.get("best"):
+        return
+    asked = before.get("centre") or vars(grid.start(session.own_engine))
+    centre = grid.Point(**asked)
+    points = [(grid.Point(p["seats"], p["tokens"]), p["samples_per_s"]) for p in before.get("points", [])]
+    measured = dict(points)
+    while (point := grid.next_point(measured, centre)) is not None:
+        if setter is not None:
+            await setter(point.seats, point.tokens)
+        try:
+            measured[point] = await probes.offline_speed(session, speed.samples_per_s, "engine")
+        except BrokeError as error:
+            measured[point] = 0.0
+            await session.restart(str(error))
+            await session.warm_up()
+        words = f"{point.seats} sequences, {point.tokens} tokens a step: {measured[point]:.2f} samples/s"
+        session.events.emit("engine search", message=words)
+        rows = [{**vars(p), "samples_per_s": v} for p, v in measured.items()]
+        run.merge(records.FILE, engine={"centre": vars(centre), "points": rows})
+    best = grid.best(measured, centre)
+    session.default_limits = (best.seats, best.tokens)
+    found = {"max_num_seqs": best.seats, "max_num_batched_tokens": best.tokens}
+    tuned.save(session.tuned_path, session.identity, "engine", found)
+    run.merge(records.FILE, engine={"centre": vars(centre), "points": rows, "best": vars(best)})
+
+
+def finish(run: RunFolder) -> str:
+    """The table of everything tried, for the terminal."""
+    return table.render(run)

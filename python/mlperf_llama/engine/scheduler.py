@@ -3,7 +3,8 @@
 Runs in vLLM's engine process. A step holds every running answer's next token and,
 beside them, at most `prefill_tokens` prompt tokens: small for a steady TPOT, large
 for TTFT and throughput. vLLM's own limit caps both together, so that under load the
-prompts starve as answers pile up. The limits change between runs without a reload.
+prompts starve as answers pile up. With `whole_prompts` no prompt is split over steps,
+so that its attention never reads the cache. The limits change between runs without a reload.
 """
 
 from __future__ import annotations
@@ -47,15 +48,22 @@ class CappedAsyncScheduler(_Capped, AsyncScheduler):  # type: ignore[misc]
     """For engines that plan the next step while the GPU works (the GPU's)."""
 
 
-def set_limits(core: EngineCore, max_num_seqs: int | None, prefill_tokens: int | None) -> None:
+def set_limits(
+    core: EngineCore, max_num_seqs: int | None, prefill_tokens: int | None, whole_prompts: bool = False
+) -> None:
     """Utility of the engine process: limits for the runs that follow; None leaves a ceiling."""
     scheduler = core.scheduler
+    seats = scheduler.scheduler_config.max_num_seqs
+    seats = min(max_num_seqs or seats, seats)
     scheduler.prefill_tokens = min(prefill_tokens or scheduler.ceiling, scheduler.ceiling)
     scheduler.max_num_scheduled_tokens = scheduler.ceiling
+    # Where the longest prompt does not fit beside a full batch it could never start whole.
+    room = min(scheduler.prefill_tokens, scheduler.ceiling - seats)
+    whole_prompts = whole_prompts and room >= scheduler.max_model_len
+    scheduler.scheduler_config.enable_chunked_prefill = not whole_prompts
     # vLLM 0.27 tells the number of slots from the number admitted; 0.26 has one name for both.
     name = "max_num_active_reqs" if hasattr(scheduler, "max_num_active_reqs") else "max_num_running_reqs"
-    ceiling = scheduler.scheduler_config.max_num_seqs
-    setattr(scheduler, name, min(max_num_seqs or ceiling, ceiling))
+    setattr(scheduler, name, seats)
 
 
 def counters(core: EngineCore) -> dict[str, int]:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import BrokeError, MissingError
-from . import EngineInfo, Limits, Progress, Request, Sink
+from . import EngineInfo, Limits, Progress, Request, Sink, hopper
 
 # vLLM reads these once, at import. Nothing is reported to anyone, nothing is fetched.
 _ENVIRONMENT = {
@@ -70,7 +70,7 @@ class VllmEngine:
         started = time.monotonic()
         progress("loading the model")
         try:
-            self._llm = AsyncLLM.from_engine_args(AsyncEngineArgs(**self._arguments))
+            self._llm = AsyncLLM.from_engine_args(AsyncEngineArgs(**hopper.arguments(self._arguments)))
         except Exception as error:
             raise BrokeError(f"vLLM could not load {self._arguments['model']}: {error}") from error
         load_s = round(time.monotonic() - started, 2)
@@ -99,9 +99,11 @@ class VllmEngine:
     async def _utility(self, name: str, *arguments: Any) -> Any:
         return await self._llm.engine_core.call_utility_async(name, *arguments)
 
-    async def set_limits(self, max_num_seqs: int | None, prefill_tokens: int | None) -> None:
+    async def set_limits(
+        self, max_num_seqs: int | None, prefill_tokens: int | None, whole_prompts: bool = False
+    ) -> None:
         """Limits for the runs that follow, under the ceilings that were loaded."""
-        await self._utility("mlperf_set_limits", max_num_seqs, prefill_tokens)
+        await self._utility("mlperf_set_limits", max_num_seqs, prefill_tokens, whole_prompts)
 
     def submit(self, requests: Sequence[Request], limits: Limits, streaming: bool, sink: Sink) -> None:
         from vllm import SamplingParams

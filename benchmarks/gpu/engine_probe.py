@@ -1,0 +1,65 @@
+"""The package's scheduler with notes of each step, and a profiler, both called from outside.
+
+Imported in the engine's process, which is the worker's too where one GPU is used.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import torch
+from vllm.v1.engine.core import EngineCore
+
+from mlperf_llama.engine.scheduler import CappedAsyncScheduler, CappedScheduler
+
+# Kernels listed of a profile, by time.
+KERNELS = 40
+
+
+class _Noting:
+    """Mixed into both schedulers: (seconds, tokens, sequences, waiting) of each step."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.notes: list[tuple[float, int, int, int]] = []
+
+    def schedule(self, *args: Any, **kwargs: Any) -> Any:
+        output = super().schedule(*args, **kwargs)
+        if tokens := output.total_num_scheduled_tokens:
+            sequences = len(output.num_scheduled_tokens)
+            self.notes.append((time.perf_counter(), tokens, sequences, len(self.waiting)))
+        return output
+
+
+class Async(_Noting, CappedAsyncScheduler):
+    """The GPU's."""
+
+
+class Sync(_Noting, CappedScheduler):
+    """The CPU's."""
+
+
+def take_notes(core: EngineCore) -> list[tuple[float, int, int, int]]:
+    """Utility: the notes since the last call."""
+    found, core.scheduler.notes = core.scheduler.notes, []
+    return found
+
+
+def profile(core: EngineCore, on: bool) -> Any:
+    """Utility: start the profiler, or stop it and give (wall seconds, [[kernel, count, seconds]])."""
+    if on:
+        core.bench_profile = torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA])
+        core.bench_profile.start()
+        core.bench_started = time.perf_counter()
+        return None
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    wall = time.perf_counter() - core.bench_started
+    core.bench_profile.stop()
+    found = core.bench_profile.key_averages()
+    rows = [[e.key[:160], e.count, e.self_device_time_total / 1e6] for e in found if e.self_device_time_total]
+    return wall, sorted(rows, key=lambda row: -row[2])[:KERNELS]
+
+
+EngineCore.bench_notes, EngineCore.bench_profile_switch = take_notes, profile

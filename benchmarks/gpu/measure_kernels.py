@@ -1,0 +1,308 @@
+"""Kernels alone: are they right, and how fast beside vLLM's own? `python measure_kernels.py SPEC OUT`
+
+Prints CHECK lines (relative error against float32) and KERNEL lines (median microseconds).
+The batch is one step of the benchmark: 480 sequences, or as many beside eight whole prompts.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from llama_shape import lengths
+from vllm import _custom_ops as ops
+from vllm.vllm_flash_attn import flash_attn_varlen_func, get_scheduler_metadata
+
+from mlperf_llama.engine.hopper.kernels import HEAD_SIZE, Kernels
+
+Q, KV, PAGE = 32, 8, 16
+WIDTH = (Q + 2 * KV) * HEAD_SIZE
+SCALE = HEAD_SIZE**-0.5
+FP8 = torch.float8_e4m3fn
+LINEAR = {"qkv": (6144, 4096), "o": (4096, 4096), "gate_up": (28672, 4096), "down": (4096, 14336)}
+
+
+def timed(call: Callable[[], Any], count: int = 15) -> float:
+    """Median microseconds of a call."""
+    call()
+    torch.cuda.synchronize()
+    found = []
+    for _ in range(count):
+        begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        begin.record()
+        call()
+        end.record()
+        torch.cuda.synchronize()
+        found.append(1000 * begin.elapsed_time(end))
+    return statistics.median(found)
+
+
+def say(kind: str, name: str, **fields: Any) -> None:
+    print(kind, name, json.dumps(fields), flush=True)
+
+
+class Batch:
+    """Answers (one token, a cached past) before prompts (no past), in one paged FP8 cache."""
+
+    def __init__(self, answers: int, prompts: list[int], page: int = PAGE) -> None:
+        past = lengths(answers, seed=3) if answers else []
+        self.lengths = [int(n) + 1 + i % 127 for i, n in enumerate(past)] + prompts
+        self.answers, self.rows = answers, len(self.lengths)
+        query = [1] * answers + prompts
+        pages = [-(-n // page) for n in self.lengths]
+        table = torch.zeros(self.rows, max(pages), dtype=torch.int32)
+        order = torch.randperm(sum(pages), dtype=torch.int32)
+        for row, (first, count) in enumerate(zip(itertools.accumulate([0, *pages]), pages, strict=False)):
+            table[row, :count] = order[first : first + count]
+        self.positions = torch.cat(
+            [torch.arange(n - q, n) for n, q in zip(self.lengths, query, strict=True)]
+        ).cuda()
+        rows = torch.repeat_interleave(torch.arange(self.rows), torch.tensor(query))
+        at = self.positions.cpu()
+        self.slots = (table[rows, at // page].long() * page + at % page).cuda()
+        self.table, self.tokens = table.cuda(), len(at)
+        self.seq_lens = torch.tensor(self.lengths, dtype=torch.int32, device="cuda")
+        self.starts = torch.tensor([0, *itertools.accumulate(query)], dtype=torch.int32, device="cuda")
+        self.longest_query, self.longest = max(query), max(self.lengths)
+        # The layout of vLLM: [pages, tokens, heads, 256] in memory, heads before tokens in name.
+        codes = torch.randn(sum(pages), page, KV, 2 * HEAD_SIZE, device="cuda") * 60
+        self.cache = codes.clamp(-440, 440).to(FP8).view(torch.uint8).transpose(1, 2)
+        self.qkv = torch.randn(self.tokens, WIDTH, device="cuda").bfloat16()
+        self.out = torch.full((self.tokens, Q * HEAD_SIZE), float("nan"), dtype=torch.bfloat16, device="cuda")
+        self.scale = torch.tensor(0.02, device="cuda")
+
+    def keys_values(self, row: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Float32 K and V of a row: [length, heads, 128]."""
+        length, page = self.lengths[row], self.cache.shape[2]
+        found = (
+            self.cache[self.table[row, : -(-length // page)].long()].transpose(1, 2).flatten(0, 1)[:length]
+        )
+        return (found.view(FP8).float() * self.scale).split(HEAD_SIZE, dim=-1)
+
+    def flash(
+        self, query: torch.Tensor, out: torch.Tensor, first: int = 0, last: int | None = None, **more: Any
+    ) -> None:
+        """vLLM's one call over rows first..last, from the cache."""
+        last = self.rows if last is None else last
+        keys, values = self.cache.view(FP8).transpose(1, 2).split(HEAD_SIZE, dim=-1)
+        scales = self.scale.expand(last - first, KV)
+        flash_attn_varlen_func(
+            query.unflatten(1, (-1, HEAD_SIZE)),
+            keys,
+            values,
+            out=out.unflatten(1, (-1, HEAD_SIZE)),
+            cu_seqlens_q=self.starts[first : last + 1] - self.starts[first],
+            seqused_k=self.seq_lens[first:last],
+            max_seqlen_q=self.longest_query if last > self.answers else 1,
+            max_seqlen_k=self.longest,
+            block_table=self.table[first:last],
+            softmax_scale=SCALE,
+            causal=True,
+            q_descale=scales,
+            k_descale=scales,
+            v_descale=scales,
+            fa_version=3,
+            **more,
+        )
+
+
+def error(found: torch.Tensor, wanted: torch.Tensor) -> float:
+    return float((found.float() - wanted).norm() / wanted.norm())
+
+
+def check_decode(batch: Batch, kernels: Kernels) -> None:
+    kernels.decode(
+        batch.qkv,
+        batch.cache,
+        batch.table,
+        batch.seq_lens,
+        batch.scale,
+        batch.scale,
+        SCALE,
+        batch.out,
+        batch.answers,
+    )
+    wanted = []
+    for row in range(batch.answers):
+        k, v = batch.keys_values(row)
+        q = batch.qkv[row, : Q * HEAD_SIZE].float().view(KV, Q // KV, HEAD_SIZE)
+        weights = torch.softmax(torch.einsum("hgd,nhd->hgn", q, k) * SCALE, dim=-1)
+        wanted.append(torch.einsum("hgn,nhd->hgd", weights, v).flatten())
+    say("CHECK", "decode", error=error(batch.out[: batch.answers], torch.stack(wanted)))
+
+
+def check_rope(batch: Batch, kernels: Kernels) -> None:
+    angles = torch.rand(4096, HEAD_SIZE // 2, device="cuda") * 6.28
+    cos_sin = torch.cat((angles.cos(), angles.sin()), dim=1).bfloat16()
+    qk = batch.qkv[:, : (Q + KV) * HEAD_SIZE].float().view(batch.tokens, -1, 2, HEAD_SIZE // 2)
+    c, s = cos_sin[batch.positions].float().view(batch.tokens, 2, 1, -1).unbind(1)
+    x, y = qk.unbind(2)
+    turned = torch.stack((x * c - y * s, y * c + x * s), dim=2).flatten(1)
+    v = batch.qkv[:, (Q + KV) * HEAD_SIZE :].float().clone()
+    kernels.rope_cache(
+        batch.qkv, batch.positions, cos_sin, batch.cache, batch.slots, batch.scale, batch.scale, batch.tokens
+    )
+    page = batch.cache.shape[2]
+    stored = batch.cache.view(FP8)[batch.slots // page, :, batch.slots % page].float() * batch.scale
+    k_stored, v_stored = stored.view(batch.tokens, KV, 2, HEAD_SIZE).unbind(2)
+    say(
+        "CHECK",
+        "rope_cache",
+        qk=error(batch.qkv[:, : (Q + KV) * HEAD_SIZE], turned),
+        k=error(k_stored.flatten(1), turned[:, Q * HEAD_SIZE :]),
+        v=error(v_stored.flatten(1), v),
+    )
+    say(
+        "KERNEL",
+        f"rope_cache {batch.tokens} tokens",
+        us=timed(
+            lambda: kernels.rope_cache(
+                batch.qkv,
+                batch.positions,
+                cos_sin,
+                batch.cache,
+                batch.slots,
+                batch.scale,
+                batch.scale,
+                batch.tokens,
+            )
+        ),
+    )
+
+
+def measure_decode(batch: Batch) -> None:
+    read = 2 * KV * HEAD_SIZE * sum(batch.lengths[: batch.answers])
+    q8 = (batch.qkv[:, : Q * HEAD_SIZE].float() / 0.02).clamp(-440, 440).to(FP8)
+    say("KERNEL", "bytes", mb=round(read / 1e6))
+    for blocks in (3, 4, 5):
+        kernels = Kernels(batch.cache, Q, KV, blocks)
+        us = timed(
+            lambda k=kernels: k.decode(
+                batch.qkv,
+                batch.cache,
+                batch.table,
+                batch.seq_lens,
+                batch.scale,
+                batch.scale,
+                SCALE,
+                batch.out,
+                batch.answers,
+            )
+        )
+        say("KERNEL", f"decode ours, {blocks} blocks", us=round(us, 1), tb_s=round(read / us / 1e6, 2))
+    plan = get_scheduler_metadata(
+        batch_size=batch.rows, max_seqlen_q=1, max_seqlen_k=2668, num_heads_q=Q, num_heads_kv=KV, headdim=HEAD_SIZE,
+        cache_seqlens=batch.seq_lens, qkv_dtype=FP8, cu_seqlens_q=batch.starts, page_size=PAGE, causal=True, num_splits=32,
+    )  # fmt: skip
+    for name, more in (
+        ("planned, 32 splits", {"scheduler_metadata": plan, "num_splits": 32}),
+        ("free", {}),
+        ("1 split", {"num_splits": 1}),
+    ):
+        us = timed(lambda m=more: batch.flash(q8, batch.out, **m))
+        say("KERNEL", f"decode FlashAttention, {name}", us=round(us, 1), tb_s=round(read / us / 1e6, 2))
+
+
+def measure_mixed(batch: Batch, kernels: Kernels) -> None:
+    n, starts = batch.answers, batch.starts[batch.answers :] - batch.answers
+    q8 = (batch.qkv[:, : Q * HEAD_SIZE].float() / 0.02).clamp(-440, 440).to(FP8)
+    q, k, v = (
+        x.unflatten(1, (-1, HEAD_SIZE))
+        for x in batch.qkv[n:].split([Q * HEAD_SIZE, KV * HEAD_SIZE, KV * HEAD_SIZE], 1)
+    )
+
+    def prompts() -> None:
+        flash_attn_varlen_func(
+            q, k, v, out=batch.out[n:].unflatten(1, (-1, HEAD_SIZE)), cu_seqlens_q=starts, cu_seqlens_k=starts,
+            max_seqlen_q=batch.longest_query, max_seqlen_k=batch.longest_query, softmax_scale=SCALE, causal=True, fa_version=3,
+        )  # fmt: skip
+
+    def answers() -> None:
+        kernels.decode(
+            batch.qkv, batch.cache, batch.table, batch.seq_lens, batch.scale, batch.scale, SCALE, batch.out, n
+        )
+
+    wanted = (
+        torch.nn.functional.scaled_dot_product_attention(
+            *(x[: batch.lengths[n]].float().transpose(0, 1)[None] for x in (q, k, v)),
+            is_causal=True,
+            enable_gqa=True,
+        )[0]
+        .transpose(0, 1)
+        .flatten(1)
+    )
+    prompts()
+    say("CHECK", "prompts", error=error(batch.out[n : n + batch.lengths[n]], wanted))
+    say("KERNEL", "mixed FlashAttention, one call", us=timed(lambda: batch.flash(q8, batch.out)))
+    say("KERNEL", "mixed, answers ours", us=timed(answers))
+    say("KERNEL", "mixed, answers FlashAttention", us=timed(lambda: batch.flash(q8[:n], batch.out[:n], 0, n)))
+    say("KERNEL", "mixed, prompts from the cache", us=timed(lambda: batch.flash(q8[n:], batch.out[n:], n)))
+    say("KERNEL", "mixed, prompts bf16", us=timed(prompts))
+    say("KERNEL", "mixed, both ours", us=timed(lambda: (answers(), prompts())))
+
+
+def measure_products(seconds: float = 0.6) -> None:
+    """The four products of a layer in turn, long enough that the card reaches its power limit."""
+    for rows in (512, 2048, 8192):
+        calls: dict[str, list[Callable[[], Any]]] = {"cutlass": [], "cublaslt": [], "cublaslt fast": []}
+        one, flop = torch.ones(1, device="cuda"), 0
+        for n, k in LINEAR.values():
+            a = (torch.randn(rows, k, device="cuda") * 30).clamp(-440, 440).to(FP8)
+            w = (torch.randn(n, k, device="cuda") * 60).clamp(-440, 440).to(FP8).t()
+            flop += 2 * rows * n * k
+            calls["cutlass"].append(lambda a=a, w=w: ops.cutlass_scaled_mm(a, w, one, one, torch.bfloat16))
+            for name, fast in (("cublaslt", False), ("cublaslt fast", True)):
+                calls[name].append(
+                    lambda a=a, w=w, fast=fast: torch._scaled_mm(
+                        a, w, out_dtype=torch.bfloat16, scale_a=one, scale_b=one, use_fast_accum=fast
+                    )
+                )
+        for name, layer in calls.items():
+            for call in layer:
+                call()
+            torch.cuda.synchronize()
+            started, count = time.perf_counter(), 0
+            while time.perf_counter() - started < seconds:
+                for _ in range(10):
+                    for call in layer:
+                        call()
+                torch.cuda.synchronize()
+                count += 10
+            say(
+                "KERNEL",
+                f"products {rows} rows, {name}",
+                tflops=round(flop * count / (time.perf_counter() - started) / 1e12),
+            )
+
+
+def main() -> None:
+    torch.manual_seed(0)
+    prompts = [int(n) for n in lengths(8, seed=5)]
+    small = Batch(37, [130, 17, 900])
+    kernels = Kernels(small.cache, Q, KV)
+    check_rope(small, kernels)
+    check_decode(small, kernels)
+    wide = Batch(37, [130], page=64)
+    check_decode(wide, Kernels(wide.cache, Q, KV))
+    decode = Batch(480, [])
+    check_decode(decode, Kernels(decode.cache, Q, KV))
+    measure_decode(decode)
+    mixed = Batch(500, prompts)
+    check_rope(mixed, kernels)
+    measure_mixed(mixed, kernels)
+    x = torch.empty(2**30, dtype=torch.uint8, device="cuda")
+    y = torch.empty_like(x)
+    say("KERNEL", "copy", tb_s=round(2 * 2**30 / timed(lambda: y.copy_(x)) / 1e6, 2))
+    measure_products()
+
+
+if __name__ == "__main__":
+    Path(sys.argv[2]).mkdir(parents=True, exist_ok=True)
+    main()

@@ -1,0 +1,42 @@
+"""Llama on Hopper with an FP8 KV cache, faster than vLLM's own path; vLLM loads it as a worker extension.
+
+Four changes, none of which alters what is computed beyond rounding:
+
+- `kernels.cu`: decode attention that reads the FP8 cache near memory bandwidth, and one kernel
+  that rotates q and k and writes the cache.
+- `attention.py`: a step's new tokens and its prompts take separate kernels; whole prompts attend
+  to their own unquantised keys.
+- `model.py`: behind the last attention only the rows whose logits are wanted are computed; FP8
+  products accumulate the way vLLM's CUTLASS kernels do.
+- `extension.py`: puts these into vLLM, in the worker's process, before the model is built.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+EXTENSION = "mlperf_llama.engine.hopper.extension.Extension"
+# Raised when what the extension does to vLLM changes, so that no compiled model of before is taken.
+REVISION = 1
+# vLLM runs these outside its compiled pieces, beside its own attention operations.
+_OPERATIONS = (
+    "vllm::unified_kv_cache_update",
+    "vllm::unified_mla_kv_cache_update",
+    "vllm::mlperf_rope_attention",
+)
+
+
+def arguments(given: Mapping[str, Any]) -> dict[str, Any]:
+    """vLLM's arguments, completed where they ask for the extension."""
+    if given.get("worker_extension_cls") != EXTENSION:
+        return dict(given)
+    from vllm.config import CompilationConfig
+
+    compilation = dict(given.get("compilation_config") or {})
+    compilation.setdefault("splitting_ops", [*CompilationConfig._attention_ops, *_OPERATIONS])
+    return {
+        **given,
+        "compilation_config": compilation,
+        "additional_config": {**given.get("additional_config", {}), "mlperf_llama_hopper": REVISION},
+    }

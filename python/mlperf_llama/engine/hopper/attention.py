@@ -1,0 +1,129 @@
+"""Attention of a step: new tokens through kernels.cu, whole prompts through FlashAttention on their own keys.
+
+vLLM gives one FlashAttention call all rows of a step. Here the rows that bring one token and
+those that bring a prompt (vLLM puts the former first) take separate kernels. A prompt that
+begins in this step needs no cache: it attends to the keys it has just made, unquantised. One
+that continues (a chunk) reads the FP8 cache, as in vLLM.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from vllm import _custom_ops as ops
+from vllm.model_executor.layers.attention.attention import get_attention_context
+from vllm.utils.torch_utils import LayerNameType, _resolve_layer_name, direct_register_custom_op
+from vllm.v1.attention.backend import AttentionCGSupport
+from vllm.v1.attention.backends import flash_attn
+
+from .kernels import HEAD_SIZE, Kernels
+
+OP = "mlperf_rope_attention"
+
+
+class Builder(flash_attn.FlashAttentionMetadataBuilder):
+    """vLLM's metadata of a step, and where its prompts begin. FlashAttention's own plan is not made."""
+
+    # Whole-step graphs for steps without prompts only: kernels.cu's launch depends on the mixture.
+    _cudagraph_support = AttentionCGSupport.UNIFORM_SINGLE_TOKEN_DECODE
+
+    def build(self, common_prefix_len: int, common_attn_metadata: Any, fast_build: bool = False) -> Any:
+        metadata = super().build(common_prefix_len, common_attn_metadata, True)
+        rows = common_attn_metadata.num_reqs
+        if common_attn_metadata.max_query_len <= 1:
+            metadata.mlperf_answers = rows
+            return metadata
+        starts = common_attn_metadata.query_start_loc_cpu[: rows + 1]
+        tokens = starts[1:] - starts[:-1]
+        answers = int((tokens == 1).cumprod(0).sum())
+        metadata.mlperf_answers = answers
+        metadata.mlperf_starts = common_attn_metadata.query_start_loc[answers : rows + 1] - answers
+        ends = common_attn_metadata.seq_lens_cpu_upper_bound
+        metadata.mlperf_begins = ends is not None and bool((ends[answers:rows] <= tokens[answers:]).all())
+        return metadata
+
+
+class Attention:
+    """What one layer needs beside vLLM's own attention layer; made before the cache exists."""
+
+    def __init__(self, q_heads: int, kv_heads: int, cos_sin: torch.Tensor) -> None:
+        self.q_size, self.kv_size = q_heads * HEAD_SIZE, kv_heads * HEAD_SIZE
+        self._q_heads, self._kv_heads = q_heads, kv_heads
+        self._cos_sin = cos_sin
+        self._kernels: Kernels | None = None
+
+    def _prepared(self, cache: torch.Tensor, like: torch.Tensor) -> Kernels:
+        if self._kernels is None:
+            self._kernels = Kernels(cache, self._q_heads, self._kv_heads)
+            self._cos_sin = self._cos_sin.to(like.device, like.dtype)
+        return self._kernels
+
+    def run(
+        self, qkv: torch.Tensor, positions: torch.Tensor, out: torch.Tensor, step: Any, layer: Any, cache: Any
+    ) -> None:
+        """Fill `out` [tokens, q heads * 128] from `qkv`, whose q and k are rotated in place."""
+        kernels = self._prepared(cache, qkv)
+        rows, tokens = step.mlperf_answers, step.num_actual_tokens
+        k_scale, v_scale = layer._k_scale, layer._v_scale
+        kernels.rope_cache(qkv, positions, self._cos_sin, cache, step.slot_mapping, k_scale, v_scale, tokens)
+        if rows:
+            kernels.decode(
+                qkv, cache, step.block_table, step.seq_lens, k_scale, v_scale, layer.impl.scale, out, rows
+            )
+        if rows < tokens:
+            self._prompts(qkv[rows:tokens], out[rows:tokens], step, layer, cache)
+
+    def _prompts(self, qkv: torch.Tensor, out: torch.Tensor, step: Any, layer: Any, cache: Any) -> None:
+        q, k, v = (
+            part.unflatten(1, (-1, HEAD_SIZE))
+            for part in qkv.split([self.q_size, self.kv_size, self.kv_size], dim=1)
+        )
+        common = {
+            "out": out.unflatten(1, (-1, HEAD_SIZE)),
+            "cu_seqlens_q": step.mlperf_starts,
+            "max_seqlen_q": step.max_query_len,
+            "softmax_scale": layer.impl.scale,
+            "causal": True,
+            "fa_version": 3,
+        }
+        if step.mlperf_begins:
+            flash_attn.flash_attn_varlen_func(
+                q, k, v, cu_seqlens_k=step.mlperf_starts, max_seqlen_k=step.max_query_len, **common
+            )
+            return
+        first = step.mlperf_answers
+        keys, values = cache.view(torch.float8_e4m3fn).transpose(1, 2).split(HEAD_SIZE, dim=-1)
+        scales = (step.mlperf_starts.shape[0] - 1, self._kv_heads)
+        small, _ = ops.scaled_fp8_quant(q.flatten(1), layer._q_scale)
+        flash_attn.flash_attn_varlen_func(
+            small.unflatten(1, (-1, HEAD_SIZE)),
+            keys,
+            values,
+            seqused_k=step.seq_lens[first : first + scales[0]],
+            max_seqlen_k=step.max_seq_len,
+            block_table=step.block_table[first : first + scales[0]],
+            q_descale=layer._q_scale.expand(scales),
+            k_descale=layer._k_scale.expand(scales),
+            v_descale=layer._v_scale.expand(scales),
+            **common,
+        )
+
+
+def _run(qkv: torch.Tensor, positions: torch.Tensor, out: torch.Tensor, layer_name: LayerNameType) -> None:
+    step, layer, cache, _ = get_attention_context(_resolve_layer_name(layer_name))
+    if step is None:
+        # vLLM's memory profile: there is no cache yet.
+        out.zero_()
+        return
+    layer.mlperf.run(qkv, positions, out, step, layer, cache)
+
+
+def _fake(qkv: torch.Tensor, positions: torch.Tensor, out: torch.Tensor, layer_name: LayerNameType) -> None:
+    return
+
+
+def install() -> None:
+    """Register the operation and the builder; once a process."""
+    direct_register_custom_op(op_name=OP, op_func=_run, mutates_args=["qkv", "out"], fake_impl=_fake)
+    flash_attn.FlashAttentionBackend.get_builder_cls = staticmethod(lambda: Builder)

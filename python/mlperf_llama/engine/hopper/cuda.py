@@ -1,0 +1,95 @@
+"""CUDA source to callable kernels: NVRTC, which comes with torch, and the driver. No toolkit needed."""
+
+from __future__ import annotations
+
+import ctypes
+import importlib.util
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import TypeAlias
+
+import torch
+
+# A kernel's argument: a tensor gives its address, an int is 32 bits, a float is single precision.
+Argument: TypeAlias = "torch.Tensor | int | float"
+
+
+@lru_cache
+def _nvrtc() -> ctypes.CDLL:
+    """NVRTC of torch's own CUDA packages, else the system's."""
+    name = f"libnvrtc.so.{str(torch.version.cuda).split('.')[0]}"
+    packages = importlib.util.find_spec("nvidia")
+    roots = packages.submodule_search_locations if packages else None
+    found = [path for root in roots or () for path in Path(root).rglob(name)]
+    if not found:
+        return ctypes.CDLL(name)
+    # NVRTC opens its built-in functions by bare name: they must be loaded before.
+    for part in found[0].parent.glob("libnvrtc-builtins.so.*"):
+        ctypes.CDLL(str(part), mode=ctypes.RTLD_GLOBAL)
+    return ctypes.CDLL(str(found[0]))
+
+
+@lru_cache
+def _driver() -> ctypes.CDLL:
+    return ctypes.CDLL("libcuda.so.1")
+
+
+def _check(code: int, what: str) -> None:
+    if code:
+        raise RuntimeError(f"CUDA driver: {what}: error {code}")
+
+
+def compile_source(source: bytes, defines: Mapping[str, int], architecture: str) -> bytes:
+    """A cubin for `architecture` (such as sm_90); RuntimeError with the compiler's log."""
+    rtc = _nvrtc()
+    program, size = ctypes.c_void_p(), ctypes.c_size_t()
+    given = [f"--gpu-architecture={architecture}", "--std=c++17", *(f"-D{k}={v}" for k, v in defines.items())]
+    options = (ctypes.c_char_p * len(given))(*(option.encode() for option in given))
+    rtc.nvrtcCreateProgram(ctypes.byref(program), source, b"kernels.cu", 0, None, None)
+    code = rtc.nvrtcCompileProgram(program, len(given), options)
+    if code:
+        rtc.nvrtcGetProgramLogSize(program, ctypes.byref(size))
+        log = ctypes.create_string_buffer(size.value)
+        rtc.nvrtcGetProgramLog(program, log)
+        raise RuntimeError(f"NVRTC error {code}: {log.value.decode()}")
+    rtc.nvrtcGetCUBINSize(program, ctypes.byref(size))
+    cubin = ctypes.create_string_buffer(size.value)
+    rtc.nvrtcGetCUBIN(program, cubin)
+    rtc.nvrtcDestroyProgram(ctypes.byref(program))
+    return cubin.raw
+
+
+class Kernel:
+    """One kernel of a loaded module; calling it puts it on torch's current stream."""
+
+    def __init__(self, function: ctypes.c_void_p) -> None:
+        self._function = function
+
+    def __call__(self, grid: tuple[int, int], threads: int, arguments: Sequence[Argument]) -> None:
+        values: list[ctypes.c_void_p | ctypes.c_int | ctypes.c_float] = []
+        for argument in arguments:
+            if isinstance(argument, torch.Tensor):
+                values.append(ctypes.c_void_p(argument.data_ptr()))
+            elif isinstance(argument, int):
+                values.append(ctypes.c_int(argument))
+            else:
+                values.append(ctypes.c_float(argument))
+        pointers = (ctypes.c_void_p * len(values))(*(ctypes.addressof(value) for value in values))
+        stream = ctypes.c_void_p(torch.cuda.current_stream().cuda_stream)
+        code = _driver().cuLaunchKernel(
+            self._function, grid[0], grid[1], 1, threads, 1, 1, 0, stream, pointers, None
+        )
+        _check(code, "cuLaunchKernel")
+
+
+def load(cubin: bytes, names: Sequence[str]) -> dict[str, Kernel]:
+    """Load a cubin into the current context."""
+    torch.cuda.current_stream()
+    module, found = ctypes.c_void_p(), {}
+    _check(_driver().cuModuleLoadData(ctypes.byref(module), cubin), "cuModuleLoadData")
+    for name in names:
+        function = ctypes.c_void_p()
+        _check(_driver().cuModuleGetFunction(ctypes.byref(function), module, name.encode()), name)
+        found[name] = Kernel(function)
+    return found

@@ -1,0 +1,104 @@
+"""Llama for vLLM: attention of attention.py, and nothing computed that no logit needs.
+
+Behind the last layer's attention a token matters only if its logits are wanted, which of a
+prompt is the last one alone. So the compiled part of the model ends there, and the rest of that
+layer (7% of all weights, for 7 of 8 tokens of this benchmark) runs in `compute_logits`, which
+vLLM calls with just those rows. The results are the same numbers.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from vllm.model_executor.models import llama
+from vllm.utils.torch_utils import _encode_layer_name
+
+from . import attention
+from .kernels import supported
+
+
+def fast_attention(layer: Any) -> bool:
+    """Whether kernels.cu serves a layer of vLLM's LlamaAttention."""
+    core, rotary = layer.attn, layer.rotary_emb
+    return (
+        core.kv_cache_dtype in ("fp8", "fp8_e4m3")
+        and core.attn_backend.get_name() == "FLASH_ATTN"
+        and core.sliding_window is None
+        and rotary.is_neox_style
+        and rotary.rotary_dim == layer.head_dim
+        # The page's size is not known yet; vLLM's is 16, and kernels.cu checks the rest.
+        and supported(layer.num_heads, layer.num_kv_heads, layer.head_dim, 16)
+        and torch.cuda.is_available()
+        and torch.cuda.get_device_capability() == (9, 0)
+    )
+
+
+class Attention(llama.LlamaAttention):
+    """vLLM's, with rotation, cache and attention in one operation where the GPU and cache allow it."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.is_fast = fast_attention(self)
+        if self.is_fast:
+            self.attn.mlperf = attention.Attention(
+                self.num_heads, self.num_kv_heads, self.rotary_emb.cos_sin_cache
+            )
+
+    def forward(self, positions: torch.Tensor, hidden_states: torch.Tensor) -> torch.Tensor:
+        output, _ = self.o_proj(self.before_output(positions, hidden_states))
+        return output
+
+    def before_output(self, positions: torch.Tensor, hidden_states: torch.Tensor) -> torch.Tensor:
+        """All but the output projection."""
+        qkv, _ = self.qkv_proj(hidden_states)
+        if self.is_fast:
+            out = torch.empty((qkv.shape[0], self.q_size), dtype=qkv.dtype, device=qkv.device)
+            name = _encode_layer_name(self.attn.layer_name)
+            torch.ops.vllm.mlperf_rope_attention(qkv, positions, out, name)
+            return out
+        q, k, v = qkv.split([self.q_size, self.kv_size, self.kv_size], dim=-1)
+        q, k = self.rotary_emb(positions, q, k)
+        return self.attn(q, k, v)
+
+
+class DecoderLayer(llama.LlamaDecoderLayer):
+    def __init__(self, vllm_config: Any, prefix: str = "", config: Any = None) -> None:
+        super().__init__(vllm_config, prefix, config, attn_layer_type=Attention)
+
+
+class Model(llama.LlamaModel):
+    """Gives [tokens, 2 * hidden]: the last layer's attention before its projection, and the residual."""
+
+    def forward(
+        self,
+        input_ids: torch.Tensor | None,
+        positions: torch.Tensor,
+        intermediate_tensors: Any,
+        inputs_embeds: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        hidden = self.embed_input_ids(input_ids) if inputs_embeds is None else inputs_embeds
+        residual = None
+        last = len(self.layers) - 1
+        for layer in self.layers[:last]:
+            hidden, residual = layer(positions, hidden, residual)
+        hidden, residual = self.layers[last].input_layernorm(hidden, residual)
+        attended = self.layers[last].self_attn.before_output(positions, hidden)
+        return torch.cat((attended, residual), dim=-1)
+
+    def finish(self, states: torch.Tensor) -> torch.Tensor:
+        """What `forward` gave for some tokens to those tokens' final hidden states."""
+        layer = self.layers[len(self.layers) - 1]
+        attended, residual = (part.contiguous() for part in states.split(states.shape[-1] // 2, dim=-1))
+        hidden, _ = layer.self_attn.o_proj(attended)
+        hidden, residual = layer.post_attention_layernorm(hidden, residual)
+        hidden, _ = self.norm(layer.mlp(hidden), residual)
+        return hidden
+
+
+class LlamaForCausalLM(llama.LlamaForCausalLM):
+    def _init_model(self, vllm_config: Any, prefix: str = "", layer_type: Any = None) -> Any:
+        return Model(vllm_config=vllm_config, prefix=prefix, layer_type=DecoderLayer)
+
+    def compute_logits(self, hidden_states: torch.Tensor) -> torch.Tensor | None:
+        return super().compute_logits(self.model.finish(hidden_states))

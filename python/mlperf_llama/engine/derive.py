@@ -32,7 +32,7 @@ FAST_BANDWIDTH = 4500.0
 # A step's activations may take this share of the card.
 ACTIVATION_SHARE = 0.04
 # vLLM's share of the card's memory; a desktop draws on the card too. The graphs need what is left.
-SHARE, DESKTOP_SHARE = 0.95, 0.92
+SHARE, DESKTOP_SHARE, SPARE_GIB = 0.95, 0.92, 0.3
 # Prompt tokens beside running answers: this share of the TPOT limit, at half the card's rate.
 PREFILL_SHARE, EFFICIENCY, LEAST_PREFILL = 0.8, 0.5, 256
 
@@ -131,6 +131,13 @@ def sequences_that_fit(kv_tokens: int) -> int:
     return int(root**2)
 
 
+def memory_share(card: Card) -> float:
+    """vLLM's share of the card: the graphs come on top, and a desktop draws too."""
+    desktop = any(word in card.name.lower() for word in ("rtx", "geforce"))
+    graphs = 1 - (GRAPHS_GIB + SPARE_GIB) / card.memory_gib
+    return math.floor(100 * min(DESKTOP_SHARE if desktop else SHARE, graphs)) / 100
+
+
 def precision(card: Card, share: float, shape: Shape = LLAMA_8B) -> tuple[str | None, str]:
     """The quantisation vLLM makes itself while loading, and why; None: 16 bits."""
     if card.fp8:
@@ -160,7 +167,7 @@ def prefill_tokens(card: Card, tpot_ms: float, ceiling: int, shape: Shape = LLAM
 
 def settings(card: Card, shape: Shape = LLAMA_8B) -> Derived:
     """Settings for a card."""
-    share = DESKTOP_SHARE if any(w in card.name.lower() for w in ("rtx", "geforce")) else SHARE
+    share = memory_share(card)
     quantization, why = precision(card, share, shape)
     weight_bytes = 1.0 if quantization else 2.0
     kv_bytes = 1.0 if card.fp8_cache else 2.0

@@ -8,6 +8,7 @@ The script (setting FAKE, a JSON object), every key optional:
     tpot_ms         between one token and the next; default 0
     samples_per_s   requests leave a single queue at this pace; default no queue
     concurrency     requests in service at once, the others wait; default no limit
+    busy_tpot_ms    added to tpot_ms for each other request in service; default 0
     load_s          how long loading takes; default 0
     fault           "missing": not here; "die_at_load"; {"die_at": n}: dead after n answers;
                     {"hang_at": n}: silent after n answers
@@ -31,7 +32,17 @@ from . import EngineInfo, Limits, Progress, Request, Sink, Tokens
 PROMPT_HEAD, PROMPT_TAIL = 27, 5
 # Answers a turn of the loop; more would delay the other side's work.
 BATCH = 512
-KEYS = ("output_tokens", "answer", "ttft_ms", "tpot_ms", "samples_per_s", "concurrency", "load_s", "fault")
+KEYS = (
+    "output_tokens",
+    "answer",
+    "ttft_ms",
+    "tpot_ms",
+    "samples_per_s",
+    "concurrency",
+    "busy_tpot_ms",
+    "load_s",
+    "fault",
+)
 
 # due (loop time), order, is the last token, request, its sink, its answer
 Event: TypeAlias = "tuple[float, int, bool, Request, Sink, array[int]]"
@@ -42,7 +53,7 @@ def check_script(script: Mapping[str, Any]) -> None:
     unknown = [key for key in script if key not in KEYS]
     if unknown:
         raise UsageError(f"FAKE: expected keys among {', '.join(KEYS)}, found {unknown[0]!r}")
-    for key in ("ttft_ms", "tpot_ms", "load_s"):
+    for key in ("ttft_ms", "tpot_ms", "busy_tpot_ms", "load_s"):
         if not (_is_number(script.get(key, 0)) and script.get(key, 0) >= 0):
             raise UsageError(f"FAKE: {key}: expected a number of 0 or more, found {script[key]!r}")
     for key in ("samples_per_s", "concurrency"):
@@ -77,6 +88,8 @@ class FakeEngine:
         self._script = dict(script)
         self._ttft_s = script.get("ttft_ms", 0) / 1000
         self._tpot_s = script.get("tpot_ms", 0) / 1000
+        self._busy_tpot_s = script.get("busy_tpot_ms", 0) / 1000
+        self._in_service: list[float] = []
         self._slot_s = 1 / script["samples_per_s"] if "samples_per_s" in script else 0.0
         fault = script.get("fault")
         self._faults: dict[str, int] = fault if isinstance(fault, dict) else {}
@@ -128,11 +141,21 @@ class FakeEngine:
         begin = now
         if self._slot_s:
             begin = self._queue_free = max(now, self._queue_free) + self._slot_s
-        service = self._ttft_s + self._tpot_s * (tokens - 1)
+        service = self._ttft_s + (self._tpot_s + self._slowed_by(begin)) * (tokens - 1)
         if self._servers:
             begin = max(begin, self._servers[0])
             heapq.heapreplace(self._servers, begin + service)
+        if self._busy_tpot_s:
+            heapq.heappush(self._in_service, begin + service)
         return begin + self._ttft_s, begin + service
+
+    def _slowed_by(self, begin: float) -> float:
+        """Seconds that the requests in service at `begin` add to each token."""
+        if not self._busy_tpot_s:
+            return 0.0
+        while self._in_service and self._in_service[0] <= begin:
+            heapq.heappop(self._in_service)
+        return self._busy_tpot_s * len(self._in_service)
 
     def _answer(self, prompt: Tokens, limits: Limits) -> array[int]:
         """The same for the same prompt; ends with a stop id when shorter than the limit."""

@@ -1,0 +1,160 @@
+"""The memory model against vLLM's own report, presets against the model, and the ladder."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from mlperf_llama import config, rules
+from mlperf_llama.engine import derive, ladder, options
+from mlperf_llama.engine.derive import Card
+
+# vLLM 0.26.0 on an H100 80 GB SXM, Llama-3.1-8B's shape, static FP8, FP8 cache, share 0.95,
+# 8192 tokens a step, 512 sequences: "Available KV cache memory", "GPU KV cache size", "weight".
+H100 = Card("NVIDIA H100 80GB HBM3", 79.18, 9.0, 1978.9, 3350)
+REPORTED_KV_TOKENS, REPORTED_KV_GIB, REPORTED_WEIGHTS_GIB = 1_070_592, 65.34, 8.52
+REPORTED_ACTIVATIONS_GIB = 1.13
+
+# Product name, memory in MiB and compute capability, as the driver gives them.
+CARDS = {
+    "a30": ("NVIDIA A30", 24576, "8.0"),
+    "a10": ("NVIDIA A10", 23028, "8.6"),
+    "l4": ("NVIDIA L4", 23034, "8.9"),
+    "l40s": ("NVIDIA L40S", 46068, "8.9"),
+    "a100": ("NVIDIA A100-SXM4-80GB", 81920, "8.0"),
+    "h100": ("NVIDIA H100 80GB HBM3", 81559, "9.0"),
+    "h200": ("NVIDIA H200", 143771, "9.0"),
+    "b200": ("NVIDIA B200", 183359, "10.0"),
+    "rtx-4090": ("NVIDIA GeForce RTX 4090", 24564, "8.9"),
+    "rtx-pro-6000": ("NVIDIA RTX PRO 6000 Blackwell Server Edition", 97887, "12.0"),
+}
+
+
+def gpu(name: str) -> dict[str, Any]:
+    product, mib, capability = CARDS[name]
+    return {"name": product, "memory_gib": mib / 1024, "compute_capability": capability}
+
+
+def test_the_model_says_what_vllm_reports_on_an_h100() -> None:
+    found = derive.footprint(H100, 1, 1, 512, 8192, 0.95)
+    assert found.kv_tokens == pytest.approx(REPORTED_KV_TOKENS, rel=0.05)
+    assert found.kv_gib == pytest.approx(REPORTED_KV_GIB, rel=0.05)
+    assert found.weights_gib == pytest.approx(REPORTED_WEIGHTS_GIB, rel=0.05)
+    assert found.activations_gib == pytest.approx(REPORTED_ACTIVATIONS_GIB, rel=0.05)
+
+
+def test_sixteen_bit_weights_take_fifteen_gib() -> None:
+    assert derive.weights_gib(derive.LLAMA_8B, 2) == pytest.approx(14.96, abs=0.05)
+
+
+@pytest.mark.parametrize("name", CARDS)
+def test_a_product_name_finds_its_preset(name: str) -> None:
+    assert options.detect(str(gpu(name)["name"])) == name
+    assert options.choose(config.load({}, {}), gpu(name)["name"], gpu(name)).name == name
+
+
+@pytest.mark.parametrize(
+    "name", ["NVIDIA L40", "NVIDIA A10G", "NVIDIA A2", "NVIDIA GeForce RTX 4090 Laptop GPU", "Tesla T4"]
+)
+def test_a_similar_name_does_not(name: str) -> None:
+    assert options.detect(name) == options.GENERIC
+
+
+def test_a_smaller_card_of_the_name_gets_derived_settings() -> None:
+    small = {"name": "NVIDIA A100-PCIE-40GB", "memory_gib": 40.0, "compute_capability": "8.0"}
+    found = options.choose(config.load({}, {}), small["name"], small)  # type: ignore[arg-type]
+    assert found.name == options.GENERIC
+    assert found.engine["max_num_seqs"] < options.load_preset("a100").engine["max_num_seqs"]
+
+
+@pytest.mark.parametrize("name", CARDS)
+def test_a_preset_fits_its_card(name: str) -> None:
+    engine = options.load_preset(name).engine
+    card = derive.card_of(gpu(name))
+    weights = 1.0 if engine.get("quantization") == "fp8" else 2.0
+    cache = 1.0 if engine["kv_cache_dtype"] == "fp8" else 2.0
+    seqs, tokens = engine["max_num_seqs"], engine["max_num_batched_tokens"]
+    found = derive.footprint(card, weights, cache, seqs, tokens, engine["gpu_memory_utilization"])
+    assert found.total_gib < card.memory_gib
+    assert seqs <= derive.sequences_that_fit(found.kv_tokens)
+    assert found.kv_tokens > rules.MAX_MODEL_LEN
+    # And near what is derived: a preset far from it has a measurement behind it.
+    derived = derive.settings(card).engine
+    assert engine["max_num_batched_tokens"] == derived["max_num_batched_tokens"]
+    assert seqs == pytest.approx(derived["max_num_seqs"], rel=0.1)
+
+
+@pytest.mark.parametrize("name", CARDS)
+def test_every_setting_of_a_preset_has_its_reason(name: str) -> None:
+    lines = (options.PRESETS / f"{name}.toml").read_text().splitlines()
+    settings = [line for line in lines if "=" in line and not line.startswith(("#", "capability"))]
+    assert settings and all("# " in line for line in settings)
+
+
+@pytest.mark.parametrize("memory_gib", [12.0, 16.0, 24.0, 48.0, 80.0, 141.0])
+@pytest.mark.parametrize("capability", ["7.5", "8.6", "8.9", "9.0", "12.0"])
+def test_derived_settings_always_fit(memory_gib: float, capability: str) -> None:
+    card = derive.card_of({"name": "some GPU", "memory_gib": memory_gib, "compute_capability": capability})
+    found = derive.settings(card)
+    assert found.footprint.kv_tokens > rules.MAX_MODEL_LEN or memory_gib < 16
+    assert found.footprint.total_gib < memory_gib
+    assert found.engine["max_num_seqs"] >= 8
+    assert set(found.engine) <= set(found.reasons)
+
+
+def test_sequences_that_fit_leave_room_for_long_prompts() -> None:
+    # The mean alone would let 1,000 in.
+    assert 900 < derive.sequences_that_fit(1000 * 1023) < 985
+
+
+def all_steps(arguments: dict[str, Any], fixed: set[str], fp8_cache: bool) -> list[ladder.StepDown]:
+    steps = []
+    while (step := ladder.next_step(arguments, fixed, fp8_cache)) is not None:
+        arguments = step.apply(arguments)
+        steps.append(step)
+        assert len(steps) < 40
+    return steps
+
+
+START = {"max_num_seqs": 512, "max_num_batched_tokens": 8192, "quantization": "fp8", "dtype": "bfloat16"}
+
+
+def test_the_ladder_ends_and_never_touches_the_weights() -> None:
+    steps = all_steps(dict(START), set(), True)
+    names = list(dict.fromkeys(s.name for s in steps))
+    assert names[0] == "max_cudagraph_capture_size" and names[-1] == "kv_cache_dtype"
+    assert set(names) == {
+        "max_cudagraph_capture_size", "max_num_seqs", "max_num_batched_tokens", "kv_cache_dtype",
+    }  # fmt: skip
+    assert not {"quantization", "dtype"} & set(names)
+
+
+def test_the_ladder_leaves_what_the_user_chose() -> None:
+    names = {s.name for s in all_steps(dict(START), {"max_num_seqs", "kv_cache_dtype"}, True)}
+    assert names == {"max_cudagraph_capture_size", "max_num_batched_tokens"}
+
+
+def test_the_ladder_gives_no_8_bit_cache_to_a_card_that_cannot_read_it() -> None:
+    assert all(s.name != "kv_cache_dtype" for s in all_steps(dict(START), set(), False))
+
+
+def test_graph_sizes_give_way_to_their_ceiling() -> None:
+    sized = {**START, "compilation_config": {"cudagraph_capture_sizes": [1, 512], "level": 3}}
+    step = ladder.next_step(sized, set(), True)
+    assert step and (step.before, step.after) == (512, 256)
+    assert step.apply(sized)["compilation_config"] == {"level": 3, "max_cudagraph_capture_size": 256}
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB", True),
+        ("ValueError: No available memory for the cache blocks. Try increasing", True),
+        ("1.2 GiB KV cache is needed, which is larger than the available KV cache memory", True),
+        ("RuntimeError: CUDA error: an illegal memory access was encountered", False),
+        ("the model's memory of the article", False),
+    ],
+)
+def test_signs_of_a_lack_of_memory(text: str, expected: bool) -> None:
+    assert ladder.is_out_of_memory(text) is expected

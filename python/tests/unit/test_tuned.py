@@ -1,0 +1,125 @@
+"""Tuned values: kept, found again, and weaker than the user's; the grid; the planner."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mlperf_llama import config, planner, rules
+from mlperf_llama.engine.options import Preset
+from mlperf_llama.errors import UsageError
+from mlperf_llama.tune import grid, tuned
+from mlperf_llama.tune.grid import Point
+
+PROVENANCE = {"model": {"sha256": "abc"}}
+PRESET = {"quantization": "fp8", "kv_cache_dtype": "fp8"}
+
+
+def identity(**env: str) -> dict[str, object]:
+    settings = config.load({}, {f"MLPERF_{k}": v for k, v in env.items()})
+    return tuned.identity(settings, PROVENANCE, PRESET)
+
+
+def test_an_entry_is_found_again_by_its_identity_alone(tmp_path: Path) -> None:
+    path = tmp_path / "tuned" / "gpu.toml"
+    tuned.save(path, identity(), "Server", {"target_qps": 50.0, "duration_s": 600.0})
+    tuned.save(path, identity(), "engine", {"max_num_seqs": 384})
+    tuned.save(path, identity(DTYPE="bfloat16"), "Server", {"target_qps": 40.0, "duration_s": 600.0})
+    found = tuned.read(path, identity())
+    assert found.engine == {"max_num_seqs": 384}
+    assert found.target_qps("Server", 600.0) == 50.0
+    assert tuned.read(path, identity(DTYPE="bfloat16")).target_qps("Server", 600.0) == 40.0
+    assert tuned.read(path, identity(KV_CACHE_DTYPE="auto")) == found
+    for other in ({"KV_CACHE_DTYPE": "bfloat16"}, {"TENSOR_PARALLEL": "2"}, {"ROUND": "v6.0"}):
+        assert tuned.read(path, identity(**other)) == tuned.Tuned()
+
+
+def test_a_second_tuning_replaces_the_first(tmp_path: Path) -> None:
+    path = tmp_path / "gpu.toml"
+    tuned.save(path, identity(), "Server", {"target_qps": 50.0, "duration_s": 600.0})
+    tuned.save(path, identity(), "Server", {"target_qps": 51.0, "duration_s": 600.0})
+    assert len(tuned.entries(path)) == 1
+    assert tuned.read(path, identity()).target_qps("Server", 600.0) == 51.0
+
+
+def test_a_value_of_short_runs_is_not_used_for_long_ones(tmp_path: Path) -> None:
+    path = tmp_path / "gpu.toml"
+    tuned.save(path, identity(), "Server", {"target_qps": 50.0, "duration_s": 20.0})
+    found = tuned.read(path, identity())
+    assert found.target_qps("Server", 20.0) == 50.0
+    assert found.target_qps("Server", 600.0) is None
+    assert found.target_qps("Interactive", 20.0) is None
+
+
+def test_words_with_quotes_survive(tmp_path: Path) -> None:
+    path = tmp_path / "gpu.toml"
+    tuned.save(path, {"model": 'a"b\\c'}, "engine", {"x": 'é"'})
+    assert tuned.read(path, {"model": 'a"b\\c'}).engine == {"x": 'é"'}
+
+
+def test_a_broken_file_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "gpu.toml"
+    path.write_text("[[entry]\n")
+    with pytest.raises(UsageError, match=r"gpu\.toml"):
+        tuned.read(path, identity())
+
+
+def test_tuned_beats_the_preset() -> None:
+    preset = Preset("h100", {"max_num_seqs": 512, "dtype": "auto"}, {}, {"Server": {"prefill_tokens": 4096}})
+    found = tuned.Tuned({"max_num_seqs": 384}, {"Server": {"max_num_seqs": 300, "target_qps": 50.0}})
+    over = found.over(preset)
+    assert over.engine == {"max_num_seqs": 384, "dtype": "auto"}
+    assert over.limits("Server") == (300, 4096)
+
+
+def test_files_are_named_after_the_gpu() -> None:
+    def name(gpu: str | None, **env: str) -> str:
+        settings = config.load({}, {f"MLPERF_{k}": v for k, v in env.items()})
+        return tuned.path_of(Path("results"), settings, gpu).as_posix()
+
+    assert name("NVIDIA H100 80GB HBM3") == "results/tuned/nvidia-h100-80gb-hbm3.toml"
+    assert name(None) == "results/tuned/cpu.toml"
+    assert name("NVIDIA H100", ENGINE="fake") == "results/tuned/fake.toml"
+
+
+def climb(speed: dict[tuple[int, int], float]) -> tuple[Point, int]:
+    centre, measured = Point(512, 8192), {}
+    while (point := grid.next_point(measured, centre)) is not None:
+        measured[point] = speed.get((point.seats, point.tokens), 40.0)
+        assert point.tokens <= grid.MOST_TOKENS
+        assert point.seats <= grid.ceilings(centre)["max_num_seqs"]
+        assert point.tokens <= grid.ceilings(centre)["max_num_batched_tokens"]
+    return grid.best(measured, centre), len(measured)
+
+
+def test_the_grid_finds_the_fastest_point() -> None:
+    assert climb({(384, 8192): 45.0, (384, 16384): 48.0}) == (Point(384, 16384), 6)
+
+
+def test_the_grid_stays_where_nothing_is_clearly_faster() -> None:
+    assert climb({(512, 8192): 40.0, (768, 8192): 40.3})[0] == Point(512, 8192)
+
+
+def test_plans_are_loadgens_arithmetic() -> None:
+    settings = config.load({"SCENARIO": "Server", "TARGET_QPS": "40", "MODE": "performance"}, {})
+    text = planner.table(settings, [])
+    assert "26,736" in text and "11.0" in text and "your setting" in text
+
+
+def test_a_plan_takes_the_tuned_value(tmp_path: Path) -> None:
+    env = {"MLPERF_RESULTS_DIR": str(tmp_path), "MLPERF_SCENARIO": "Server"}
+    path = tmp_path / "tuned" / "nvidia-h100-80gb-hbm3.toml"
+    gpu = {"name": "NVIDIA H100 80GB HBM3", "memory_gib": 79.6, "compute_capability": "9.0"}
+    assert "a share of the card's limit" in planner.table(config.load({}, env), [gpu])
+    tuned.save(path, identity(), "Server", {"target_qps": 51.5, "duration_s": 600.0})
+    assert "51.5 queries/s  tuned (nvidia-h100-80gb-hbm3.toml)" in planner.table(config.load({}, env), [gpu])
+    mine = planner.table(config.load({"TARGET_QPS": "44"}, env), [gpu])
+    assert "44 queries/s" in mine and "tuned" not in mine
+
+
+@pytest.mark.parametrize("scenario", rules.SCENARIOS)
+def test_every_scenario_has_a_plan(scenario: str) -> None:
+    edge = scenario == rules.SINGLE_STREAM
+    flags = {"SCENARIO": scenario, "MODE": "all", "CATEGORY": "edge" if edge else "datacenter"}
+    assert len(planner.table(config.load(flags, {}), []).splitlines()) == 4

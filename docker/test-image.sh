@@ -25,14 +25,15 @@ layers() {
 
 # examine TARGET: build, then test.
 examine() {
-    local image
+    local image made_of
     image=$(image_name "$1")
+    made_of=$(layers)
     PIP_TRUSTED_HOST="$(pip config get global.trusted-host 2>/dev/null || true) $CANARY" \
     MLPERF_TARGET=$1 "$root/docker/build.sh"
     IMAGE_UNDER_TEST=$image IMAGE_TARGET=$1 IMAGE_CANARY=$CANARY MLPERF_TARGET=cpu \
         "$root/docker/native.sh" --dev python -m pytest -q "$root/python/tests/image"
     if [[ $1 == cuda ]]; then
-        printf '%s\n' "layers $(layers)" "bytes $(docker image inspect --format '{{.Size}}' "$image")" >"$RECORD"
+        printf '%s\n' "layers $made_of" "bytes $(docker image inspect --format '{{.Size}}' "$image")" >"$RECORD"
     fi
 }
 

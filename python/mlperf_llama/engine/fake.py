@@ -88,7 +88,7 @@ class FakeEngine:
         self._script = dict(script)
         self._ttft_s = script.get("ttft_ms", 0) / 1000
         self._tpot_s = script.get("tpot_ms", 0) / 1000
-        self._busy_tpot_s = script.get("busy_tpot_ms", 0) / 1000
+        self._busy_tpot_s: float = script.get("busy_tpot_ms", 0) / 1000
         self._in_service: list[float] = []
         self._slot_s = 1 / script["samples_per_s"] if "samples_per_s" in script else 0.0
         fault = script.get("fault")

@@ -6,7 +6,7 @@ From saved records alone; it measures nothing. A partial run renders with what i
 from __future__ import annotations
 
 from ..results import RunFolder, write_text
-from . import answer, html, markdown, method, record, summary
+from . import answer, html, markdown, method, record, summary, tuning
 from .blocks import Document
 
 NOT_A_RESULT = "Not an MLPerf result"
@@ -20,7 +20,7 @@ def build(found: record.Record) -> Document:
         subtitle=f"{names} · round {found.round} · {found.category} · {found.path.name} · {found.status}",
         banner=answer.banner(found),
         watermark=NOT_A_RESULT if found.not_eligible() else "",
-        sections=(answer.section(found), method.how(found), method.where(found)),
+        sections=(*tuning.sections(found), answer.section(found), method.how(found), method.where(found)),
     )
 
 

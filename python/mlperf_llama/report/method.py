@@ -17,6 +17,7 @@ FILES = {
     "results.json": "the numbers",
     "verdict.json": "submittable or not, and every check",
     "provenance.json": "dataset, model, round, every rung tried",
+    "tuning.json": "every load and setting tried, with forecasts",
     "config.json": "the settings, resolved",
     "system.json": "host, GPU, driver, versions, commit",
     "events.jsonl": "progress over time",

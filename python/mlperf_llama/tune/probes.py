@@ -17,8 +17,8 @@ from ..loadgen.plan import Plan
 from ..session import Session
 from . import records
 from .clock import ClockedEngine
+from .estimate import CONFIRM
 from .forecast import QUANTILE, Goal, forecast
-from .search import CONFIRM
 
 # Fewer requests than this tell nothing of their 99th percentile (LoadGen asks for 459).
 LEAST_QUERIES = 500

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from ..results import RunFolder
+from .estimate import CONFIRM, Seen
 from .forecast import Bound, Forecast
-from .search import CONFIRM, Seen
 
 FILE = "tuning.json"
 

@@ -16,7 +16,8 @@ from ..results import RunFolder
 from ..session import Session
 from ..warm_up import Speed
 from . import grid, probes, records, table, tuned
-from .search import CONFIRM, STOP, Step, next_step
+from .estimate import CONFIRM
+from .search import STOP, Step, next_step
 
 QPS, ENGINE = "qps", "engine"
 # Where the first probe stands, as a share of the Offline speed.

@@ -9,17 +9,9 @@ from dataclasses import dataclass, field
 import pytest
 from queue_machine import Machine, full_run, highest_valid, offline_speed, valid
 
+from mlperf_llama.tune.estimate import CONFIRM, PROBE, Seen
 from mlperf_llama.tune.forecast import Goal, forecast
-from mlperf_llama.tune.search import (
-    CONFIRM,
-    MAX_PROBES,
-    PROBE,
-    STOP,
-    Seen,
-    Step,
-    current,
-    next_step,
-)  # fmt: skip
+from mlperf_llama.tune.search import MAX_PROBES, STOP, Step, current, next_step
 
 PROBE_S = 90.0
 # What binds: seats run out long before the time per token, the reverse, or both at one load.

@@ -12,6 +12,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -51,8 +52,10 @@ def say(kind: str, name: str, **fields: Any) -> None:
 class Batch:
     """Answers (one token, a cached past) before prompts (no past), in one paged FP8 cache."""
 
-    def __init__(self, answers: int, prompts: list[int], page: int = PAGE) -> None:
-        past = lengths(answers, seed=3) if answers else []
+    def __init__(
+        self, answers: int, prompts: list[int], page: int = PAGE, longest_first: bool = False
+    ) -> None:
+        past = sorted(lengths(answers, seed=3), reverse=True) if longest_first else lengths(answers, seed=3)
         self.lengths = [int(n) + 1 + i % 127 for i, n in enumerate(past)] + prompts
         self.answers, self.rows = answers, len(self.lengths)
         query = [1] * answers + prompts
@@ -282,8 +285,32 @@ def measure_products(seconds: float = 0.6) -> None:
             )
 
 
+def measure_variants() -> None:
+    """The decode kernel alone: warps a block, blocks a multiprocessor, order of the sequences."""
+    for longest_first, count in ((False, 480), (True, 480), (False, 160), (False, 1000)):
+        batch = Batch(count, [], longest_first=longest_first)
+        read = 2 * KV * HEAD_SIZE * sum(batch.lengths)
+        for warps, blocks in ((2, 8), (4, 3), (4, 4), (4, 5), (8, 2)):
+            kernels = Kernels(batch.cache, Q, KV, blocks, warps)
+            call = partial(
+                kernels.decode, batch.qkv, batch.cache, batch.table, batch.seq_lens,
+                batch.scale, batch.scale, SCALE, batch.out, count,
+            )  # fmt: skip
+            us = timed(call, 25)
+            name = f"decode {count} sequences, {'longest first' if longest_first else 'any order'}"
+            say(
+                "KERNEL", f"{name}, {warps} warps x {blocks}", us=round(us, 1), tb_s=round(read / us / 1e6, 2)
+            )
+
+
 def main() -> None:
     torch.manual_seed(0)
+    if json.loads(sys.argv[1]).get("only") == "decode":
+        small = Batch(37, [130])
+        for warps in (2, 4, 8):
+            check_decode(small, Kernels(small.cache, Q, KV, 2, warps))
+        measure_variants()
+        return
     prompts = [int(n) for n in lengths(8, seed=5)]
     small = Batch(37, [130, 17, 900])
     kernels = Kernels(small.cache, Q, KV)

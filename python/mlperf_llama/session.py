@@ -182,7 +182,8 @@ class Session:
         """The engine's settings as a scenario's runs use them, for the record."""
         seats, prefill_tokens = self.preset.limits(scenario)
         loaded = dict(self.run.read("results.json")["engine"]["settings"])
-        return {**loaded, "scenario_max_num_seqs": seats, "scenario_prefill_tokens": prefill_tokens}
+        found = {"scenario_max_num_seqs": seats, "scenario_prefill_tokens": prefill_tokens}
+        return {**loaded, **found, **self.preset.pacing(scenario)}
 
     async def set_limits(self, scenario: str) -> None:
         """The preset's limits for a scenario, where the engine has any."""
@@ -190,6 +191,9 @@ class Session:
         if setter is not None:
             seats, prefill_tokens = self.preset.limits(scenario)
             await setter(seats or self.default_limits[0], prefill_tokens or self.default_limits[1])
+        pacing = getattr(self.engine, "set_pacing", None)
+        if pacing is not None:
+            await pacing(**self.preset.pacing(scenario))
 
     async def close(self) -> None:
         """Close the engine, then end whatever processes it may have left."""

@@ -21,6 +21,7 @@ from ..settings import AUTO
 
 PRESETS = Path(__file__).parent / "presets"
 CPU, GENERIC = "cpu", "gpu"
+PACING = ("whole_prompts", "hold_tokens", "hold_ms")
 # Drivers and ECC take different parts of a card's memory.
 MEMORY_MATCH = 0.93
 
@@ -40,6 +41,11 @@ class Preset:
         """(max_num_seqs, prefill_tokens) of a scenario; None leaves the engine's ceiling."""
         table = self.scenarios.get(scenario, {})
         return table.get("max_num_seqs"), table.get("prefill_tokens")
+
+    def pacing(self, scenario: str) -> dict[str, Any]:
+        """When prompts enter a step: the arguments of VllmEngine.set_pacing."""
+        table = self.scenarios.get(scenario, {})
+        return {key: table[key] for key in PACING if key in table}
 
 
 def names() -> tuple[str, ...]:

@@ -99,11 +99,15 @@ class VllmEngine:
     async def _utility(self, name: str, *arguments: Any) -> Any:
         return await self._llm.engine_core.call_utility_async(name, *arguments)
 
-    async def set_limits(
-        self, max_num_seqs: int | None, prefill_tokens: int | None, whole_prompts: bool = False
-    ) -> None:
+    async def set_limits(self, max_num_seqs: int | None, prefill_tokens: int | None) -> None:
         """Limits for the runs that follow, under the ceilings that were loaded."""
-        await self._utility("mlperf_set_limits", max_num_seqs, prefill_tokens, whole_prompts)
+        await self._utility("mlperf_set_limits", max_num_seqs, prefill_tokens)
+
+    async def set_pacing(
+        self, whole_prompts: bool = False, hold_tokens: int = 0, hold_ms: float = 0.0
+    ) -> None:
+        """When prompts enter a step in the runs that follow (scheduler.Pacing)."""
+        await self._utility("mlperf_set_pacing", whole_prompts, hold_tokens, hold_ms)
 
     def submit(self, requests: Sequence[Request], limits: Limits, streaming: bool, sink: Sink) -> None:
         from vllm import SamplingParams

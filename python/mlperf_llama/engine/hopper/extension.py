@@ -6,8 +6,10 @@ import math
 from typing import Any
 
 import torch
+from vllm.model_executor.kernels import linear
 from vllm.model_executor.kernels.linear.scaled_mm import pytorch
 from vllm.model_executor.models import ModelRegistry
+from vllm.platforms import PlatformEnum
 
 from . import attention, model
 
@@ -43,7 +45,11 @@ def scaled_mm(
 def install() -> None:
     attention.install()
     ModelRegistry.register_model("LlamaForCausalLM", model.LlamaForCausalLM)
-    pytorch.PerTensorTorchFP8ScaledMMLinearKernel.apply_scaled_mm = scaled_mm
+    products = pytorch.PerTensorTorchFP8ScaledMMLinearKernel
+    products.apply_scaled_mm = scaled_mm
+    # First choice where scales are static; with dynamic ones it does not apply and vLLM's order stands.
+    known = linear._POSSIBLE_FP8_KERNELS[PlatformEnum.CUDA]
+    linear._POSSIBLE_FP8_KERNELS[PlatformEnum.CUDA] = [products, *(k for k in known if k is not products)]
 
 
 install()

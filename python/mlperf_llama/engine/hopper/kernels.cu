@@ -272,7 +272,8 @@ extern "C" __global__ void __launch_bounds__(WARPS * 32, MIN_BLOCKS)
   __syncthreads();
 
 #pragma unroll
-  for (int head = 0; head < GROUP; head++) {
+  for (int i = threadIdx.x; i < GROUP * HEAD; i += WARPS * 32) {
+    const int head = i / HEAD, dim = i % HEAD;
     float highest = tops[0][head], total = 0.0f, value = 0.0f;
 #pragma unroll
     for (int w = 1; w < WARPS; w++) highest = fmaxf(highest, tops[w][head]);
@@ -280,9 +281,9 @@ extern "C" __global__ void __launch_bounds__(WARPS * 32, MIN_BLOCKS)
     for (int w = 0; w < WARPS; w++) {
       const float weight = fast_exp2(tops[w][head] - highest);
       total += weight * masses[w][head];
-      value += weight * sums[w][head][threadIdx.x];
+      value += weight * sums[w][head][dim];
     }
     value = total > 0.0f ? value * *v_scale / total : 0.0f;
-    out[(i64)seq * out_stride + (kv_head * GROUP + head) * HEAD + threadIdx.x] = (u16)float_to_bf16x2(value, 0.0f);
+    out[(i64)seq * out_stride + kv_head * GROUP * HEAD + i] = (u16)float_to_bf16x2(value, 0.0f);
   }
 }

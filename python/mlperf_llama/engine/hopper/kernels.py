@@ -24,10 +24,12 @@ def supported(q_heads: int, kv_heads: int, head_size: int, page: int) -> bool:
 
 
 @lru_cache
-def _compiled(group: int, page: int, strides: tuple[int, int, int], blocks: int) -> dict[str, cuda.Kernel]:
+def _compiled(
+    group: int, page: int, strides: tuple[int, int, int], blocks: int, warps: int
+) -> dict[str, cuda.Kernel]:
     """Both kernels for one layout; `strides` in bytes: page, token, head."""
     names = ("PAGE_STRIDE", "TOKEN_STRIDE", "HEAD_STRIDE")
-    defines = {"GROUP": group, "PAGE_SHIFT": page.bit_length() - 1, "MIN_BLOCKS": blocks, "WARPS": WARPS}
+    defines = {"GROUP": group, "PAGE_SHIFT": page.bit_length() - 1, "MIN_BLOCKS": blocks, "WARPS": warps}
     major, minor = torch.cuda.get_device_capability()
     cubin = cuda.compile_source(
         SOURCE.read_bytes(), {**defines, **dict(zip(names, strides, strict=True))}, f"sm_{major}{minor}"
@@ -38,10 +40,13 @@ def _compiled(group: int, page: int, strides: tuple[int, int, int], blocks: int)
 class Kernels:
     """Bound to one cache: [pages, KV heads, tokens a page, K and V: 256] bytes, whatever its strides."""
 
-    def __init__(self, cache: torch.Tensor, q_heads: int, kv_heads: int, blocks: int = MIN_BLOCKS) -> None:
+    def __init__(
+        self, cache: torch.Tensor, q_heads: int, kv_heads: int, blocks: int = MIN_BLOCKS, warps: int = WARPS
+    ) -> None:
         page, head, token, _ = cache.stride()
         self.q_heads, self.kv_heads = q_heads, kv_heads
-        found = _compiled(q_heads // kv_heads, cache.shape[2], (page, token, head), blocks)
+        found = _compiled(q_heads // kv_heads, cache.shape[2], (page, token, head), blocks, warps)
+        self._threads = warps * 32
         self._rope_cache, self._decode = found["rope_cache"], found["decode"]
         self._rope_threads = (q_heads + kv_heads) * 8 + kv_heads * 16
 
@@ -78,4 +83,4 @@ class Kernels:
         """Attention of one rotated query a sequence (a row of `qkv`); `out` [rows, q heads * 128] bf16."""
         arguments = [qkv, qkv.stride(0), cache, block_table, block_table.stride(0), lengths]
         arguments += [k_scale, v_scale, softmax_scale, out, out.stride(0)]
-        self._decode((self.kv_heads, sequences), WARPS * 32, arguments)
+        self._decode((self.kv_heads, sequences), self._threads, arguments)

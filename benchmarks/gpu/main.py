@@ -1,4 +1,4 @@
-"""Runs a plan on a GPU host and prints a table: `python main.py PLAN OUT [--budget-s S] [--loadgen-root DIR]`.
+"""Runs a plan on a GPU host and prints a table: `python main.py PLAN OUT [--budget-s S]`.
 
 A plan is a JSON list. `{"do": "kernels"}` measures kernels alone (measure_kernels.py); anything else is an
 engine (measure_engine.py), in a process of its own, so that its memory is freed. `unless` names an
@@ -14,6 +14,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +23,10 @@ HERE = Path(__file__).resolve().parent
 PAUSE_S = 5.0
 LEAST_S = 45.0
 COLUMNS = (
-    ("name", 16), ("do", 8), ("scenario", 11), ("seqs", 5), ("prefill", 7), ("n", 6), ("qps", 5), ("tok_s", 8),
-    ("full_set_tok_s", 14), ("loadgen_result", 14), ("ttft_p99_ms", 11), ("tpot_p99_ms", 11), ("step_tokens", 11),
-    ("running", 7), ("power_w", 7), ("sm_clock_mhz", 12), ("preemptions", 11),
+    ("name", 16), ("do", 8), ("scenario", 11), ("seqs", 5), ("prefill", 7), ("n", 6), ("qps", 5),
+    ("tok_s", 8), ("full_set_tok_s", 14), ("loadgen_result", 14), ("ttft_p99_ms", 11),
+    ("tpot_p99_ms", 11), ("step_tokens", 11), ("running", 7), ("power_w", 7), ("sm_clock_mhz", 12),
+    ("preemptions", 11),
 )  # fmt: skip
 
 
@@ -44,10 +46,8 @@ def run_one(spec: dict[str, Any], out: Path, limit_s: float) -> bool:
         except subprocess.TimeoutExpired:
             code = "timeout"
         # The engine's own processes are in its group.
-        try:
+        with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
     lines = (out / "log.txt").read_text(errors="replace")[start:].splitlines()
     shown = [line for line in lines if line.startswith(("ENGINE UP", "KERNEL", "CHECK"))]
     print(f"--- {spec.get('name', script)}: {code}", *shown, sep="\n", flush=True)

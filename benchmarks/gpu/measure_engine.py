@@ -6,7 +6,7 @@ A point is one of
   first     log the first tokens of some prompts, to compare engines
   loadgen   through LoadGen and the driver: `scenario`, `samples`, `duration`, `qps`
 Limits of a point: `seqs`, `prefill` (prompt tokens a step), `whole` (prompts are not split), `hold`
-[tokens, ms] (prompts wait for so many). A `qps` of [a, b] is a if the last such run was VALID, else b.
+[tokens, ms] and `gap` (engine/pacing.py). A `qps` of [a, b] is a if the last such run was VALID, else b.
 """
 
 from __future__ import annotations
@@ -95,7 +95,10 @@ class Bench:
         for number, point in enumerate(self.spec["points"]):
             await self.engine.set_limits(point.get("seqs"), point.get("prefill"))
             hold_tokens, hold_ms = point.get("hold", (0, 0.0))
-            await self.engine.set_pacing(point.get("whole", False), hold_tokens, hold_ms)
+            whole, gap = point.get("whole", False), point.get("gap", 0)
+            await self.engine.set_pacing(
+                whole_prompts=whole, hold_tokens=hold_tokens, hold_ms=hold_ms, gap_steps=gap
+            )
             before = await self.utility("mlperf_counters")
             await self.utility("bench_notes")
             power = Power()

@@ -201,8 +201,9 @@ def measure_decode(batch: Batch) -> None:
         )
         say("KERNEL", f"decode ours, {blocks} blocks", us=round(us, 1), tb_s=round(read / us / 1e6, 2))
     plan = get_scheduler_metadata(
-        batch_size=batch.rows, max_seqlen_q=1, max_seqlen_k=2668, num_heads_q=Q, num_heads_kv=KV, headdim=HEAD_SIZE,
-        cache_seqlens=batch.seq_lens, qkv_dtype=FP8, cu_seqlens_q=batch.starts, page_size=PAGE, causal=True, num_splits=32,
+        batch_size=batch.rows, max_seqlen_q=1, max_seqlen_k=2668, num_heads_q=Q, num_heads_kv=KV,
+        headdim=HEAD_SIZE, cache_seqlens=batch.seq_lens, qkv_dtype=FP8, cu_seqlens_q=batch.starts,
+        page_size=PAGE, causal=True, num_splits=32,
     )  # fmt: skip
     for name, more in (
         ("planned, 32 splits", {"scheduler_metadata": plan, "num_splits": 32}),
@@ -223,8 +224,9 @@ def measure_mixed(batch: Batch, kernels: Kernels) -> None:
 
     def prompts() -> None:
         flash_attn_varlen_func(
-            q, k, v, out=batch.out[n:].unflatten(1, (-1, HEAD_SIZE)), cu_seqlens_q=starts, cu_seqlens_k=starts,
-            max_seqlen_q=batch.longest_query, max_seqlen_k=batch.longest_query, softmax_scale=SCALE, causal=True, fa_version=3,
+            q, k, v, out=batch.out[n:].unflatten(1, (-1, HEAD_SIZE)), cu_seqlens_q=starts,
+            cu_seqlens_k=starts, max_seqlen_q=batch.longest_query, max_seqlen_k=batch.longest_query,
+            softmax_scale=SCALE, causal=True, fa_version=3,
         )  # fmt: skip
 
     def answers() -> None:
@@ -251,38 +253,37 @@ def measure_mixed(batch: Batch, kernels: Kernels) -> None:
     say("KERNEL", "mixed, both ours", us=timed(lambda: (answers(), prompts())))
 
 
+def layer_products(rows: int, how: str) -> list[Callable[[], Any]]:
+    """The four FP8 products of a layer; `how`: cutlass, cublaslt, or cublaslt fast."""
+    one, calls = torch.ones(1, device="cuda"), []
+    for n, k in LINEAR.values():
+        a = (torch.randn(rows, k, device="cuda") * 30).clamp(-440, 440).to(FP8)
+        w = (torch.randn(n, k, device="cuda") * 60).clamp(-440, 440).to(FP8).t()
+        if how == "cutlass":
+            calls.append(partial(ops.cutlass_scaled_mm, a, w, one, one, torch.bfloat16))
+        else:
+            scales = {"scale_a": one, "scale_b": one, "use_fast_accum": how.endswith("fast")}
+            calls.append(partial(torch._scaled_mm, a, w, out_dtype=torch.bfloat16, **scales))
+    return calls
+
+
 def measure_products(seconds: float = 0.6) -> None:
-    """The four products of a layer in turn, long enough that the card reaches its power limit."""
-    for rows in (512, 2048, 8192):
-        calls: dict[str, list[Callable[[], Any]]] = {"cutlass": [], "cublaslt": [], "cublaslt fast": []}
-        one, flop = torch.ones(1, device="cuda"), 0
-        for n, k in LINEAR.values():
-            a = (torch.randn(rows, k, device="cuda") * 30).clamp(-440, 440).to(FP8)
-            w = (torch.randn(n, k, device="cuda") * 60).clamp(-440, 440).to(FP8).t()
-            flop += 2 * rows * n * k
-            calls["cutlass"].append(lambda a=a, w=w: ops.cutlass_scaled_mm(a, w, one, one, torch.bfloat16))
-            for name, fast in (("cublaslt", False), ("cublaslt fast", True)):
-                calls[name].append(
-                    lambda a=a, w=w, fast=fast: torch._scaled_mm(
-                        a, w, out_dtype=torch.bfloat16, scale_a=one, scale_b=one, use_fast_accum=fast
-                    )
-                )
-        for name, layer in calls.items():
+    """A layer's products again and again, long enough that the card reaches its power limit."""
+    for rows in (512, 2048, 4096, 8192):
+        flop = sum(2 * rows * n * k for n, k in LINEAR.values())
+        for how in ("cutlass", "cublaslt", "cublaslt fast"):
+            layer = layer_products(rows, how)
             for call in layer:
                 call()
             torch.cuda.synchronize()
             started, count = time.perf_counter(), 0
             while time.perf_counter() - started < seconds:
-                for _ in range(10):
-                    for call in layer:
-                        call()
+                for call in layer * 10:
+                    call()
                 torch.cuda.synchronize()
                 count += 10
-            say(
-                "KERNEL",
-                f"products {rows} rows, {name}",
-                tflops=round(flop * count / (time.perf_counter() - started) / 1e12),
-            )
+            spent = time.perf_counter() - started
+            say("KERNEL", f"products {rows} rows, {how}", tflops=round(flop * count / spent / 1e12))
 
 
 def measure_variants() -> None:

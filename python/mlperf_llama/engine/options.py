@@ -10,7 +10,7 @@ import os
 import re
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +18,11 @@ from .. import rules
 from ..config import Config
 from ..errors import UsageError
 from ..settings import AUTO
+from .pacing import Pacing
 
 PRESETS = Path(__file__).parent / "presets"
 CPU, GENERIC = "cpu", "gpu"
-PACING = ("whole_prompts", "hold_tokens", "hold_ms")
+PACING = tuple(known.name for known in fields(Pacing))
 # Drivers and ECC take different parts of a card's memory.
 MEMORY_MATCH = 0.93
 
@@ -43,7 +44,7 @@ class Preset:
         return table.get("max_num_seqs"), table.get("prefill_tokens")
 
     def pacing(self, scenario: str) -> dict[str, Any]:
-        """When prompts enter a step: the arguments of VllmEngine.set_pacing."""
+        """Which steps prompts may enter: fields of Pacing."""
         table = self.scenarios.get(scenario, {})
         return {key: table[key] for key in PACING if key in table}
 

@@ -3,30 +3,20 @@
 Runs in vLLM's engine process. A step holds every running answer's next token and, beside
 them, at most `prefill_tokens` prompt tokens: small for a steady TPOT, large for TTFT and
 throughput. vLLM's own limit caps both together, so that under load the prompts starve as
-answers pile up. `Pacing` gathers prompts instead of sending each on its own: a few large
-mixed steps, and answers alone between them, use the GPU better than many small mixed ones.
-All of it changes between runs without a reload.
+answers pile up. `Pacing` says which steps prompts may enter. Both change between runs
+without a reload.
 """
 
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 from typing import Any
 
 from vllm.v1.core.sched.async_scheduler import AsyncScheduler
 from vllm.v1.core.sched.scheduler import Scheduler
 from vllm.v1.engine.core import EngineCore
 
-
-@dataclass(frozen=True)
-class Pacing:
-    """`whole_prompts`: none is split over steps, so that its attention never reads the cache.
-    `hold_tokens`: prompts wait for so many prompt tokens, but none longer than `hold_ms`."""
-
-    whole_prompts: bool = False
-    hold_tokens: int = 0
-    hold_ms: float = 0.0
+from .pacing import Pacing, Past
 
 
 def _seats_name(scheduler: Any) -> str:
@@ -43,6 +33,7 @@ class _Capped:
         self.prefill_tokens: int = self.ceiling
         self.pacing = Pacing()
         self._seats = _seats_name(self)
+        self._past = Past()
         self.totals = {"steps": 0, "scheduled_tokens": 0, "preemptions": 0}
 
     def schedule(self, *args: Any, **kwargs: Any) -> Any:
@@ -54,8 +45,9 @@ class _Capped:
             room = min(self.prefill_tokens, self.ceiling - len(self.running))  # type: ignore[attr-defined]
             self.scheduler_config.enable_chunked_prefill = room < self.max_model_len  # type: ignore[attr-defined]
         seats = getattr(self, self._seats)
-        if self.pacing.hold_tokens and self._holds():
-            setattr(self, self._seats, len(self.running))  # type: ignore[attr-defined]
+        running = len(self.running)  # type: ignore[attr-defined]
+        if self.pacing.holds(self.waiting, running, seats, self._past, time.time()):  # type: ignore[attr-defined]
+            setattr(self, self._seats, running)
         try:
             output = super().schedule(*args, **kwargs)  # type: ignore[misc]
         finally:
@@ -63,19 +55,9 @@ class _Capped:
         if output.total_num_scheduled_tokens:
             self.totals["steps"] += 1
             self.totals["scheduled_tokens"] += output.total_num_scheduled_tokens
+            prompts = output.total_num_scheduled_tokens > len(output.num_scheduled_tokens)
+            self._past = Past(0, time.time()) if prompts else Past(self._past.steps + 1, self._past.time)
         return output
-
-    def _holds(self) -> bool:
-        """Whether the prompts that wait should wait on: few tokens, none old, and answers to go on with."""
-        if not self.running:  # type: ignore[attr-defined]
-            return False
-        tokens, oldest = 0, None
-        for request in self.waiting:  # type: ignore[attr-defined]
-            oldest = oldest or request.arrival_time
-            tokens += request.num_tokens
-            if tokens >= self.pacing.hold_tokens:
-                return False
-        return oldest is not None and time.time() - oldest < self.pacing.hold_ms / 1000
 
     def _preempt_request(self, *args: Any, **kwargs: Any) -> Any:
         self.totals["preemptions"] += 1
@@ -99,9 +81,11 @@ def set_limits(core: EngineCore, max_num_seqs: int | None, prefill_tokens: int |
     setattr(scheduler, _seats_name(scheduler), min(max_num_seqs or ceiling, ceiling))
 
 
-def set_pacing(core: EngineCore, whole_prompts: bool, hold_tokens: int, hold_ms: float) -> None:
+def set_pacing(
+    core: EngineCore, whole_prompts: bool, hold_tokens: int, hold_ms: float, gap_steps: int
+) -> None:
     """Utility of the engine process: see Pacing."""
-    core.scheduler.pacing = Pacing(whole_prompts, hold_tokens, hold_ms)
+    core.scheduler.pacing = Pacing(whole_prompts, hold_tokens, hold_ms, gap_steps)
     core.scheduler.scheduler_config.enable_chunked_prefill = True
 
 

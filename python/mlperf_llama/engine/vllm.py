@@ -9,11 +9,13 @@ import asyncio
 import os
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
 from ..errors import BrokeError, MissingError
 from . import EngineInfo, Limits, Progress, Request, Sink, hopper
+from .pacing import Pacing
 
 # vLLM reads these once, at import. Nothing is reported to anyone, nothing is fetched.
 _ENVIRONMENT = {
@@ -103,11 +105,9 @@ class VllmEngine:
         """Limits for the runs that follow, under the ceilings that were loaded."""
         await self._utility("mlperf_set_limits", max_num_seqs, prefill_tokens)
 
-    async def set_pacing(
-        self, whole_prompts: bool = False, hold_tokens: int = 0, hold_ms: float = 0.0
-    ) -> None:
-        """When prompts enter a step in the runs that follow (scheduler.Pacing)."""
-        await self._utility("mlperf_set_pacing", whole_prompts, hold_tokens, hold_ms)
+    async def set_pacing(self, **pacing: Any) -> None:
+        """Which steps prompts may enter in the runs that follow: fields of pacing.Pacing."""
+        await self._utility("mlperf_set_pacing", *astuple(Pacing(**pacing)))
 
     def submit(self, requests: Sequence[Request], limits: Limits, streaming: bool, sink: Sink) -> None:
         from vllm import SamplingParams

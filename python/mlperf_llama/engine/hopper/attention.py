@@ -22,7 +22,7 @@ from .kernels import HEAD_SIZE, Kernels
 OP = "mlperf_rope_attention"
 
 
-class Builder(flash_attn.FlashAttentionMetadataBuilder):
+class Builder(flash_attn.FlashAttentionMetadataBuilder):  # type: ignore[misc]
     """vLLM's metadata of a step, and where its prompts begin. FlashAttention's own plan is not made."""
 
     # Whole-step graphs for steps without prompts only: kernels.cu's launch depends on the mixture.

@@ -34,7 +34,7 @@ def fast_attention(layer: Any) -> bool:
     )
 
 
-class Attention(llama.LlamaAttention):
+class Attention(llama.LlamaAttention):  # type: ignore[misc]
     """vLLM's, with rotation, cache and attention in one operation where the GPU and cache allow it."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -62,12 +62,12 @@ class Attention(llama.LlamaAttention):
         return self.attn(q, k, v)
 
 
-class DecoderLayer(llama.LlamaDecoderLayer):
+class DecoderLayer(llama.LlamaDecoderLayer):  # type: ignore[misc]
     def __init__(self, vllm_config: Any, prefix: str = "", config: Any = None) -> None:
         super().__init__(vllm_config, prefix, config, attn_layer_type=Attention)
 
 
-class Model(llama.LlamaModel):
+class Model(llama.LlamaModel):  # type: ignore[misc]
     """Gives [tokens, 2 * hidden]: the last layer's attention before its projection, and the residual."""
 
     def forward(
@@ -96,7 +96,7 @@ class Model(llama.LlamaModel):
         return hidden
 
 
-class LlamaForCausalLM(llama.LlamaForCausalLM):
+class LlamaForCausalLM(llama.LlamaForCausalLM):  # type: ignore[misc]
     def _init_model(self, vllm_config: Any, prefix: str = "", layer_type: Any = None) -> Any:
         return Model(vllm_config=vllm_config, prefix=prefix, layer_type=DecoderLayer)
 

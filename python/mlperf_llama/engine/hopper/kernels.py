@@ -11,9 +11,9 @@ from . import cuda
 
 SOURCE = Path(__file__).with_name("kernels.cu")
 HEAD_SIZE = 128
-WARPS = 4
-# Blocks a multiprocessor holds at once; 127 registers a thread allow four.
-MIN_BLOCKS = 4
+WARPS = 8
+# Blocks a multiprocessor holds at once: 127 registers a thread allow no third.
+MIN_BLOCKS = 2
 
 
 def supported(q_heads: int, kv_heads: int, head_size: int, page: int) -> bool:

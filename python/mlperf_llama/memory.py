@@ -27,7 +27,7 @@ def step_down(
     step = ladder.next_step(arguments, options.fixed_by_user(config), fp8_cache)
     if step is None:
         return None
-    steps = [*run.read("provenance.json").get("memory_steps", []), dataclasses.asdict(step)]
+    steps = [*run.read_or_empty("provenance.json").get("memory_steps", []), dataclasses.asdict(step)]
     run.merge("provenance.json", memory_steps=steps)
     log.warning("memory_step name=%s before=%s after=%s", step.name, step.before, step.after)
     changed = step.apply(arguments)

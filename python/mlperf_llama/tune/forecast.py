@@ -180,9 +180,11 @@ def steady(requests: Requests) -> Any:
     return (arrivals >= begin) & (arrivals <= end)
 
 
-def forecast(requests: Requests, qps: float, goal: Goal, overhead_ms: float = 0.0) -> Forecast:
+def forecast(
+    requests: Requests, qps: float, goal: Goal, overhead_ms: float = 0.0, whole: bool = False
+) -> Forecast:
     """What a full-length run at `qps` would measure. `overhead_ms`: what LoadGen's TTFT has
-    over the engine's own."""
+    over the engine's own. `whole`: this was a full-length run, whose TPOT needs no forecast."""
     arrivals, length_s = requests.arrival_s, float(requests.arrival_s[-1])
     base_ms = float(requests.ttft_ms.min()) + overhead_ms
     observed = resampled(requests.ttft_ms, QUANTILE)
@@ -193,6 +195,9 @@ def forecast(requests: Requests, qps: float, goal: Goal, overhead_ms: float = 0.
         waits.append(base_ms + 1000 * full_wait_s(goal, qps, service_s))
         loads.append(load_for_wait(goal, service_s, room_s, 2 * qps))
     full = goal.arrivals_s(qps)
+    if whole:
+        tpot = resampled(requests.tpot_ms, required_quantile(len(full)))
+        return Forecast(Bound(*waits), tpot, Bound(loads[2], loads[1], loads[0]), qps)
     window_s = min(float(np.median(requests.residence_s)), length_s / 4)
     busiest = peak_rate(full, qps, window_s, required_quantile(len(full)))
     tpot_qps = qps * peak_rate(arrivals, qps, window_s, QUANTILE) / busiest

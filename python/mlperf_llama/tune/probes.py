@@ -105,7 +105,7 @@ async def run_one(session: Session, kind: str, scenario: str, qps: float) -> dic
         requests = clock.requests()
         own_ms = float(np.quantile(requests.ttft_ms, QUANTILE))
         overhead_ms = max(0.0, measured["ttft_p99_ms"] - own_ms)
-        told = forecast(requests, qps, goal_of(session, scenario), overhead_ms)
+        told = forecast(requests, qps, goal_of(session, scenario), overhead_ms, whole=full)
     except BrokeError as error:
         return {**record, "seconds": round(time.monotonic() - started, 1), "error": str(error)}
     keys = ("loadgen_result", "ttft_p99_ms", "tpot_p99_ms", "samples_per_second", "tokens_per_second")

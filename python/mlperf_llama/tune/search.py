@@ -23,7 +23,8 @@ MIN_PROBES = 3
 NEAR = 0.015
 # Two probes this close say the same.
 SAME = 0.005
-# The first confirmation stands this much below the estimate; each later one below the last.
+# The first confirmation stands this much below the estimate; after an INVALID the next one so
+# much below the last, after another twice as much.
 MARGIN, STEP = 0.012, 0.006
 # A confirmation that holds and leaves so much room is followed by a higher one.
 ROOM, LARGE_ROOM = 0.015, 1.08
@@ -171,7 +172,8 @@ def _after_confirmation(
         if _flat(probes, answer, goal) and CLIMB * answer < (1 - STEP) * refused:
             return Step(CONFIRM, CLIMB * answer, reason="latencies hardly rise above the confirmed load")
         return Step(STOP, answer=answer)
-    return Step(CONFIRM, min((1 - MARGIN) * load, (1 - STEP) * refused), reason="INVALID: a little lower")
+    below = (1 - STEP * sum(not c.valid for c in confirmations)) * refused
+    return Step(CONFIRM, min((1 - MARGIN) * load, below), reason="INVALID: a little lower")
 
 
 def _flat(probes: Sequence[Seen], answer: float, goal: Goal) -> bool:

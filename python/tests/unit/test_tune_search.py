@@ -54,7 +54,9 @@ class Search:
             return Seen(step.kind, step.qps, None)
         if step.kind == CONFIRM:
             found = full_run(machine, self.goal, step.qps, 7000 + 100 * self.seed + number)
-            return Seen(CONFIRM, step.qps, forecast(found, step.qps, self.goal), valid(found, self.goal))
+            return Seen(
+                CONFIRM, step.qps, forecast(found, step.qps, self.goal, whole=True), valid(found, self.goal)
+            )
         due = self.goal.arrivals_s(step.qps)
         # A probe has other prompts than the full run begins with.
         found = machine.run(due[: int((due <= PROBE_S).sum())], self.goal.seed + 1, 100 * self.seed + number)

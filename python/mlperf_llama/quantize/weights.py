@@ -1,0 +1,109 @@
+"""Weight matrices to FP8, shard by shard, so that a large model needs little memory."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+from ..fetch.http import file_digest
+from ..model import checkpoint
+
+FP8 = torch.float8_e4m3fn
+FP8_MAX = torch.finfo(FP8).max
+LINEAR = re.compile(r"(?P<layer>.*\.layers\.\d+)\.(?P<block>self_attn|mlp)\.(?P<name>\w+_proj)\.weight")
+# vLLM joins these into one product, which has one scale: they share theirs from the start.
+JOINED = {
+    "q_proj": ("q_proj", "k_proj", "v_proj"),
+    "k_proj": ("q_proj", "k_proj", "v_proj"),
+    "v_proj": ("q_proj", "k_proj", "v_proj"),
+    "gate_proj": ("gate_proj", "up_proj"),
+    "up_proj": ("gate_proj", "up_proj"),
+}
+SHARD_BYTES = 4 * 2**30
+
+
+def sha256(path: Path) -> str:
+    return file_digest(path, "sha256")
+
+
+class Source:
+    """The tensors of a checkpoint by name, read when asked for."""
+
+    def __init__(self, folder: Path) -> None:
+        self._files: dict[str, Any] = {}
+        for shard in checkpoint.shard_names(folder):
+            opened: Any = safe_open(folder / shard, framework="pt")
+            self._files |= dict.fromkeys(opened.keys(), opened)
+
+    @property
+    def names(self) -> list[str]:
+        return sorted(self._files)
+
+    def __getitem__(self, name: str) -> torch.Tensor:
+        found: torch.Tensor = self._files[name].get_tensor(name)
+        return found
+
+
+def weight_scale(source: Source, name: str) -> float:
+    """So that the largest value of a matrix, and of those joined with it, is the largest of E4M3."""
+    found = LINEAR.fullmatch(name)
+    assert found
+    parts = JOINED.get(found["name"], (found["name"],))
+    names = [f"{found['layer']}.{found['block']}.{part}.weight" for part in parts]
+    highest = max(float(source[part].abs().max()) for part in names)
+    return float(max(highest, 1e-12) / FP8_MAX)
+
+
+def to_fp8(matrix: torch.Tensor, scale: float) -> torch.Tensor:
+    """Rounded to the nearest; nothing lies outside, by the choice of the scale."""
+    return (matrix.float() / scale).clamp(-FP8_MAX, FP8_MAX).to(FP8)
+
+
+def write(source: Path, dest: Path, scales: Mapping[str, float], tell: Callable[[str], None]) -> None:
+    """All tensors into shards of `dest`, with an index. `scales`: further scalars by full name."""
+    tensors, index, shards = Source(source), dict[str, int](), 0
+    batch: dict[str, torch.Tensor] = {}
+
+    def flush() -> None:
+        nonlocal shards
+        if batch:
+            shards += 1
+            save_file(batch, dest / f"{shards}.safetensors", metadata={"format": "pt"})
+            index.update(dict.fromkeys(batch, shards))
+            batch.clear()
+
+    for number, name in enumerate(tensors.names):
+        tensor = tensors[name]
+        if LINEAR.fullmatch(name):
+            scale = weight_scale(tensors, name)
+            tensor = to_fp8(tensor, scale)
+            batch[name.removesuffix("weight") + "weight_scale"] = torch.tensor(scale)
+        batch[name] = tensor.contiguous()
+        if sum(t.nbytes for t in batch.values()) >= SHARD_BYTES:
+            flush()
+            tell(f"{number + 1} of {len(tensors.names)} tensors")
+    batch |= {name: torch.tensor(value) for name, value in scales.items()}
+    flush()
+    _name_shards(dest, index, shards)
+
+
+def _name_shards(dest: Path, index: Mapping[str, int], shards: int) -> None:
+    """The names every loader knows: model-00001-of-00002.safetensors, and an index of them."""
+    names = {n: f"model-{n:05d}-of-{shards:05d}.safetensors" for n in range(1, shards + 1)}
+    if shards == 1:
+        names[1] = "model.safetensors"
+    for number, name in names.items():
+        path = dest / f"{number}.safetensors"
+        path.rename(dest / name)
+        (dest / name).chmod(0o644)
+    if shards > 1:
+        weight_map = {tensor: names[number] for tensor, number in sorted(index.items())}
+        text = json.dumps({"metadata": {}, "weight_map": weight_map}, indent=1)
+        (dest / checkpoint.INDEX).write_text(text + "\n", encoding="utf-8")

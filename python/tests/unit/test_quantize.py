@@ -1,0 +1,106 @@
+"""An FP8 checkpoint of a tiny Llama: what is written, and how near its products come."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from mlperf_llama.errors import UsageError
+from mlperf_llama.quantize import RECORD, quantize
+
+torch = pytest.importorskip("torch")
+transformers = pytest.importorskip("transformers")
+safetensors = pytest.importorskip("safetensors")
+
+from mlperf_llama.quantize import calibrate, weights  # noqa: E402
+
+LAYER = "model.layers.1.self_attn."
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("model") / "tiny"
+    torch.manual_seed(0)
+    config = transformers.LlamaConfig(
+        vocab_size=64, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4,
+        num_key_value_heads=2, max_position_embeddings=64,
+    )  # fmt: skip
+    transformers.LlamaForCausalLM(config).to(torch.bfloat16).save_pretrained(folder)
+    (folder / "tokenizer.json").write_text("{}")
+    return folder
+
+
+PROMPTS = [[1, 5, 9, 33], [2, 60, 7]]
+
+
+def made(source: Path, dest: Path, prompts: list[list[int]] | None) -> weights.Source:
+    quantize(source, dest, prompts, {"file": "none"}, lambda text: None)
+    return weights.Source(dest)
+
+
+@pytest.mark.parametrize(("prompts", "scheme"), [(None, "dynamic"), (PROMPTS, "static")])
+def test_the_record_and_the_config(
+    source: Path, tmp_path: Path, prompts: list[list[int]] | None, scheme: str
+) -> None:
+    found = made(source, tmp_path / "fp8", prompts)
+    config = json.loads((tmp_path / "fp8" / "config.json").read_text())["quantization_config"]
+    record = json.loads((tmp_path / "fp8" / RECORD).read_text())
+    assert config == {"quant_method": "fp8", "activation_scheme": scheme, "ignored_layers": ["lm_head"]}
+    assert (record["calibration"] is None) == (scheme == "dynamic")
+    assert record["source_sha256"] == {"model.safetensors": weights.sha256(source / "model.safetensors")}
+    assert any(name.endswith("input_scale") for name in found.names) == (scheme == "static")
+
+
+def test_matrices_are_near_and_the_rest_is_the_same(source: Path, tmp_path: Path) -> None:
+    old, new = weights.Source(source), made(source, tmp_path / "fp8", None)
+    for name in old.names:
+        if not weights.LINEAR.fullmatch(name):
+            assert torch.equal(old[name], new[name])
+            continue
+        assert new[name].dtype == torch.float8_e4m3fn
+        back = new[name].float() * new[name + "_scale"]
+        # E4M3 keeps four significant bits: half a step is 1/16 of the value.
+        assert (back - old[name].float()).norm() / old[name].float().norm() < 0.04
+
+
+def test_joined_matrices_share_a_scale_that_fits_the_largest(source: Path, tmp_path: Path) -> None:
+    old, new = weights.Source(source), made(source, tmp_path / "fp8", None)
+    scales = [float(new[f"{LAYER}{part}_proj.weight_scale"]) for part in "qkv"]
+    highest = max(float(old[f"{LAYER}{part}_proj.weight"].abs().max()) for part in "qkv")
+    assert len(set(scales)) == 1
+    assert scales[0] == pytest.approx(highest / 448, rel=1e-6)
+    assert float(new[f"{LAYER}o_proj.weight_scale"]) != scales[0]
+
+
+def test_scales_are_the_largest_values_seen(source: Path) -> None:
+    found = calibrate.scales(source, PROMPTS, lambda text: None)
+    model = transformers.LlamaForCausalLM.from_pretrained(source, dtype="auto")
+    seen: list[float] = []
+    attention = model.model.layers[1].self_attn
+    attention.v_proj.register_forward_hook(lambda module, given, out: seen.append(float(out.abs().max())))
+    for prompt in PROMPTS:
+        model(torch.tensor([prompt]))
+    assert found[f"{LAYER}v_scale"] == pytest.approx(max(seen) / 448, rel=1e-6)
+    assert found[f"{LAYER}q_proj.input_scale"] == found[f"{LAYER}k_proj.input_scale"]
+    assert len(found) == 2 * (7 + 2)
+
+
+def test_no_rotated_key_exceeds_its_scale(source: Path) -> None:
+    found = calibrate.scales(source, PROMPTS, lambda text: None)
+    model = transformers.LlamaForCausalLM.from_pretrained(source, dtype="auto")
+    for prompt in PROMPTS:
+        cache = model(torch.tensor([prompt]), use_cache=True).past_key_values
+        highest = float(cache.layers[1].keys.abs().max())
+        assert highest <= found[f"{LAYER}k_scale"] * 448 * 1.01
+
+
+def test_refusals(source: Path, tmp_path: Path) -> None:
+    made(source, tmp_path / "fp8", None)
+    with pytest.raises(UsageError, match="new folder"):
+        made(source, tmp_path / "fp8", None)
+    with pytest.raises(UsageError, match="16-bit"):
+        made(tmp_path / "fp8", tmp_path / "twice", None)
+    with pytest.raises(UsageError, match=r"config\.json"):
+        made(tmp_path / "none", tmp_path / "other", None)

@@ -191,6 +191,14 @@ def assets(arguments: argparse.Namespace, flags: Mapping[str, str], env: Env) ->
     return 0
 
 
+def quantize(arguments: argparse.Namespace, flags: Mapping[str, str], env: Env) -> int:
+    """An FP8 checkpoint of the model that the settings name."""
+    from .quantize import command
+
+    _print(command.run(config.load(flags, env), env, arguments.calibration, arguments.target))
+    return 0
+
+
 VERBS = (
     Verb(
         "open",
@@ -242,6 +250,16 @@ VERBS = (
         "MLCommons' checker and ours on a submission tree",
         check,
         ((("tree",), {"type": Path, "nargs": "?", "help": "default: what was packed last"}),),
+        settings=True,
+    ),
+    Verb(
+        "quantize",
+        "an FP8 checkpoint of the model",
+        quantize,
+        (
+            (("--calibration",), {"type": Path, "help": "calibration data; without it no data is used"}),
+            (("--target",), {"type": Path, "help": "the new folder (default: in the cache)"}),
+        ),
         settings=True,
     ),
     Verb("assets", "fetch what scoring needs", assets, ((("--target",), {"required": True, "type": Path}),)),

@@ -103,6 +103,12 @@ class Session:
         )
         return {**arguments, **self._stepped}
 
+    def use(self, found: tuned.Tuned) -> None:
+        """Tuned limits for the scenarios that follow; what is loaded stays."""
+        self.tuned = found
+        engine = self.preset.engine
+        self.preset = dataclasses.replace(found.over(self.preset), engine=engine)
+
     def load_with(self, ceilings: Mapping[str, int]) -> None:
         """Raise what the engine will be loaded with; the runs' own limits stay."""
         self.preset = dataclasses.replace(self.preset, engine={**self.preset.engine, **ceilings})

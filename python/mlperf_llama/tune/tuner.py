@@ -29,7 +29,14 @@ OFFLINE_MARGIN = 1.1
 def raise_ceilings(session: Session) -> None:
     """Before loading: room above the present settings for the points of the grid."""
     if ENGINE in session.run.read(records.FILE)["search"]:
-        session.load_with(grid.ceilings(grid.start(session.own_engine)))
+        session.load_with(grid.ceilings(_centre(session)))
+
+
+def _centre(session: Session) -> grid.Point:
+    """The limits of Offline as they are: its own, else the engine's."""
+    seats, tokens = session.preset.limits(rules.OFFLINE)
+    engine = grid.start(session.own_engine)
+    return grid.Point(seats or engine.seats, tokens or engine.tokens)
 
 
 async def every_search(session: Session) -> None:
@@ -116,7 +123,7 @@ async def _measured(session: Session, scenario: str, speed: Speed) -> float:
 def _save(session: Session, scenario: str, **values: Any) -> None:
     """`duration_s`: the length of run the value was found for; a longer one may not hold it."""
     seconds = session.scope.duration_s
-    kept = session.tuned.scenarios.get(scenario, {})
+    kept = tuned.read(session.tuned_path, session.identity).scenarios.get(scenario, {})
     limits = {k: kept[k] for k in tuned.LIMITS if k in kept}
     record = {**limits, **values, "duration_s": seconds, "run": session.run.path.name}
     tuned.save(session.tuned_path, session.identity, scenario, record)
@@ -129,8 +136,7 @@ async def _engine_search(session: Session, speed: Speed) -> None:
     before = run.read(records.FILE).get("engine", {})
     if before.get("best"):
         return
-    asked = before.get("centre") or vars(grid.start(session.own_engine))
-    centre = grid.Point(**asked)
+    centre = grid.Point(**(before.get("centre") or vars(_centre(session))))
     points = [(grid.Point(p["seats"], p["tokens"]), p["samples_per_s"]) for p in before.get("points", [])]
     measured = dict(points)
     while (point := grid.next_point(measured, centre)) is not None:
@@ -147,9 +153,17 @@ async def _engine_search(session: Session, speed: Speed) -> None:
         rows = [{**vars(p), "samples_per_s": v} for p, v in measured.items()]
         run.merge(records.FILE, engine={"centre": vars(centre), "points": rows})
     best = grid.best(measured, centre)
-    session.default_limits = (best.seats, best.tokens)
-    found = {"max_num_seqs": best.seats, "max_num_batched_tokens": best.tokens}
+    # Offline takes the point; the other scenarios keep theirs, so the engine stays large enough.
+    own = grid.start(session.own_engine)
+    found = {
+        "max_num_seqs": max(own.seats, best.seats),
+        "max_num_batched_tokens": max(own.tokens, best.tokens),
+    }
+    session.default_limits = (own.seats, own.tokens)
     tuned.save(session.tuned_path, session.identity, "engine", found)
+    limits = {"max_num_seqs": best.seats, "prefill_tokens": best.tokens}
+    tuned.save(session.tuned_path, session.identity, rules.OFFLINE, limits)
+    session.use(tuned.read(session.tuned_path, session.identity))
     run.merge(records.FILE, engine={"centre": vars(centre), "points": rows, "best": vars(best)})
 
 

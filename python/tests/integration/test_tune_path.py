@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import time
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -136,4 +137,7 @@ def test_offline_and_the_engine_grid(tmp_path: Path) -> None:
     assert kept["engine"]["best"] in [
         {k: p[k] for k in ("seats", "tokens")} for p in kept["engine"]["points"]
     ]
-    assert "max_num_seqs" in (tmp_path / "tuned" / "fake.toml").read_text()
+    entry = tomllib.loads((tmp_path / "tuned" / "fake.toml").read_text())["entry"][0]
+    assert entry["Offline"]["max_num_seqs"] == kept["engine"]["best"]["seats"]
+    assert entry["Offline"]["target_qps"] > 100
+    assert entry["engine"]["max_num_seqs"] >= entry["Offline"]["max_num_seqs"]

@@ -29,6 +29,8 @@ OFFLINE_MARGIN = 1.1
 def raise_ceilings(session: Session) -> None:
     """Before loading: room above the present settings for the points of the grid."""
     if ENGINE in session.run.read(records.FILE)["search"]:
+        own = grid.start(session.own_engine)
+        session.default_limits = (own.seats, own.tokens)
         session.load_with(grid.ceilings(_centre(session)))
 
 
@@ -159,7 +161,6 @@ async def _engine_search(session: Session, speed: Speed) -> None:
         "max_num_seqs": max(own.seats, best.seats),
         "max_num_batched_tokens": max(own.tokens, best.tokens),
     }
-    session.default_limits = (own.seats, own.tokens)
     tuned.save(session.tuned_path, session.identity, "engine", found)
     limits = {"max_num_seqs": best.seats, "prefill_tokens": best.tokens}
     tuned.save(session.tuned_path, session.identity, rules.OFFLINE, limits)

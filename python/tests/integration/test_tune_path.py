@@ -133,11 +133,11 @@ def test_offline_and_the_engine_grid(tmp_path: Path) -> None:
     ended = tune(tmp_path, QUEUE, SCENARIO="Offline", SEARCH="engine,qps")
     assert ended.code == 0, ended.stderr
     kept = ended.read("tuning.json")
-    assert kept["scenarios"]["Offline"]["answer"] == pytest.approx(150, rel=0.25)
+    assert kept["scenarios"]["Offline"]["answer"] <= 155
     assert kept["engine"]["best"] in [
         {k: p[k] for k in ("seats", "tokens")} for p in kept["engine"]["points"]
     ]
     entry = tomllib.loads((tmp_path / "tuned" / "fake.toml").read_text())["entry"][0]
     assert entry["Offline"]["max_num_seqs"] == kept["engine"]["best"]["seats"]
-    assert entry["Offline"]["target_qps"] > 100
+    assert entry["Offline"]["target_qps"] == pytest.approx(1.1 * kept["scenarios"]["Offline"]["answer"], 1e-3)
     assert entry["engine"]["max_num_seqs"] >= entry["Offline"]["max_num_seqs"]

@@ -23,12 +23,16 @@ OP = "mlperf_rope_attention"
 
 
 class Builder(flash_attn.FlashAttentionMetadataBuilder):  # type: ignore[misc]
-    """vLLM's metadata of a step, and where its prompts begin. FlashAttention's own plan is not made."""
+    """vLLM's metadata of a step, and where its prompts begin."""
 
     # Whole-step graphs for steps without prompts only: kernels.cu's launch depends on the mixture.
     _cudagraph_support = AttentionCGSupport.UNIFORM_SINGLE_TOKEN_DECODE
 
     def build(self, common_prefix_len: int, common_attn_metadata: Any, fast_build: bool = False) -> Any:
+        layers = self.vllm_config.compilation_config.static_forward_context
+        if not all(hasattr(layers[name], "mlperf") for name in self.layer_names):
+            return super().build(common_prefix_len, common_attn_metadata, fast_build)
+        # A fast build makes no plan for FlashAttention's decoding, which is not used.
         metadata = super().build(common_prefix_len, common_attn_metadata, True)
         rows = common_attn_metadata.num_reqs
         if common_attn_metadata.max_query_len <= 1:

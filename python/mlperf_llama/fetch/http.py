@@ -238,10 +238,7 @@ def _is_login(location: str) -> bool:
 
 def _cause(error: BaseException) -> str:
     """The innermost cause's own words: the outer ones repeat the address."""
-    while True:
-        inner = error.__cause__ or error.__context__ or next(_inner(error), None)
-        if inner is None or inner is error:
-            break
+    while (inner := error.__cause__ or error.__context__ or next(_inner(error), None)) not in (None, error):
         error = inner
     return (getattr(error, "strerror", None) or str(error) or type(error).__name__)[:200]
 

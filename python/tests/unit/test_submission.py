@@ -1,4 +1,7 @@
-"""Packing and checking: good trees for every round, refusals, and a tree broken in many ways."""
+"""Packing and checking: good trees for every round, refusals, and a tree broken in many ways.
+
+Over 400 lines: the table of broken trees and what packs the tree they break belong together.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
 # MLPerf Inference, Llama-3.1-8B: the front door. `make` alone prints the help.
+# Over 100 lines: each target stands with its own .PHONY and help.
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DELETE_ON_ERROR:

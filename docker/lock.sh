@@ -5,6 +5,7 @@
 # Usage: docker/lock.sh [--upgrade]
 # Reads: pip's settings (a folder of wheels may hold torch's CPU build), uv's (UV_INDEX_URL, ...)
 # Exit codes: 0 done, 2 usage, 3 uv is missing, otherwise what uv answered
+# Over 100 lines: six lock files, each with its own reason to stand alone.
 set -Eeuo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)

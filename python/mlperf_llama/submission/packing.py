@@ -55,11 +55,7 @@ def pack(
     and `results/selftest/...` else. UsageError: something a person must write is missing;
     InvalidError: the division refuses these runs, with every reason.
     """
-    if not NAME.match(config.submitter):
-        raise UsageError(
-            f"SUBMITTER: expected your organisation's name (letters, digits, . _ -), "
-            f"found {config.submitter!r}"
-        )
+    check_submitter(config.submitter)
     paths = [Path(p) for p in runs or [(results_dir / "latest").resolve()]]
     selection = select(paths, config.division, config.submitter, config.round, config.category)
     if config.division == CLOSED:
@@ -80,6 +76,14 @@ def pack(
         raise
     flat.write(home, target, package.selection, package.layout, package.system, package.notes)
     return target
+
+
+def check_submitter(name: str) -> None:
+    """UsageError where `name` cannot be a submitter's folder."""
+    if not NAME.match(name):
+        raise UsageError(
+            f"SUBMITTER: expected your organisation's name (letters, digits, . _ -), found {name!r}"
+        )
 
 
 def _free(path: Path) -> Path:

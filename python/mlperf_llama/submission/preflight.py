@@ -10,7 +10,7 @@ from .. import rules
 from ..config import Config
 from ..errors import UsageError
 from . import description
-from .packing import NAME
+from .packing import check_submitter
 from .selection import SELFTEST
 
 
@@ -21,11 +21,7 @@ def scenarios(category: str) -> tuple[str, ...]:
 
 def ready(config: Config, system: Mapping[str, Any]) -> None:
     """UsageError where SUBMITTER or a key of system.toml is missing."""
-    if not NAME.match(config.submitter):
-        raise UsageError(
-            f"SUBMITTER: expected your organisation's name (letters, digits, . _ -), "
-            f"found {config.submitter!r}"
-        )
+    check_submitter(config.submitter)
     given = description.read_toml(Path(config.system_file))
     engine = {"name": config.engine, "version": "known after the run"}
     missing = description.missing(description.describe(system, engine, given))

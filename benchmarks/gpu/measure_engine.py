@@ -49,10 +49,7 @@ def arguments(spec: dict[str, Any], folder: Path) -> dict[str, Any]:
         "scheduler_cls": "engine_probe.Async",
         **spec.get("engine", {}),
     }
-    if not spec.get("fast", True):
-        return {**given, "worker_extension_cls": "dummy_weights.Plain"}
-    given = hopper.arguments({**given, "worker_extension_cls": hopper.EXTENSION})
-    return {**given, "worker_extension_cls": "dummy_fast_weights.Fast"}
+    return {**given, "worker_extension_cls": hopper.EXTENSION} if spec.get("fast", True) else given
 
 
 class Sink:

@@ -101,7 +101,8 @@ class Session:
         arguments = options.vllm_arguments(
             self.config, preset, str(self.model_dir), self.max_model_len, use_async=self.gpu is not None
         )
-        return {**arguments, **self._stepped}
+        random = {"load_format": "dummy"} if model.is_random(self._model_config) else {}
+        return {**arguments, **random, **self._stepped}
 
     def use(self, found: tuned.Tuned) -> None:
         """Tuned limits for the scenarios that follow; what is loaded stays."""

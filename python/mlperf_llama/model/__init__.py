@@ -10,14 +10,22 @@ from ..chain import Served
 from ..config import Config
 from ..errors import UsageError
 from ..settings import AUTO
+from .random_weights import RANDOM, RANDOM_FP8, is_random
 from .tokens import is_reference_tokenizer, stop_ids
 
-__all__ = ["CHAIN", "chain", "is_reference_tokenizer", "serve", "stop_ids"]
+__all__ = ["CHAIN", "chain", "is_random", "is_reference_tokenizer", "serve", "stop_ids"]
 
 CHAIN = ("mlcommons", "huggingface", "stand-in")
 FAKE = "fake"
 PATH = "path"
-_MODULES = {**{rung: rung for rung in (*CHAIN, FAKE, PATH)}, "stand-in": "standin"}
+# Not in the chain: served only where MODEL names them.
+NAMED = (FAKE, RANDOM, RANDOM_FP8)
+_MODULES = {
+    **{rung: rung for rung in (*CHAIN, FAKE, PATH)},
+    "stand-in": "standin",
+    RANDOM: "random_weights",
+    RANDOM_FP8: "random_weights",
+}
 
 
 class _Rung(Protocol):
@@ -30,7 +38,7 @@ def chain(config: Config) -> tuple[str, ...]:
         return (FAKE,) if config.engine == "fake" else CHAIN
     if config.model == FAKE and config.engine != "fake":
         raise UsageError("MODEL: fake is only a tokenizer and needs ENGINE=fake")
-    return (config.model,) if config.model in (*CHAIN, FAKE) else (PATH,)
+    return (config.model,) if config.model in (*CHAIN, *NAMED) else (PATH,)
 
 
 def serve(rung: str, config: Config, env: Mapping[str, str]) -> Served:

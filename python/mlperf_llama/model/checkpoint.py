@@ -13,6 +13,7 @@ from typing import Any
 
 from ..fetch.http import file_digest
 from ..results import write_text
+from . import shape
 
 log = logging.getLogger(__name__)
 
@@ -22,16 +23,6 @@ HASH_THREADS = 4
 # A safetensors header is limited to this by the format's own library.
 MAX_HEADER_BYTES = 100_000_000
 
-# config.json of meta-llama/Llama-3.1-8B-Instruct.
-SHAPE: Mapping[str, object] = {
-    "model_type": "llama",
-    "vocab_size": 128256,
-    "hidden_size": 4096,
-    "intermediate_size": 14336,
-    "num_hidden_layers": 32,
-    "num_attention_heads": 32,
-    "num_key_value_heads": 8,
-}
 # SHA-256 of the shards of meta-llama/Llama-3.1-8B-Instruct, revision 0e9e39f2, as the Hub lists
 # them for its large files and as several independent projects record them.
 SHARDS = {
@@ -105,10 +96,10 @@ def combined(hashes: Mapping[str, str]) -> str:
 def shape_difference(folder: Path) -> str:
     """How config.json differs from Llama-3.1-8B's; empty if it does not."""
     config = _object(folder / "config.json")
-    wrong = [name for name, value in SHAPE.items() if config.get(name) != value]
+    wrong = [name for name in shape.TELLING if config.get(name) != shape.CONFIG[name]]
     if wrong:
         name = wrong[0]
-        return f"not Llama-3.1-8B: {name} is {config.get(name)!r}, not {SHAPE[name]!r}"
+        return f"not Llama-3.1-8B: {name} is {config.get(name)!r}, not {shape.CONFIG[name]!r}"
     rope = config.get("rope_scaling") or config.get("rope_parameters") or {}
     if rope.get("rope_type") != "llama3" or rope.get("factor") != 8.0:
         return f"not Llama-3.1-8B: its rotary scaling is {rope}, not llama3 with factor 8"

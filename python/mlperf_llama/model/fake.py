@@ -28,27 +28,36 @@ POSITIONS = 8192
 def serve(config: Config, env: Mapping[str, str]) -> Served:
     """The tokenizer's folder, from the cache if it was made before."""
     folder = config.cache_path / "models" / f"fake-{grammar.version()}"
-    try:
-        if not folder.is_dir():
-            _make(folder)
-    except OSError as error:
-        raise MissingError(f"{folder}: the fake tokenizer could not be written: {error.strerror}") from None
-    problem = checkpoint.problem(folder, weights=False)
-    if problem:
-        raise MissingError(f"{problem}; remove {folder} to have it made again")
+    provide(folder, VOCABULARY, {"model_type": "llama", "max_position_embeddings": POSITIONS})
     digest = hashlib.sha256((folder / "tokenizer.json").read_bytes()).hexdigest()
     return Served("fake", str(folder), digest, False, REASON, details={"model": "fake"})
 
 
-def _make(folder: Path) -> None:
+def provide(folder: Path, vocabulary: int, config: Mapping[str, Any]) -> None:
+    """A folder with this config.json and a tokenizer; its own ids where config.json names none.
+
+    MissingError: it cannot be written, or something else stands in its place.
+    """
+    try:
+        if not folder.is_dir():
+            _make(folder, vocabulary, config)
+    except OSError as error:
+        raise MissingError(f"{folder}: the tokenizer could not be written: {error.strerror}") from None
+    problem = checkpoint.problem(folder, weights=False)
+    if problem:
+        raise MissingError(f"{problem}; remove {folder} to have it made again")
+
+
+def _make(folder: Path, vocabulary: int, config: Mapping[str, Any]) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".fake.") as temporary:
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as temporary:
         made = Path(temporary) / "tokenizer"
         made.mkdir()
-        tokenizer = _train()
+        tokenizer = _train(vocabulary)
         tokenizer.save(str(made / "tokenizer.json"))
         ids = {"bos_token_id": tokenizer.token_to_id(BEGIN), "eos_token_id": tokenizer.token_to_id(END)}
-        _write(made / "config.json", {"model_type": "llama", "max_position_embeddings": POSITIONS, **ids})
+        ids |= {name: config[name] for name in ids if name in config}
+        _write(made / "config.json", {**config, **ids})
         _write(made / "generation_config.json", ids)
         names = {"bos_token": BEGIN, "eos_token": END, "tokenizer_class": "PreTrainedTokenizerFast"}
         _write(made / "tokenizer_config.json", names)
@@ -56,7 +65,7 @@ def _make(folder: Path) -> None:
             made.rename(folder)
 
 
-def _train() -> Any:
+def _train(vocabulary: int) -> Any:
     """BPE over the grammar's articles: deterministic, a second or two."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
@@ -64,7 +73,7 @@ def _train() -> Any:
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=VOCABULARY,
+        vocab_size=vocabulary,
         special_tokens=[BEGIN, END],
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UsageError
-from ..model import checkpoint
+from ..model import checkpoint, shape
 from ..results import write_text
 from . import weights
 
@@ -53,11 +53,8 @@ def quantize(
     shutil.rmtree(work, ignore_errors=True)
     shutil.copytree(source, work, ignore=shutil.ignore_patterns(*LEFT_BEHIND))
     weights.write(source, work, scales, tell)
-    config["quantization_config"] = {
-        "quant_method": "fp8",
-        "activation_scheme": "static" if prompts is not None else "dynamic",
-        "ignored_layers": ["lm_head"],
-    }
+    scheme = "static" if prompts is not None else "dynamic"
+    config["quantization_config"] = {**shape.FP8_STATIC, "activation_scheme": scheme}
     write_text(work / "config.json", json.dumps(config, indent=2) + "\n")
     record = {
         "schema_version": 1,

@@ -24,7 +24,7 @@ from mlperf_llama import config as configs
 from mlperf_llama.config import Config
 from mlperf_llama.errors import MissingError, PipelineError, UsageError
 from mlperf_llama.fetch import hub
-from mlperf_llama.model import checkpoint, huggingface, tokens
+from mlperf_llama.model import checkpoint, huggingface, shape, tokens
 from mlperf_llama.results import RunFolder
 
 TOKEN = "hf_standin"
@@ -41,7 +41,7 @@ def shard(tensor: bytes) -> bytes:
 SHARDS = {name: shard(name.encode() * 9) for name in checkpoint.SHARDS}
 ROPE = {"rope_type": "llama3", "factor": 8.0}
 FILES: dict[str, bytes] = {
-    "config.json": json.dumps({**checkpoint.SHAPE, "rope_scaling": ROPE, "eos_token_id": 128001}).encode(),
+    "config.json": json.dumps({**shape.CONFIG, "rope_scaling": ROPE, "eos_token_id": 128001}).encode(),
     "generation_config.json": json.dumps({"eos_token_id": list(rules.EOS_IDS)}).encode(),
     "tokenizer.json": b'{"model": {}}',
     checkpoint.INDEX: json.dumps({"weight_map": {f"t{n}": name for n, name in enumerate(SHARDS)}}).encode(),

@@ -17,6 +17,11 @@ from collections.abc import Mapping
 from typing import Any
 
 EXTENSION = "mlperf_llama.engine.hopper.extension.Extension"
+# Their counterparts for weights that are made up.
+RANDOM, RANDOM_EXTENSION = (
+    "mlperf_llama.engine.random_weights.Extension",
+    "mlperf_llama.engine.hopper.random_extension.Extension",
+)
 # Raised when what the extension does to vLLM changes, so that no compiled model of before is taken.
 REVISION = 1
 # vLLM runs these outside its compiled pieces, beside its own attention operations.
@@ -28,15 +33,17 @@ _OPERATIONS = (
 
 
 def arguments(given: Mapping[str, Any]) -> dict[str, Any]:
-    """vLLM's arguments, completed where they ask for the extension."""
+    """vLLM's arguments, completed where they ask for the extension or for made-up weights."""
+    random = given.get("load_format") == "dummy"
     if given.get("worker_extension_cls") != EXTENSION:
-        return dict(given)
+        return {**given, "worker_extension_cls": RANDOM} if random else dict(given)
     from vllm.config import CompilationConfig
 
     compilation = dict(given.get("compilation_config") or {})
     compilation.setdefault("splitting_ops", [*CompilationConfig._attention_ops, *_OPERATIONS])
     return {
         **given,
+        "worker_extension_cls": RANDOM_EXTENSION if random else EXTENSION,
         "compilation_config": compilation,
         "additional_config": {**given.get("additional_config", {}), "mlperf_llama_hopper": REVISION},
     }

@@ -1,7 +1,7 @@
-"""vLLM worker extension for benchmarks: random weights of ordinary size.
+"""vLLM worker extension for `load_format="dummy"`: random weights of ordinary size.
 
-Imported in the worker's process. vLLM's own dummy weights are tiny; with static FP8 scales they
-would be mostly zeros, and zeros run faster.
+Imported in the worker's process. vLLM's own dummy weights are tiny; with static FP8 scales or
+in an FP8 cache they would be mostly zeros, and zeros run faster.
 """
 
 from __future__ import annotations
@@ -60,5 +60,5 @@ dummy_loader.initialize_dummy_weights = fill_model
 dummy_loader.initialize_single_dummy_weight = fill
 
 
-class Plain:
-    """vLLM as it is, with random weights."""
+class Extension:
+    """Mixed into vLLM's worker; adds nothing itself."""

@@ -11,7 +11,7 @@ source "$root/docker/lib.sh"
 
 lint_shell() {
     local script
-    local -a scripts=(*.sh docker/*.sh .ci/run)
+    local -a scripts=(*.sh docker/*.sh benchmarks/gpu/*.sh .ci/run)
     require shellcheck "docker/native.sh --dev installs it"
     require shfmt "docker/native.sh --dev installs it"
     for script in "${scripts[@]}"; do bash -n "$script"; done
@@ -23,8 +23,8 @@ lint_shell() {
 lint_python() {
     require ruff "docker/native.sh --dev installs it"
     require mypy "docker/native.sh --dev installs it"
-    ruff check python >&2
-    ruff format --check python >&2
+    ruff check python benchmarks >&2
+    ruff format --check python benchmarks >&2
     mypy >&2
     log "Python: lint, format and types clean"
 }

@@ -18,32 +18,32 @@ _codes: dict[Any, torch.Tensor] = {}
 _seen: set[Any] = set()
 
 
-@torch.no_grad()
 def fill(parameter: torch.Tensor, *_: Any, name: str = "weight", **__: Any) -> None:
     """Random values by the parameter's role."""
     if parameter.device.type == "meta" or not torch.is_floating_point(parameter):
         return
+    data = parameter.data
     if name.endswith(("k_scale", "v_scale", "q_scale", "prob_scale")):
-        parameter.fill_(CACHE_SCALE)
+        data.fill_(CACHE_SCALE)
     elif name.endswith("weight_scale"):
-        parameter.fill_(WEIGHT_SCALE)
+        data.fill_(WEIGHT_SCALE)
     elif name.endswith("input_scale"):
-        parameter.fill_(INPUT_SCALE)
+        data.fill_(INPUT_SCALE)
     elif parameter.ndim < 2:
-        parameter.fill_(1.0)
+        data.fill_(1.0)
     elif torch.finfo(parameter.dtype).bits < 16:
-        _fill_codes(parameter)
+        _fill_codes(data)
     else:
-        parameter.data.normal_(0, 0.02)
+        data.normal_(0, 0.02)
 
 
-def _fill_codes(parameter: torch.Tensor) -> None:
+def _fill_codes(data: torch.Tensor) -> None:
     """One block of random numbers, laid down again and again: normal_ knows no FP8."""
-    key = (parameter.device, parameter.dtype)
+    key = (data.device, data.dtype)
     if key not in _codes:
-        draw = torch.randn(BLOCK, device=parameter.device) * CODE_SD
-        _codes[key] = draw.clamp(-440, 440).to(parameter.dtype).view(torch.uint8)
-    for part in parameter.data.view(torch.uint8).view(-1).split(BLOCK):
+        draw = torch.randn(BLOCK, device=data.device) * CODE_SD
+        _codes[key] = draw.clamp(-440, 440).to(data.dtype).view(torch.uint8)
+    for part in data.view(torch.uint8).view(-1).split(BLOCK):
         part.copy_(_codes[key][: part.numel()])
 
 

@@ -9,9 +9,7 @@ stands for the static checkpoint of `make quantize`, with made-up scales.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping
-from pathlib import Path
 
 from ..chain import Served
 from ..config import Config

@@ -22,7 +22,7 @@ pytestmark = [
     pytest.mark.timeout(1500),
     pytest.mark.skipif(not ARTICLES.is_file(), reason=f"the real articles are not at {ARTICLES}"),
 ]
-SAMPLES = 6
+SAMPLES = 4
 
 
 @pytest.fixture(scope="module")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import engine_contract
 import pytest
 
 from mlperf_llama import config, model
-from mlperf_llama.engine import EngineInfo, Limits, options
+from mlperf_llama.engine import EngineInfo, Limits, Request, hopper, options
 from mlperf_llama.engine.vllm import VllmEngine
 from mlperf_llama.errors import BrokeError, MissingError
 
@@ -30,19 +31,26 @@ class Loaded:
         self.engine = VllmEngine(arguments, settings.cache_path, options.environment(preset, on_cpu=True))
         self.info: EngineInfo = self.runner.run(self.engine.start(lambda text: None))
 
+    def close(self) -> None:
+        self.runner.run(self.engine.close())
+        self.runner.close()
 
-@pytest.fixture(scope="module")
-def loaded() -> Iterator[Loaded]:
+
+def loaded_with(**given: str) -> Loaded:
     # float32: in bfloat16 two tokens can tie, and the batch then decides between them.
-    settings = config.load({"DTYPE": "float32"}, config.environment())
+    settings = config.load({"DTYPE": "float32", **given}, config.environment())
     try:
         folder = Path(model.serve("stand-in", settings, os.environ).path)
     except MissingError as error:
         pytest.skip(f"the stand-in cannot be had here: {error}")
-    one = Loaded(folder, settings)
+    return Loaded(folder, settings)
+
+
+@pytest.fixture(scope="module")
+def loaded() -> Iterator[Loaded]:
+    one = loaded_with()
     yield one
-    one.runner.run(one.engine.close())
-    one.runner.close()
+    one.close()
 
 
 def test_it_uses_what_was_asked(loaded: Loaded) -> None:
@@ -89,6 +97,27 @@ def test_a_prefill_cap_changes_steps_and_no_answer(loaded: Loaded) -> None:
     assert free == capped
     assert capped_steps > 2 * free_steps
     assert loaded.engine.counters()["preemptions"] == 0
+
+
+def test_the_hopper_extension_gives_the_same_answers(loaded: Loaded) -> None:
+    """Its shorter last layer. Its kernels need a Hopper GPU: benchmarks/gpu/measure_kernels.py."""
+    draw = random.Random(0)
+    # Prompts of one chunk and of several.
+    prompts = [[draw.randrange(1000, 40000) for _ in range(n)] for n in (5, 60, 200, 300)]
+    requests = [Request(200 + i, prompt) for i, prompt in enumerate(prompts)]
+    limits = Limits(12, 12, ())
+
+    async def answers(one: Loaded) -> dict[int, list[int]]:
+        await one.engine.set_limits(None, 128)
+        found = await engine_contract.answer(one.engine, requests, limits, streaming=False)
+        await one.engine.set_limits(None, None)
+        return found.answers
+
+    extended = loaded_with(ENGINE_ARGS=f'{{"worker_extension_cls": "{hopper.EXTENSION}"}}')
+    try:
+        assert extended.runner.run(answers(extended)) == loaded.runner.run(answers(loaded))
+    finally:
+        extended.close()
 
 
 def test_a_model_that_is_not_there_is_named() -> None:

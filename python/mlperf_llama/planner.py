@@ -96,8 +96,6 @@ def _limit(config: Config, name: str, gpu: Mapping[str, Any]) -> float | None:
     """Samples a second of the card at most, at the precision its preset sets."""
     card = roofline.find_gpu(name)
     engine = options.choose(config, name, gpu).engine
-    precision = roofline.precision_of(engine) or "fp16"
-    if card and precision.startswith("fp8") and "fp8" not in card.rates:
-        precision = "w8a16"
+    precision = roofline.precision_of(engine, card) or "fp16"
     found = roofline.predict(card, roofline.PRECISIONS[precision]) if card else None
     return found.limit if found else None

@@ -152,12 +152,17 @@ def find_gpu(name: str) -> Gpu | None:
     return next((g for g in gpus() if all(stands(w) for w in g.match)), None)
 
 
-def precision_of(settings: Mapping[str, Any]) -> str | None:
-    """The precision an engine's settings amount to; None where they name something else."""
+def precision_of(settings: Mapping[str, Any], card: Gpu | None = None) -> str | None:
+    """The precision an engine's settings amount to; None where they name something else.
+
+    A card without FP8 tensor cores multiplies FP8 weights in 16 bits.
+    """
     quantization = str(settings.get("quantization") or "").lower()
     kv_8bit = str(settings.get("kv_cache_dtype") or "").lower().startswith("fp8")
     if quantization in ("", "none", "auto"):
         return "fp16" if not kv_8bit else None
+    if "fp8" in quantization and card is not None and "fp8" not in card.rates:
+        return "w8a16"
     if "fp8" in quantization:
         return "fp8-kv8" if kv_8bit else "fp8"
     words = {"w8a8": "int8", "int8": "int8", "w8a16": "w8a16"}

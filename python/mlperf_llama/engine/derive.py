@@ -29,6 +29,8 @@ MOST_TOKENS, MOST_SEQS, FAST_SEQS = 8192, 512, 1024
 LEAST_TOKENS = 2048
 # A card this fast in GB/s has use for more sequences.
 FAST_BANDWIDTH = 4500.0
+# From Turing on, the tensor cores multiply INT8.
+INT8_CAPABILITY = 7.5
 # A step's activations may take this share of the card.
 ACTIVATION_SHARE = 0.04
 # vLLM's share of the card's memory; a desktop draws on the card too. The graphs need what is left.
@@ -89,7 +91,8 @@ def card_of(gpu: Mapping[str, Any]) -> Card:
     capability = float(gpu.get("compute_capability") or (8.9 if sheet and "fp8" in sheet.rates else 8.0))
     compute = None
     if sheet:
-        compute = sheet.rates["fp8" if "fp8" in sheet.rates and capability >= 8.9 else "fp16"]
+        eight_bits = "fp8" if capability >= 8.9 else "int8"
+        compute = sheet.rates[eight_bits if eight_bits in sheet.rates else "fp16"]
     # The driver's figure is a little more than CUDA's: 79.65 against 79.18 on an H100.
     return Card(name, 0.994 * float(memory), capability, compute, sheet.bandwidth if sheet else None)
 
@@ -138,14 +141,13 @@ def memory_share(card: Card) -> float:
     return math.floor(100 * min(DESKTOP_SHARE if desktop else SHARE, graphs)) / 100
 
 
-def precision(card: Card, share: float, shape: Shape = LLAMA_8B) -> tuple[str | None, str]:
-    """The quantisation vLLM makes itself while loading, and why; None: 16 bits."""
+def precision(card: Card) -> tuple[str | None, str]:
+    """The quantisation that is made while loading, and why; None: 16 bits."""
     if card.fp8:
         return "fp8", "the tensor cores multiply FP8 at twice the rate of 16 bits; half the weights' memory"
-    room = footprint(card, 2, 2, MOST_SEQS, LEAST_TOKENS, share, shape)
-    if sequences_that_fit(room.kv_tokens) >= MOST_SEQS // 2:
-        return None, "no FP8 in the tensor cores, and memory enough for 16-bit weights"
-    return "fp8", "8-bit weights, multiplied in 16 bits: the memory that is won holds more sequences"
+    if card.capability >= INT8_CAPABILITY:
+        return "int8", "the tensor cores multiply INT8 at twice the rate of 16 bits; half the weights' memory"
+    return None, "neither FP8 nor INT8 in the tensor cores"
 
 
 def step_tokens(card: Card, shape: Shape = LLAMA_8B) -> int:
@@ -168,7 +170,7 @@ def prefill_tokens(card: Card, tpot_ms: float, ceiling: int, shape: Shape = LLAM
 def settings(card: Card, shape: Shape = LLAMA_8B) -> Derived:
     """Settings for a card."""
     share = memory_share(card)
-    quantization, why = precision(card, share, shape)
+    quantization, why = precision(card)
     weight_bytes = 1.0 if quantization else 2.0
     kv_bytes = 1.0 if card.fp8_cache else 2.0
     tokens = step_tokens(card, shape)

@@ -26,6 +26,8 @@ _ENVIRONMENT = {
     "VLLM_USE_FLASHINFER_SAMPLER": "0",
     "VLLM_LOGGING_COLOR": "0",
 }
+# Ours, not vLLM's own (engine/int8.py).
+INT8 = "int8"
 
 
 def prepare_environment(cache_dir: Path, extra: Mapping[str, str]) -> None:
@@ -69,6 +71,8 @@ class VllmEngine:
                 "expected an NVIDIA GPU for vLLM's CUDA build, found none: start the container with "
                 "--gpus all on a host with NVIDIA's driver and toolkit, or take the CPU lane (TARGET=cpu)"
             )
+        if self._arguments.get("quantization") == INT8:
+            from . import int8  # noqa: F401  (vLLM then knows the name)
         started = time.monotonic()
         progress("loading the model")
         try:

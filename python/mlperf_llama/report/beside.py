@@ -56,7 +56,7 @@ def card_limit(record: Record) -> list[Block]:
         return [Text("No roofline: the model has not the shape of Llama-3.1-8B.")]
     card = roofline.find_gpu(str(record.gpus[0].get("name")))
     settings = mapping(record.engine.get("settings"))
-    precision = roofline.precision_of({**record.config, **settings})
+    precision = roofline.precision_of({**record.config, **settings}, card)
     if card is None or precision is None:
         missing = "the card's data sheet" if card is None else "the engine's precision"
         return [Text(f"No roofline: {missing} is not in the table.")]

@@ -37,8 +37,7 @@ class Loaded:
 
 
 def loaded_with(**given: str) -> Loaded:
-    # float32: in bfloat16 two tokens can tie, and the batch then decides between them.
-    settings = config.load({"DTYPE": "float32", **given}, config.environment())
+    settings = config.load(given, config.environment())
     try:
         folder = Path(model.serve("stand-in", settings, os.environ).path)
     except MissingError as error:
@@ -48,7 +47,8 @@ def loaded_with(**given: str) -> Loaded:
 
 @pytest.fixture(scope="module")
 def loaded() -> Iterator[Loaded]:
-    one = loaded_with()
+    # float32: in bfloat16 two tokens can tie, and the batch then decides between them.
+    one = loaded_with(DTYPE="float32")
     yield one
     one.close()
 
@@ -113,11 +113,29 @@ def test_the_hopper_extension_gives_the_same_answers(loaded: Loaded) -> None:
         await one.engine.set_limits(None, None)
         return found.answers
 
-    extended = loaded_with(ENGINE_ARGS=f'{{"worker_extension_cls": "{hopper.EXTENSION}"}}')
+    extended = loaded_with(DTYPE="float32", ENGINE_ARGS=f'{{"worker_extension_cls": "{hopper.EXTENSION}"}}')
     try:
         assert extended.runner.run(answers(extended)) == loaded.runner.run(answers(loaded))
     finally:
         extended.close()
+
+
+def test_int8_answers_nearly_alike(loaded: Loaded) -> None:
+    """Its kernels differ on a GPU; scales and loading are the same."""
+    requests = engine_contract.requests(24, 300)
+    limits = Limits(1, 1, ())
+
+    async def firsts(one: Loaded) -> list[int]:
+        found = await engine_contract.answer(one.engine, requests, limits, streaming=False)
+        return [found.answers[request.id][0] for request in requests]
+
+    smaller = loaded_with(QUANTIZATION="int8")
+    try:
+        assert smaller.info.settings["quantization"] == "int8"
+        pairs = zip(smaller.runner.run(firsts(smaller)), loaded.runner.run(firsts(loaded)), strict=True)
+        assert sum(a == b for a, b in pairs) >= 16
+    finally:
+        smaller.close()
 
 
 def test_a_model_that_is_not_there_is_named() -> None:

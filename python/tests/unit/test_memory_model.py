@@ -74,7 +74,7 @@ def test_a_smaller_card_of_the_name_gets_derived_settings() -> None:
 def test_a_preset_fits_its_card(name: str) -> None:
     engine = options.load_preset(name).engine
     card = derive.card_of(gpu(name))
-    weights = 1.0 if engine.get("quantization") == "fp8" else 2.0
+    weights = 1.0 if engine.get("quantization") in ("fp8", "int8") else 2.0
     cache = 1.0 if engine["kv_cache_dtype"] == "fp8" else 2.0
     seqs, tokens = engine["max_num_seqs"], engine["max_num_batched_tokens"]
     found = derive.footprint(card, weights, cache, seqs, tokens, engine["gpu_memory_utilization"])

@@ -64,5 +64,9 @@ def describe(folder: Path, source: str, config: Config, revision: str | None = N
         eligible=not reason,
         reason=reason,
         revision=revision,
-        details={"shards": hashes, "model": config.model},
+        details={
+            "shards": hashes,
+            "model": config.model,
+            "same_shape": not checkpoint.shape_difference(folder),
+        },
     )

@@ -35,4 +35,5 @@ def serve(config: Config, env: Mapping[str, str]) -> Served:
     fake.provide(folder, VOCABULARY, given)
     digest = hashlib.sha256((folder / "config.json").read_bytes()).hexdigest()
     reason = "random weights in Llama-3.1-8B's shape: its speed, not its answers"
-    return Served(config.model, str(folder), digest, False, reason, details={"model": config.model})
+    details = {"model": config.model, "same_shape": True}
+    return Served(config.model, str(folder), digest, False, reason, details=details)

@@ -14,9 +14,6 @@ from typing import Any
 from .. import rules
 from .record import Record, mapping
 
-# config.json of Llama-3.1-8B: what makes a model its shape.
-LLAMA_8B = {"hidden_size": 4096, "num_hidden_layers": 32, "intermediate_size": 14336, "vocab_size": 128256}
-
 
 @dataclass(frozen=True)
 class Published:
@@ -71,10 +68,8 @@ def best_of_each_device(rows: list[Published]) -> list[Published]:
 
 
 def has_the_shape(model: dict[str, Any]) -> bool:
-    """Is this Llama-3.1-8B by its provenance: the eligible model, or one whose recorded config agrees?"""
-    details = mapping(model.get("details"))
-    shape = {**details, **mapping(details.get("config"))}
-    return model.get("eligible") is True or all(shape.get(k) == v for k, v in LLAMA_8B.items())
+    """Is this Llama-3.1-8B by its provenance: the eligible model, or one whose config.json agrees?"""
+    return model.get("eligible") is True or mapping(model.get("details")).get("same_shape") is True
 
 
 def why_not(record: Record, scenario: str) -> list[str]:

@@ -14,6 +14,7 @@ from mlperf_llama.chain import Served
 from mlperf_llama.dataset import grammar
 from mlperf_llama.engine import hopper
 from mlperf_llama.model import checkpoint
+from mlperf_llama.report import published
 
 
 def served(tmp_path: Path, name: str) -> Served:
@@ -32,6 +33,7 @@ def test_it_has_the_shape_and_is_never_eligible(tmp_path: Path, name: str) -> No
     found = served(tmp_path, name)
     assert (found.source, found.eligible) == (name, False)
     assert "random weights" in found.reason
+    assert published.has_the_shape(vars(found))
     assert checkpoint.shape_difference(Path(found.path)) == ""
     assert not model.is_reference_tokenizer(Path(found.path))
     assert model.stop_ids(Path(found.path)) == rules.EOS_IDS

@@ -26,8 +26,8 @@ pipeline() {
         "$@" >"$out/$name.log" 2>&1 || code=$?
     printf '%s: code %d, %d s\n' "$name" "$code" $((SECONDS - began)) | tee -a "$out/stages.txt"
     [[ $code -eq 0 ]] || failed=1
-    tar -C "$results" --exclude mlperf_log_accuracy.json --exclude mlperf_log_trace.json \
-        -czhf "$out/$name.tgz" . || failed=1
+    tar -C "$results" --exclude mlperf_log_accuracy.json --exclude mlperf_log_trace.json --exclude latest \
+        -czf "$out/$name.tgz" . || failed=1
 }
 
 fp8=(MLPERF_MODEL=random-fp8 MLPERF_MODE=performance)

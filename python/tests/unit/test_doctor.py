@@ -9,11 +9,12 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
 import pytest
+import standin_servers
 
 from mlperf_llama import config, doctor, system
 from mlperf_llama.doctor import FAIL, OK, WARN, Finding, hardware, reach, software
@@ -199,8 +200,7 @@ class Handler(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def server() -> Iterator[str]:
-    httpd = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    httpd.daemon_threads = True
+    httpd = standin_servers.Server(("127.0.0.1", 0), Handler)
     Handler.release.clear()
     threading.Thread(target=httpd.serve_forever, daemon=True).start()
     yield f"http://127.0.0.1:{httpd.server_address[1]}"

@@ -36,7 +36,7 @@ for stage in "$@"; do
         # 60 queries a second expected: 39,600 samples, rounded up to three passes.
         offline) pipeline offline "${fp8[@]}" MLPERF_SCENARIO=Offline MLPERF_TARGET_QPS=60 "$root/entrypoint.sh" run ;;
         interactive)
-            pipeline interactive "${fp8[@]}" MLPERF_SCENARIO=Interactive MLPERF_SAMPLES=6000 \
+            pipeline interactive "${fp8[@]}" MLPERF_SCENARIO=Interactive MLPERF_SAMPLES=6600 \
                 MLPERF_DURATION_S=120 MLPERF_PROBE_S=40 "$root/entrypoint.sh" tune
             ;;
         server)

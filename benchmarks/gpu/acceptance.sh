@@ -5,11 +5,11 @@
 #   offline      three whole passes of 13,368 samples, 600 s or more
 #   interactive  tuned, confirmed by a run of 120 s or more
 #   server       tuned, confirmed by a full-length run
-#   dynamic      a short Offline run with dynamic scales (no calibration data), graphs from the cache
+#   dynamic      a short Offline run with dynamic scales (no calibration data)
 #   rouge        accuracy of the stand-in on ARTICLES, in 16 bits and in FP8
 # Reads: ARTICLES (JSON Lines with article and highlights, for rouge)
 # Writes: OUT/STAGE.tgz (the run folder without its largest logs), OUT/STAGE.log
-# Exit codes: 0 every stage ended well, 1 one did not (the others still ran)
+# Exit codes: 0 every stage ended well, 1 one did not (the others still ran), 2 no such stage
 set -Eeuo pipefail
 
 root="$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)"

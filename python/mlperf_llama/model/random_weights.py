@@ -17,7 +17,7 @@ from ..dataset import grammar
 from . import fake, shape
 
 RANDOM, RANDOM_FP8 = "random", "random-fp8"
-# Prompts of the 13,368 synthetic articles then hold 895 tokens on average (roofline.PROMPT_MEAN).
+# Prompts of the 13,368 synthetic articles then hold 896 tokens on average, near roofline.PROMPT_MEAN.
 VOCABULARY = 4440
 
 

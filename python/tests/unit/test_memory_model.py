@@ -86,6 +86,7 @@ def test_a_preset_fits_its_card(name: str) -> None:
     # And near what is derived: a preset far from it has a measurement behind it.
     derived = derive.settings(card).engine
     assert engine["max_num_batched_tokens"] == derived["max_num_batched_tokens"]
+    assert engine.get("quantization") == derived.get("quantization")
     assert seqs == pytest.approx(derived["max_num_seqs"], rel=0.1)
 
 

@@ -124,6 +124,11 @@ def test_precision_of_engine_settings(settings: dict[str, str], precision: str |
     assert roofline.precision_of(settings) == precision
 
 
+def test_a_card_without_fp8_multiplies_its_weights_in_16_bits() -> None:
+    for name, precision in (("NVIDIA A30", "w8a16"), ("NVIDIA H100 80GB HBM3", "fp8")):
+        assert roofline.precision_of({"quantization": "fp8"}, find_gpu(name)) == precision
+
+
 def test_no_published_8_bit_result_beats_its_limit() -> None:
     """A limit that somebody has passed would be no limit. Rows that name 4 bits are left out."""
     checked = 0

@@ -1,15 +1,10 @@
-"""Packing and checking: good trees for every round, refusals, and a tree broken in many ways.
-
-Over 400 lines: the table of broken trees and what packs the tree they break belong together.
-"""
+"""Packing: good trees for every round, what a division refuses, what the papers say."""
 
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
-import subprocess
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -17,72 +12,13 @@ from typing import Any
 
 import pytest
 import run_folders as folders
+from submission_trees import failed, layout_of, packed, remove_all, same_scores, settings
 
 from mlperf_llama import config, rules, submission
-from mlperf_llama.config import Config
-from mlperf_llama.errors import EXIT_INVALID, EXIT_MISSING, EXIT_OK, InvalidError, MissingError, UsageError
+from mlperf_llama.errors import InvalidError, UsageError
 from mlperf_llama.results import RunFolder
-from mlperf_llama.submission import description, flat, official, tree, truncation, words
-from mlperf_llama.submission.layout import Layout
+from mlperf_llama.submission import description, flat, truncation, words
 from mlperf_llama.verdict import seal
-
-Break = Callable[[Layout], None]
-# What no machine tells.
-SYSTEM_TOML = """
-host_memory_configuration = "16x 64 GB DDR5"
-host_networking_topology = "none"
-accelerator_memory_configuration = "HBM3"
-cooling = "air"
-"""
-
-
-def settings(tmp_path: Path, **flags: str) -> Config:
-    (tmp_path / "system.toml").write_text(SYSTEM_TOML)
-    given = {"SUBMITTER": "acme", "SYSTEM_FILE": str(tmp_path / "system.toml"), **flags}
-    return config.load({**given, "CACHE_DIR": str(tmp_path / "cache")}, {})
-
-
-def same_scores(run: RunFolder, scenario: str) -> dict[str, Any]:
-    """Scoring again that gives what the run folder says."""
-    return folders.scores_of(run.read("config.json")["category"])
-
-
-def packed(tmp_path: Path, *runs: RunFolder, **flags: str) -> Path:
-    used = settings(tmp_path, **flags)
-    return submission.pack(used, {}, tmp_path / "results", [r.path for r in runs], same_scores)
-
-
-def layout_of(root: Path) -> Layout:
-    ((found, _),) = tree.layouts(root)
-    return found
-
-
-def failed(root: Path) -> set[str]:
-    place = re.compile(r"^(closed|open)/[^/]+/[^/]+/[^/]+/")
-    return {place.sub("", c.name) for c in tree.examine(root) if c.passed is not True}
-
-
-@pytest.fixture(scope="session")
-def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return folders.good_run(tmp_path_factory.mktemp("good") / "run").path
-
-
-@pytest.fixture
-def run(good: Path, tmp_path: Path) -> RunFolder:
-    shutil.copytree(good, tmp_path / "run")
-    return RunFolder(tmp_path / "run")
-
-
-@pytest.fixture(scope="session")
-def good_tree(good: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return packed(tmp_path_factory.mktemp("packed"), RunFolder(good))
-
-
-def checkout() -> Path:
-    named = os.environ.get("MLPERF_INFERENCE_DIR", "")
-    if not named or not (Path(named) / official.TOOLS / "submission_checker").is_dir():
-        pytest.skip("MLPERF_INFERENCE_DIR names no checkout of mlcommons/inference")
-    return Path(named)
 
 
 @pytest.mark.parametrize("category", rules.SAMPLE_COUNT)
@@ -102,28 +38,6 @@ def test_good_trees(division: str, round_name: str, category: str, tmp_path: Pat
     assert (home / "model_mapping.json").is_file() is (division == "open")
     system = json.loads(found.system_json.read_text())
     assert set(description.KEYS) <= set(system) and len(description.KEYS) == 35
-
-
-@pytest.mark.parametrize("category", rules.SAMPLE_COUNT)
-@pytest.mark.parametrize("round_name", rules.ROUNDS)
-def test_official_checker_accepts(round_name: str, category: str, tmp_path: Path) -> None:
-    where = checkout()
-    run = folders.good_run(tmp_path / "run", category, round_name)
-    root = packed(tmp_path, run, ROUND=round_name, CATEGORY=category)
-    report = submission.check(root, settings(tmp_path, INFERENCE_DIR=str(where)), dict(os.environ))
-    assert report.exit_code == EXIT_OK, report.text()
-    assert report.official[round_name].output.count(official.ACCEPTED) == 1
-
-
-def test_official_refusal_is_reported(good_tree: Path, tmp_path: Path) -> None:
-    where = checkout()
-    shutil.copytree(good_tree, tmp_path / "tree")
-    folders.edit_detail(layout_of(tmp_path / "tree").performance("Offline"), effective_min_duration_ms=60000)
-    report = submission.check(
-        tmp_path / "tree", settings(tmp_path, INFERENCE_DIR=str(where)), dict(os.environ)
-    )
-    assert not report.accepted and report.exit_code == EXIT_INVALID
-    assert "refuses" in report.text() and "Test duration less than 600s" in report.text()
 
 
 def test_flat_files(good_tree: Path) -> None:
@@ -165,11 +79,6 @@ def test_short_log_stays_whole(tmp_path: Path) -> None:
     assert truncation.truncated("[\n]\n") == "[\n]\n"
 
 
-def _remove_all(*paths: Path) -> None:
-    for path in paths:
-        shutil.rmtree(path)
-
-
 # What a division refuses: how the run folder is broken, and the check that is named.
 REFUSED: dict[str, tuple[Callable[[RunFolder], None], str]] = {
     "stand-in": (
@@ -191,7 +100,7 @@ REFUSED: dict[str, tuple[Callable[[RunFolder], None], str]] = {
     ),
     "no TEST06": (lambda r: shutil.rmtree(r.log_dir("Server", "compliance")), "Server.compliance"),
     "only Offline": (
-        lambda r: _remove_all(r.scenario("Server"), r.scenario("Interactive")),
+        lambda r: remove_all(r.scenario("Server"), r.scenario("Interactive")),
         "required",
     ),
     "accuracy": (
@@ -401,208 +310,3 @@ def test_system_toml_is_checked(text: str, said: str, tmp_path: Path) -> None:
 def test_submitter_names(name: str, run: RunFolder, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="SUBMITTER"):
         packed(tmp_path, run, **({"SUBMITTER": name} if name else {"SUBMITTER": " "}))
-
-
-def _json(path: Callable[[Layout], Path], change: Callable[[dict[str, Any]], Any]) -> Break:
-    return lambda found: folders.edit_json(path(found), change)
-
-
-def _log(scenario: str, **values: Any) -> Break:
-    return lambda found: folders.edit_detail(found.performance(scenario), **values)
-
-
-def _scores(text: Callable[[str], str]) -> Break:
-    def breaking(found: Layout) -> None:
-        path = found.accuracy("Offline") / "accuracy.txt"
-        path.write_text(text(path.read_text()))
-
-    return breaking
-
-
-def _remove(path: Callable[[Layout], Path]) -> Break:
-    def breaking(found: Layout) -> None:
-        target = path(found)
-        shutil.rmtree(target) if target.is_dir() else target.unlink()
-
-    return breaking
-
-
-def _test06(change: Callable[[list[dict[str, Any]]], Any]) -> Break:
-    def breaking(found: Layout) -> None:
-        path = found.test06("Server") / "accuracy" / "mlperf_log_accuracy.json"
-        records = json.loads(path.read_text())
-        change(records)
-        folders.write_answers(path, records)
-
-    return breaking
-
-
-TTFT, TPOT = (
-    "result_first_token_99.00_percentile_latency_ns",
-    "result_time_per_output_token_99.00_percentile_ns",
-)
-BROKEN_TREES: dict[str, tuple[Break, set[str]]] = {
-    "INVALID": (_log("Offline", result_validity="INVALID"), {"Offline.valid"}),
-    "TTFT over Interactive's limit": (_log("Interactive", **{TTFT: 600_000_000}), {"Interactive.ttft_p99"}),
-    "TPOT over Interactive's limit": (_log("Interactive", **{TPOT: 31_000_000}), {"Interactive.tpot_p99"}),
-    "TTFT over Server's limit": (_log("Server", **{TTFT: 2_000_000_000}), {"Server.ttft_p99"}),
-    "short in settings": (_log("Server", effective_min_duration_ms=599_999), {"Server.min_duration"}),
-    "short in fact": (_log("Server", power_end="11-23-2026 10:05:00.000"), {"Server.lasted"}),
-    "seed": (_log("Server", effective_sample_index_rng_seed=7), {"Server.performance.seeds"}),
-    "another round's LoadGen": (
-        _log("Server", loadgen_version="5.1.2"),
-        {"Server.performance.loadgen_version"},
-    ),
-    "another scenario's log": (
-        lambda f: shutil.copytree(f.performance("Server"), f.performance("Offline"), dirs_exist_ok=True),
-        {"Offline.performance.scenario"},
-    ),
-    "half a pass": (_log("Offline", generated_samples_per_query=20052), {"Offline.whole_passes"}),
-    "subset": (_log("Offline", qsl_reported_total_count=24), {"Offline.performance.samples"}),
-    "129 tokens": (_log("Offline", result_tokens_per_second=129.0 * 42.4), {"Offline.mean_tokens"}),
-    "early stopping": (_log("Server", early_stopping_met=False), {"Server.early_stopping"}),
-    "no performance": (_remove(lambda f: f.performance("Offline")), {"Offline.performance"}),
-    "no accuracy": (
-        _remove(lambda f: f.accuracy("Offline") / "mlperf_log_detail.txt"),
-        {"Offline.accuracy"},
-    ),
-    "rouge": (_scores(lambda t: t.replace("24.4957", "24.24")), {"Offline.accuracy.rougeL"}),
-    "gen_len": (_scores(lambda t: t.replace("8167644", "9000000")), {"Offline.accuracy.gen_len"}),
-    "no hash": (_scores(lambda t: t.split("hash=")[0]), {"Offline.accuracy.hash"}),
-    "hash of nothing": (_scores(lambda t: re.sub("hash=.*", "hash=none", t)), {"Offline.accuracy.hash"}),
-    "NumPy's repr": (
-        _scores(lambda t: t.replace("'gen_len': 8167644", "'gen_len': np.int64(8167644)")),
-        {"Offline.accuracy.gen_len"},
-    ),
-    "whole accuracy log": (
-        lambda f: (f.accuracy("Server") / "mlperf_log_accuracy.json").write_text("[" + " " * 20000 + "]"),
-        {"Server.accuracy.truncated"},
-    ),
-    "empty TEST06": (_test06(lambda r: r.clear()), {"Server.test06.log"}),
-    "99 records": (_test06(lambda r: r.pop()), {"Server.test06.log"}),
-    "TEST06 of 129 tokens": (
-        _test06(lambda r: r[3].update(data=folders.hex_of(*range(129)), token_count=129)),
-        {"Server.test06.log"},
-    ),
-    "TEST06 said to fail": (
-        lambda f: (f.test06("Server") / "verify_accuracy.txt").write_text("EOS check pass: False\n"),
-        {"Server.test06.text"},
-    ),
-    "no TEST06": (
-        _remove(lambda f: f.test06("Server")),
-        {"Server.test06.text", "Server.test06.log"},
-    ),
-    "system key missing": (
-        _json(lambda f: f.system_json, lambda d: d.pop("cooling")),
-        {"system.keys"},
-    ),
-    "system key empty": (_json(lambda f: f.system_json, lambda d: d.update(framework="")), {"system.filled"}),
-    "status": (_json(lambda f: f.system_json, lambda d: d.update(status="soon")), {"system.names"}),
-    "submitter": (_json(lambda f: f.system_json, lambda d: d.update(submitter="other")), {"system.names"}),
-    "category": (_json(lambda f: f.system_json, lambda d: d.update(system_type="edge")), {"system.names"}),
-    "measurements": (
-        _json(lambda f: f.measurements_json("Offline"), lambda d: d.update(retraining="")),
-        {"Offline.measurements"},
-    ),
-    "no user.conf": (_remove(lambda f: f.measurements("Offline") / "user.conf"), {"Offline.papers"}),
-    "no source": (_remove(lambda f: f.source), {"source"}),
-    "no calibration": (_remove(lambda f: f.documentation), {"calibration"}),
-    "no Server nor Interactive": (
-        lambda f: _remove_all(f.results("Server"), f.results("Interactive")),
-        {"scenarios"},
-    ),
-    "watermark": (
-        lambda f: (f.measurements("Offline") / "README.md").write_text(words.WATERMARK),
-        {"watermark"},
-    ),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("what", BROKEN_TREES)
-def test_broken_tree_fails_by_name(what: str, good_tree: Path, tmp_path: Path) -> None:
-    breaking, expected = BROKEN_TREES[what]
-    shutil.copytree(good_tree, tmp_path / "tree")
-    breaking(layout_of(tmp_path / "tree"))
-    assert failed(tmp_path / "tree") == expected
-
-
-def test_wrong_hash_and_numbers_are_seen_against_the_record(run: RunFolder, tmp_path: Path) -> None:
-    """A hash that could be right, and a log that was polished, do not match what was packed."""
-    root = packed(tmp_path, run)
-    found, used = layout_of(root), settings(tmp_path, INFERENCE_DIR=str(tmp_path))
-    _scores(lambda t: re.sub("hash=.*", f"hash={'0' * 64}", t))(found)
-    folders.edit_detail(found.performance("Offline"), result_samples_per_second=43.0)
-    report = submission.check(root, used, {})
-    assert {c.name for c in report.failed} == {"record/Offline.accuracy.hash", "record/Offline.results"}
-
-
-def test_check_without_the_official_checker(good_tree: Path, tmp_path: Path) -> None:
-    report = submission.check(good_tree, settings(tmp_path, INFERENCE_DIR=str(tmp_path)), {})
-    assert report.failed == [] and report.exit_code == EXIT_MISSING
-    assert "was not run" in report.text()
-
-
-def test_a_checkout_that_is_none_is_named(tmp_path: Path) -> None:
-    with pytest.raises(MissingError, match=str(tmp_path)):
-        official.find(settings(tmp_path, INFERENCE_DIR=str(tmp_path)))
-
-
-def _repository(path: Path) -> str:
-    """A repository with a checker in it and a file beside it; its commit."""
-    main = path / official.TOOLS / "submission_checker" / "main.py"
-    main.parent.mkdir(parents=True)
-    main.write_text("print('SUMMARY: submission looks OK')\n")
-    (path / "large.bin").write_bytes(b"x" * 1000)
-    for command in (
-        ["init", "-q"],
-        ["add", "."],
-        ["-c", "user.name=t", "-c", "user.email=t@t", "commit", "-qm", "one"],
-        ["config", "uploadpack.allowFilter", "true"],
-    ):
-        subprocess.run(["git", "-C", str(path), *command], check=True)
-    done = subprocess.run(
-        ["git", "-C", str(path), "rev-parse", "HEAD"], capture_output=True, text=True, check=True
-    )
-    return done.stdout.strip()
-
-
-def test_checker_is_fetched_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(official, "COMMIT", _repository(tmp_path / "origin"))
-    monkeypatch.setattr(official, "REPOSITORY", f"file://{tmp_path}/origin")
-    monkeypatch.setattr(official, "IMAGE_DIR", tmp_path / "image")
-    used = settings(tmp_path)
-    found = official.find(used)
-    assert (found / official.TOOLS / "submission_checker" / "main.py").is_file()
-    assert not (found / official.TOOLS / "large.bin").exists()
-    shutil.rmtree(tmp_path / "origin")
-    assert official.find(used) == found
-    assert official.run(found, tmp_path, "v6.1", None, dict(os.environ)).accepted
-
-
-def test_checker_that_cannot_be_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(official, "REPOSITORY", f"file://{tmp_path}/nowhere")
-    monkeypatch.setattr(official, "IMAGE_DIR", tmp_path / "image")
-    with pytest.raises(MissingError, match="set INFERENCE_DIR"):
-        official.find(settings(tmp_path))
-    assert not list((tmp_path / "cache").glob("*"))
-
-
-@pytest.mark.parametrize("name", ["nothing", "closed"])
-def test_not_a_tree(name: str, tmp_path: Path) -> None:
-    (tmp_path / "closed").mkdir()
-    with pytest.raises(UsageError):
-        submission.check(tmp_path / name, settings(tmp_path), {})
-
-
-def test_verify_test06_writes_the_official_form(run: RunFolder) -> None:
-    assert submission.verify_test06(run, "Offline").passed
-    text = run.file("Offline/TEST06/verify_accuracy.txt").read_text()
-    assert text.splitlines() == [
-        "First token check pass: Skipped",
-        "EOS check pass: True",
-        "Sample length check pass: True",
-        "TEST06 verification complete",
-    ]
-    folders.write_answers(run.file("Server/TEST06/mlperf_log_accuracy.json"), [])
-    assert not submission.verify_test06(run, "Server").passed
-    assert "True" not in run.file("Server/TEST06/verify_accuracy.txt").read_text()

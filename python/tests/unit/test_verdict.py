@@ -22,17 +22,6 @@ Break = Callable[[RunFolder], None]
 LOG = "mlperf_log_accuracy.json"
 
 
-@pytest.fixture(scope="session")
-def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return folders.good_run(tmp_path_factory.mktemp("good") / "run").path
-
-
-@pytest.fixture
-def run(good: Path, tmp_path: Path) -> RunFolder:
-    shutil.copytree(good, tmp_path / "run")
-    return RunFolder(tmp_path / "run")
-
-
 def failed(run: RunFolder) -> list[str]:
     judged = verdict.judge(run)
     names = [c["name"] for c in judged["checks"] if c["passed"] is not True]

@@ -1,0 +1,53 @@
+"""Two accuracy runs on the same articles: the mean difference of their scores, and its standard error.
+
+    python benchmarks/paired_rouge.py RUN OTHER_RUN ARTICLES
+
+RUN: folders of Offline runs. ARTICLES: the JSON Lines both answered, from its first line on.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "python"))
+
+from mlperf_llama import config, rules
+from mlperf_llama.results import RunFolder
+from mlperf_llama.score import answers, nltk_data, rouge
+
+
+def scores(folder: Path, references: list[str]) -> tuple[np.ndarray, list[int]]:
+    """(a row of f-measures in percent a sample, the first token of each)."""
+    run = RunFolder.open(folder)
+    found = answers.read_answers(run.file("Offline/accuracy/mlperf_log_accuracy.json"), len(references))
+    tokens = [found[index] for index in range(len(references))]
+    texts = answers.decode(tokens, Path(run.read("provenance.json")["model"]["path"]))
+    stems = rouge.RememberedStems()
+    pairs = zip(texts, references, strict=True)
+    rows = [rouge.score_pair(text, reference, stems).f_measures for text, reference in pairs]
+    return 100 * np.array(rows), [int(ids[0]) for ids in tokens]
+
+
+def main(first: Path, second: Path, articles: Path) -> None:
+    settings = config.load({}, config.environment())
+    nltk_data.use(nltk_data.ensure(settings.cache_path, config.environment()))
+    count = len(json.loads((first / "Offline/accuracy/mlperf_log_accuracy.json").read_text()))
+    rows = [json.loads(line) for line in articles.read_text().splitlines()[:count]]
+    references = [row["highlights"] for row in rows]
+    (one, starts), (other, other_starts) = (scores(folder, references) for folder in (first, second))
+    difference = other - one
+    error = difference.std(axis=0, ddof=1) / np.sqrt(count)
+    for key, a, b, d, e in zip(
+        rules.ROUGE_KEYS, one.mean(0), other.mean(0), difference.mean(0), error, strict=True
+    ):
+        print(f"{key:10} {a:8.4f} {b:8.4f}  {d:+.2f} ({e:.2f})")
+    same = sum(a == b for a, b in zip(starts, other_starts, strict=True))
+    print(f"first token the same: {same} of {count}")
+
+
+if __name__ == "__main__":
+    main(*map(Path, sys.argv[1:4]))

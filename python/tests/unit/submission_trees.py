@@ -1,0 +1,55 @@
+"""Trees packed from good runs, for the tests of packing and of checking."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import run_folders as folders
+
+from mlperf_llama import config, submission
+from mlperf_llama.config import Config
+from mlperf_llama.results import RunFolder
+from mlperf_llama.submission import tree
+from mlperf_llama.submission.layout import Layout
+
+# What no machine tells.
+SYSTEM_TOML = """
+host_memory_configuration = "16x 64 GB DDR5"
+host_networking_topology = "none"
+accelerator_memory_configuration = "HBM3"
+cooling = "air"
+"""
+
+
+def settings(tmp_path: Path, **flags: str) -> Config:
+    (tmp_path / "system.toml").write_text(SYSTEM_TOML)
+    given = {"SUBMITTER": "acme", "SYSTEM_FILE": str(tmp_path / "system.toml"), **flags}
+    return config.load({**given, "CACHE_DIR": str(tmp_path / "cache")}, {})
+
+
+def same_scores(run: RunFolder, scenario: str) -> dict[str, Any]:
+    """Scoring again that gives what the run folder says."""
+    return folders.scores_of(run.read("config.json")["category"])
+
+
+def packed(tmp_path: Path, *runs: RunFolder, **flags: str) -> Path:
+    used = settings(tmp_path, **flags)
+    return submission.pack(used, {}, tmp_path / "results", [r.path for r in runs], same_scores)
+
+
+def layout_of(root: Path) -> Layout:
+    ((found, _),) = tree.layouts(root)
+    return found
+
+
+def failed(root: Path) -> set[str]:
+    place = re.compile(r"^(closed|open)/[^/]+/[^/]+/[^/]+/")
+    return {place.sub("", c.name) for c in tree.examine(root) if c.passed is not True}
+
+
+def remove_all(*paths: Path) -> None:
+    for path in paths:
+        shutil.rmtree(path)

@@ -37,10 +37,11 @@ for stage in "$@"; do
         offline) pipeline offline "${fp8[@]}" MLPERF_SCENARIO=Offline MLPERF_TARGET_QPS=60 "$root/entrypoint.sh" run ;;
         interactive)
             pipeline interactive "${fp8[@]}" MLPERF_SCENARIO=Interactive MLPERF_SAMPLES=6600 \
-                MLPERF_DURATION_S=120 MLPERF_PROBE_S=40 "$root/entrypoint.sh" tune
+                MLPERF_TARGET_QPS=46 MLPERF_DURATION_S=120 MLPERF_PROBE_S=40 "$root/entrypoint.sh" tune
             ;;
         server)
-            pipeline server "${fp8[@]}" MLPERF_SCENARIO=Server MLPERF_PROBE_S=64 "$root/entrypoint.sh" tune
+            pipeline server "${fp8[@]}" MLPERF_SCENARIO=Server MLPERF_TARGET_QPS=58 MLPERF_PROBE_S=64 \
+                "$root/entrypoint.sh" tune
             ;;
         dynamic)
             pipeline dynamic MLPERF_MODEL=random MLPERF_MODE=performance MLPERF_SCENARIO=Offline \

@@ -134,7 +134,7 @@ def next_step(history: Sequence[Seen], goal: Goal, first_qps: float) -> Step:
     confirmations = [s for s in seen if s.kind == CONFIRM]
     load = estimate(seen, goal)
     if load is None:
-        return Step(PROBE, first_qps, reason="a first guess from the Offline speed")
+        return Step(PROBE, first_qps, reason="the first guess")
     load = min(max(load, _leap(seen, goal)), _crash_ceiling(history))
     confirmed = sum(s.kind == CONFIRM for s in history)
     if len(confirmations) >= MAX_CONFIRMATIONS or confirmed >= MAX_CONFIRMATIONS + 2:

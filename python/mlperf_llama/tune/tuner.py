@@ -68,10 +68,8 @@ async def every_search(session: Session) -> None:
 async def _search(session: Session, scenario: str, speed: Speed) -> float | None:
     """The highest load of Server or Interactive that a full-length run confirms."""
     run, goal = session.run, probes.goal_of(session, scenario)
-    if "offline_qps" not in records.scenario(run, scenario):
-        found = await probes.offline_speed(session, speed.samples_per_s, scenario)
-        records.put(run, scenario, offline_qps=found, ttft_limit_ms=goal.ttft_ms, tpot_limit_ms=goal.tpot_ms)
-    first = FIRST_SHARE[scenario] * records.scenario(run, scenario)["offline_qps"]
+    records.put(run, scenario, ttft_limit_ms=goal.ttft_ms, tpot_limit_ms=goal.tpot_ms)
+    first = session.config.target_qps or await _first_load(session, scenario, speed)
     while True:
         kept = records.scenario(run, scenario).get("probes", [])
         step = next_step([records.seen(p) for p in kept], goal, first)
@@ -87,6 +85,14 @@ async def _search(session: Session, scenario: str, speed: Speed) -> float | None
             await session.restart(record["error"])
             await session.warm_up()
             await session.set_limits(scenario)
+
+
+async def _first_load(session: Session, scenario: str, speed: Speed) -> float:
+    """A share of the Offline speed, which a short run tells."""
+    if "offline_qps" not in records.scenario(session.run, scenario):
+        found = await probes.offline_speed(session, speed.samples_per_s, scenario)
+        records.put(session.run, scenario, offline_qps=found)
+    return float(FIRST_SHARE[scenario] * records.scenario(session.run, scenario)["offline_qps"])
 
 
 def _conclude(session: Session, scenario: str, step: Step) -> float | None:

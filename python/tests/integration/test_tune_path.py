@@ -92,9 +92,10 @@ def test_a_time_per_token_that_grows_with_the_load(tmp_path: Path) -> None:
     # With N in service an answer takes 15 (2 + 0.1556 N) ms: at 30 ms a token N is 180, at 400 a second.
     # Short answers, so that a probe holds many: the machine has to come to rest in it.
     script = {"output_tokens": 16, "tpot_ms": 2, "busy_tpot_ms": 0.1556}
-    ended = tune(tmp_path, script, SCENARIO="Interactive", DURATION_S=4)
+    ended = tune(tmp_path, script, SCENARIO="Interactive", DURATION_S=4, TARGET_QPS=300)
     assert ended.code == 0, ended.stderr
     tried = probes(ended, "Interactive")
+    assert tried[0]["qps"] == 300, "a search begins where the user says"
     nearest = max(tried, key=lambda p: p["tpot_p99_ms"])
     assert nearest["tpot_p99_ms"] / 30 > nearest["ttft_p99_ms"] / 500
     assert 240 < ended.read("tuning.json")["scenarios"]["Interactive"]["answer"] < 440

@@ -59,10 +59,16 @@ def told(seen: Sequence[Seen]) -> list[tuple[Seen, Forecast]]:
 
 
 def ttft_load(rows: Sequence[tuple[Seen, Forecast]]) -> float:
-    """The mean of the queues' own limits; those probed near their limit count most."""
+    """The mean of the queues' own limits; those probed near their limit count most.
+
+    Where a probe filled every seat, probes that left some tell nothing more: while a batch
+    fills, a queue looks faster than it is.
+    """
+    if any(f.full for _, f in rows):
+        rows = [(s, f) for s, f in rows if f.full or s.kind == CONFIRM]
     total = weight = 0.0
     for s, f in rows:
-        distance = math.log(s.qps / f.ttft_qps.point)
+        distance = 0.0 if f.full else math.log(s.qps / f.ttft_qps.point)
         spread = math.log(f.ttft_qps.high / f.ttft_qps.low) / 2
         w = (5.0 if s.kind == CONFIRM else 1.0) / (distance**2 + spread**2 + 0.02**2)
         total, weight = total + w * math.log(f.ttft_qps.point), weight + w
@@ -80,7 +86,9 @@ def _tpot_load(given: Sequence[tuple[Seen, Forecast]], goal: Goal) -> float:
     for s, f in given:
         speed = goal.tpot_ms / max(f.tpot_ms.point, 1e-9)
         spread = (f.tpot_ms.high - f.tpot_ms.low) / 2 / max(f.tpot_ms.point, 1e-9) * speed
-        rows.append((s.kind, f.tpot_qps, speed, 1 / ((speed - 1) ** 2 + spread**2 + 0.03**2)))
+        # With every seat taken the time per token grows no more.
+        load = min(f.tpot_qps, f.ttft_qps.point) if f.full else f.tpot_qps
+        rows.append((s.kind, load, speed, 1 / ((speed - 1) ** 2 + spread**2 + 0.03**2)))
     # Probes give the slope; full-length runs, once there are any, the height.
     level = [row for row in rows if row[0] == CONFIRM] or rows
     weight = sum(w for *_, w in level)

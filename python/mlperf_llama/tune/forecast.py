@@ -27,6 +27,9 @@ QUANTILE = 0.99
 CONFIDENCE = 0.99
 # Bootstrap of a probe's blocks: how many blocks, how many draws, and the bound's two sides.
 BLOCKS, DRAWS, SIDE = 12, 200, 0.10
+# As many standard deviations lie on one side of SIDE. A batch is full with this share of its seats taken
+# (some end in each step), most of the time.
+DEVIATIONS, FULL, MOSTLY = 1.28, 0.95, 0.8
 # A bisection this deep is exact to a millionth.
 HALVINGS = 24
 
@@ -77,12 +80,14 @@ class Forecast:
 
     `ttft_qps`: the load at which a queue of this speed would just hold the TTFT limit.
     `tpot_qps`: the load of a full-length run whose busiest seconds are as busy as the probe's.
+    `full`: every seat was taken, so `ttft_qps` follows from what was served, whatever the load.
     """
 
     ttft_ms: Bound
     tpot_ms: Bound
     ttft_qps: Bound
     tpot_qps: float
+    full: bool = False
 
 
 @lru_cache(maxsize=4)
@@ -180,6 +185,26 @@ def steady(requests: Requests) -> Any:
     return (arrivals >= begin) & (arrivals <= end)
 
 
+def served_qps(requests: Requests) -> Bound | None:
+    """Requests a second that enter a batch whose seats are all taken; None where some were left.
+
+    Until then the queue looks too fast: answers still to come are work put off.
+    """
+    begun_s = np.sort(requests.arrival_s + requests.ttft_ms / 1000)
+    ended_s = np.sort(requests.arrival_s + requests.residence_s)
+    batch = np.arange(1, len(begun_s) + 1) - np.searchsorted(ended_s, begun_s)
+    full = batch >= FULL * batch.max()
+    since, until = begun_s[int(full.argmax())], requests.arrival_s[-1]
+    under_load = (begun_s >= since) & (begun_s <= until)
+    answer_s = np.median(requests.residence_s - requests.ttft_ms / 1000)
+    if until - since < answer_s or full[under_load].mean() < MOSTLY:
+        return None
+    parts = np.histogram(begun_s, BLOCKS, (since, until))[0] * BLOCKS / (until - since)
+    spread = DEVIATIONS * float(parts.std()) / math.sqrt(BLOCKS)
+    point = float(parts.mean())
+    return Bound(point - spread, point, point + spread)
+
+
 def forecast(
     requests: Requests, qps: float, goal: Goal, overhead_ms: float = 0.0, whole: bool = False
 ) -> Forecast:
@@ -187,17 +212,20 @@ def forecast(
     over the engine's own. `whole`: this was a full-length run, whose TPOT needs no forecast."""
     arrivals, length_s = requests.arrival_s, float(requests.arrival_s[-1])
     base_ms = float(requests.ttft_ms.min()) + overhead_ms
-    observed = resampled(requests.ttft_ms, QUANTILE)
     room_s = max(0.0, goal.ttft_ms - base_ms) / 1000
-    waits, loads = [], []
-    for value in (observed.low, observed.point, observed.high):
-        service_s = service_for(arrivals, (value + overhead_ms - base_ms) / 1000, QUANTILE)
-        waits.append(base_ms + 1000 * full_wait_s(goal, qps, service_s))
-        loads.append(load_for_wait(goal, service_s, room_s, 2 * qps))
+    rate = served_qps(requests)
+    if rate:
+        services = [1 / rate.high, 1 / rate.point, 1 / rate.low]
+    else:
+        seen = resampled(requests.ttft_ms, QUANTILE)
+        waits_ms = (value + overhead_ms - base_ms for value in (seen.low, seen.point, seen.high))
+        services = [service_for(arrivals, wait / 1000, QUANTILE) for wait in waits_ms]
+    waits = [base_ms + 1000 * full_wait_s(goal, qps, service_s) for service_s in services]
+    loads = [load_for_wait(goal, service_s, room_s, 2 * qps) for service_s in services]
     full = goal.arrivals_s(qps)
     if whole:
         tpot = resampled(requests.tpot_ms, required_quantile(len(full)))
-        return Forecast(Bound(*waits), tpot, Bound(loads[2], loads[1], loads[0]), qps)
+        return Forecast(Bound(*waits), tpot, Bound(loads[2], loads[1], loads[0]), qps, bool(rate))
     window_s = min(float(np.median(requests.residence_s)), length_s / 4)
     busiest = peak_rate(full, qps, window_s, required_quantile(len(full)))
     tpot_qps = qps * peak_rate(arrivals, qps, window_s, QUANTILE) / busiest
@@ -206,4 +234,5 @@ def forecast(
         tpot_ms=resampled(requests.tpot_ms[steady(requests)], QUANTILE),
         ttft_qps=Bound(loads[2], loads[1], loads[0]),
         tpot_qps=tpot_qps,
+        full=bool(rate),
     )

@@ -52,7 +52,7 @@ def seen(probe: Mapping[str, Any]) -> Seen:
     forecast = None
     if found:
         bounds = {key: Bound(**found[key]) for key in ("ttft_ms", "tpot_ms", "ttft_qps")}
-        forecast = Forecast(**bounds, tpot_qps=found["tpot_qps"])
+        forecast = Forecast(**bounds, tpot_qps=found["tpot_qps"], full=found.get("full", False))
     return Seen(probe["kind"], probe["qps"], forecast, probe.get("loadgen_result") == "VALID")
 
 

@@ -27,7 +27,7 @@ SAME = 0.005
 # much below the last, after another twice as much.
 MARGIN, STEP = 0.012, 0.006
 # A confirmation that holds and leaves so much room is followed by a higher one.
-ROOM, LARGE_ROOM = 0.015, 1.08
+ROOM, LARGE_ROOM = 0.013, 1.08
 # Latencies under this share of their limits say nothing of the load that would reach them.
 FAR_UNDER = 0.25
 # A full-length run refused this far above the estimate tells no more than a probe.

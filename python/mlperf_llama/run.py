@@ -200,11 +200,11 @@ async def _driven(session: Session, planned: plan.Plan) -> dict[str, Any]:
     run, scenario, mode = session.run, planned.scenario, planned.mode
     out, conf = run.log_dir(scenario, mode), run.scenario(scenario) / "user.conf"
     session.events.emit(f"{scenario} {mode}", message=planner.words(planned))
-    before = await _counters(session)
+    before = await session.counters()
     await drive.drive(
         session.engine, session.samples, session.limits, planned, out, session.events, conf_path=conf
     )
-    after = await _counters(session)
+    after = await session.counters()
     spent = {key: after[key] - before.get(key, 0) for key in after if key != "kv_cache_tokens"}
     record: dict[str, Any] = {"counters": spent}
     if mode == "performance":
@@ -224,10 +224,3 @@ def _too_short(session: Session, planned: plan.Plan, record: Mapping[str, Any]) 
         and record["loadgen_result"] == "INVALID"
         and record["total_time_seconds"] < planned.min_duration_ms / 1000
     )
-
-
-async def _counters(session: Session) -> dict[str, float]:
-    refresh = getattr(session.engine, "refresh_counters", None)
-    if refresh is not None:
-        await refresh()
-    return session.engine.counters()

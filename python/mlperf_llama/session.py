@@ -125,6 +125,13 @@ class Session:
                     raise
                 await self._renew()
 
+    async def counters(self) -> dict[str, float]:
+        """The engine's totals so far: steps, scheduled tokens, preemptions."""
+        refresh = getattr(self.engine, "refresh_counters", None)
+        if refresh is not None:
+            await refresh()
+        return self.engine.counters()
+
     async def restart(self, said: str) -> None:
         """A new engine in place of one that died; `said`: its last words."""
         self._step_down(said)

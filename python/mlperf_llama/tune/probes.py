@@ -100,7 +100,9 @@ async def run_one(session: Session, kind: str, scenario: str, qps: float) -> dic
     samples = session.samples if full else Subset(session.samples, planned.sample_count)
     stage = f"{scenario} {kind} {folder.name[-2:]}"
     try:
+        before = await session.counters()
         await drive.drive(clock, samples, session.limits, planned, folder, session.events, stage=stage)
+        after = await session.counters()
         measured = logs.performance(folder, scenario)
         requests = clock.requests()
         own_ms = float(np.quantile(requests.ttft_ms, QUANTILE))
@@ -113,6 +115,7 @@ async def run_one(session: Session, kind: str, scenario: str, qps: float) -> dic
         **record,
         "seconds": round(time.monotonic() - started, 1),
         **{key: measured[key] for key in keys},
+        "preemptions": after.get("preemptions", 0) - before.get("preemptions", 0),
         "forecast": records.plain(told),
     }
 

@@ -7,6 +7,7 @@ probe is recorded as soon as it has ended, so a tuning that was stopped goes on 
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -81,6 +82,9 @@ async def _search(session: Session, scenario: str, speed: Speed) -> float | None
         now = datetime.now(UTC).isoformat(timespec="seconds")
         records.add_probe(run, scenario, {**record, "finished": now, "reason": step.reason})
         session.events.emit(f"{scenario} {step.kind}", message=table.line(record))
+        if step.kind == CONFIRM and record.get("loadgen_result") == "VALID":
+            # At once: a search that is stopped has found this much.
+            _save_confirmed(session, scenario, record)
         if "error" in record:
             await session.restart(record["error"])
             await session.warm_up()
@@ -104,14 +108,18 @@ def _conclude(session: Session, scenario: str, step: Step) -> float | None:
     if step.answer is None:
         return None
     confirmed = next(p for p in reversed(kept) if p["kind"] == CONFIRM and p["qps"] == step.answer)
+    _save_confirmed(session, scenario, confirmed)
+    return step.answer
+
+
+def _save_confirmed(session: Session, scenario: str, probe: Mapping[str, Any]) -> None:
     _save(
         session,
         scenario,
-        target_qps=step.answer,
-        ttft_p99_ms=round(confirmed["ttft_p99_ms"], 1),
-        tpot_p99_ms=round(confirmed["tpot_p99_ms"], 2),
+        target_qps=probe["qps"],
+        ttft_p99_ms=round(probe["ttft_p99_ms"], 1),
+        tpot_p99_ms=round(probe["tpot_p99_ms"], 2),
     )
-    return step.answer
 
 
 async def _measured(session: Session, scenario: str, speed: Speed) -> float:

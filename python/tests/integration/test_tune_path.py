@@ -69,6 +69,7 @@ def test_every_probe_left_its_logs(found: Ended) -> None:
     assert found.folder
     for probe in probes(found):
         assert (found.folder / probe["folder"] / "mlperf_log_summary.txt").is_file()
+        assert probe["preemptions"] == 0
 
 
 def test_the_report_shows_it(found: Ended) -> None:

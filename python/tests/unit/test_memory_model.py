@@ -46,6 +46,14 @@ def test_the_model_says_what_vllm_reports_on_an_h100() -> None:
     assert found.activations_gib == pytest.approx(REPORTED_ACTIVATIONS_GIB, rel=0.05)
 
 
+def test_the_model_holds_for_other_settings_there() -> None:
+    """Its constants come from the run above; this is the preset's engine on another machine."""
+    found = derive.footprint(H100, 1, 1, 768, 8704, 0.95)
+    assert found.kv_tokens == pytest.approx(1_074_245, rel=0.05)
+    assert found.kv_gib == pytest.approx(65.33, rel=0.05)
+    assert found.graphs_gib >= 0.50
+
+
 def test_sixteen_bit_weights_take_fifteen_gib() -> None:
     assert derive.weights_gib(derive.LLAMA_8B, 2) == pytest.approx(14.96, abs=0.05)
 

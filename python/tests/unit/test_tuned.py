@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from mlperf_llama import config, planner, rules
 from mlperf_llama.engine.options import Preset
 from mlperf_llama.errors import UsageError
-from mlperf_llama.tune import grid, tuned
+from mlperf_llama.events import Events
+from mlperf_llama.results import RunFolder
+from mlperf_llama.tune import grid, probes, records, tuned, tuner
+from mlperf_llama.tune.forecast import Goal
 from mlperf_llama.tune.grid import Point
+from mlperf_llama.tune.search import Step
+from mlperf_llama.warm_up import Speed
 
 PROVENANCE = {"model": {"sha256": "abc"}}
 PRESET = {"quantization": "fp8", "kv_cache_dtype": "fp8"}
@@ -50,6 +58,38 @@ def test_a_value_of_short_runs_is_not_used_for_long_ones(tmp_path: Path) -> None
     assert found.target_qps("Server", 20.0) == 50.0
     assert found.target_qps("Server", 600.0) is None
     assert found.target_qps("Interactive", 20.0) is None
+
+
+def test_a_search_that_is_stopped_keeps_what_it_confirmed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = RunFolder(tmp_path / "run")
+    run.path.mkdir()
+    records.begin(run, ["qps"])
+    session: Any = SimpleNamespace(
+        run=run,
+        config=config.load({}, {"MLPERF_TARGET_QPS": "50"}),
+        events=Events(None),
+        scope=SimpleNamespace(duration_s=600.0),
+        tuned_path=tmp_path / "gpu.toml",
+        identity=identity(),
+    )
+    seen = iter([("probe", 50.0), ("confirm", 49.0), ("confirm", 52.0)])
+
+    async def run_one(_: Any, kind: str, scenario: str, qps: float) -> dict[str, Any]:
+        if qps == 52.0:
+            raise asyncio.CancelledError
+        measured = {"loadgen_result": "VALID", "ttft_p99_ms": 900.04, "tpot_p99_ms": 80.0}
+        return {"kind": kind, "qps": qps, "seconds": 1.0, **measured}
+
+    monkeypatch.setattr(probes, "goal_of", lambda *_: Goal(2000.0, 100.0, 1, 100, 600.0))
+    monkeypatch.setattr(probes, "run_one", run_one)
+    monkeypatch.setattr(tuner, "next_step", lambda *_: Step(*next(seen)))
+    with pytest.raises(asyncio.CancelledError):
+        asyncio.run(tuner._search(session, "Server", Speed(60.0, 100.0)))
+    kept = tuned.read(session.tuned_path, identity())
+    assert kept.target_qps("Server", 600.0) == 49.0
+    assert [p["qps"] for p in records.scenario(run, "Server")["probes"]] == [50.0, 49.0]
 
 
 def test_words_with_quotes_survive(tmp_path: Path) -> None:

@@ -83,7 +83,7 @@ async def _search(session: Session, scenario: str, speed: Speed) -> float | None
         records.add_probe(run, scenario, {**record, "finished": now, "reason": step.reason})
         session.events.emit(f"{scenario} {step.kind}", message=table.line(record))
         if step.kind == CONFIRM and record.get("loadgen_result") == "VALID":
-            # At once: a search that is stopped has found this much.
+            # At once: a search that is stopped has found this much. The answer, saved last, may be lower.
             _save_confirmed(session, scenario, record)
         if "error" in record:
             await session.restart(record["error"])

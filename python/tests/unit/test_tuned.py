@@ -15,7 +15,7 @@ from mlperf_llama.errors import UsageError
 from mlperf_llama.events import Events
 from mlperf_llama.results import RunFolder
 from mlperf_llama.tune import grid, probes, records, tuned, tuner
-from mlperf_llama.tune.forecast import Goal
+from mlperf_llama.tune.forecast import Bound, Forecast, Goal
 from mlperf_llama.tune.grid import Point
 from mlperf_llama.tune.search import Step
 from mlperf_llama.warm_up import Speed
@@ -90,6 +90,13 @@ def test_a_search_that_is_stopped_keeps_what_it_confirmed(
     kept = tuned.read(session.tuned_path, identity())
     assert kept.target_qps("Server", 600.0) == 49.0
     assert [p["qps"] for p in records.scenario(run, "Server")["probes"]] == [50.0, 49.0]
+
+
+def test_a_kept_forecast_reads_back_whole() -> None:
+    bound = Bound(1.0, 2.0, 3.0)
+    forecast = Forecast(bound, bound, bound, 60.0, full=True)
+    probe = {"kind": "probe", "qps": 58.0, "forecast": records.plain(forecast)}
+    assert records.seen(probe).forecast == forecast
 
 
 def test_words_with_quotes_survive(tmp_path: Path) -> None:

@@ -288,21 +288,20 @@ def measure_products(seconds: float = 0.6) -> None:
 
 
 def measure_variants() -> None:
-    """The decode kernel alone: warps a block, blocks a multiprocessor, order of the sequences."""
+    """The decode kernel alone: warps, blocks a multiprocessor, bytes ahead, order of the sequences."""
     for longest_first, count in ((False, 480), (True, 480), (False, 160), (False, 1000)):
         batch = Batch(count, [], longest_first=longest_first)
         read = 2 * KV * HEAD_SIZE * sum(batch.lengths)
-        for warps, blocks in ((2, 8), (4, 3), (4, 4), (4, 5), (8, 2)):
-            kernels = Kernels(batch.cache, Q, KV, blocks, warps)
+        for warps, blocks, ahead in ((4, 4, 128), (4, 4, 256), (8, 2, 128), (8, 2, 256)):
+            kernels = Kernels(batch.cache, Q, KV, blocks, warps, ahead)
             call = partial(
                 kernels.decode, batch.qkv, batch.cache, batch.table, batch.seq_lens,
                 batch.scale, batch.scale, SCALE, batch.out, count,
             )  # fmt: skip
             us = timed(call, 25)
             name = f"decode {count} sequences, {'longest first' if longest_first else 'any order'}"
-            say(
-                "KERNEL", f"{name}, {warps} warps x {blocks}", us=round(us, 1), tb_s=round(read / us / 1e6, 2)
-            )
+            name += f", {warps} warps x {blocks}, {ahead} bytes ahead"
+            say("KERNEL", name, us=round(us, 1), tb_s=round(read / us / 1e6, 2))
 
 
 def main() -> None:

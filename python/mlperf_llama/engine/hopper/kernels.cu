@@ -5,7 +5,8 @@
 // decode       attention of one new token a sequence over the paged cache.
 //
 // The cache is vLLM's FlashAttention layout: for each (page, token, KV head) 128 bytes of K, then 128
-// of V. Head size is 128. The command line sets WARPS (a block), MIN_BLOCKS, GROUP (query heads a KV head, at most 8),
+// of V. Head size is 128. The command line sets WARPS (a block), MIN_BLOCKS, AHEAD (load_stream), GROUP (query
+// heads a KV head, at most 8),
 // PAGE_SHIFT (log2 of the tokens a page, at least 4) and the strides in bytes: PAGE_STRIDE,
 // TOKEN_STRIDE, HEAD_STRIDE. Known strides become constants inside the load instructions.
 
@@ -48,10 +49,12 @@ __device__ __forceinline__ float fast_exp2(float x) {
   return y;
 }
 
-// Read once: the cache of a step is far larger than L2.
+// Read once: the cache of a step is far larger than L2. AHEAD: bytes that a load brings to L2; 256 takes V with K.
+#define TEXT(x) #x
+#define TEXT_OF(x) TEXT(x)
 __device__ __forceinline__ uint4 load_stream(const u8 *address) {
   uint4 v;
-  asm volatile("ld.global.nc.L1::no_allocate.L2::128B.v4.u32 {%0, %1, %2, %3}, [%4];"
+  asm volatile("ld.global.nc.L1::no_allocate.L2::" TEXT_OF(AHEAD) "B.v4.u32 {%0, %1, %2, %3}, [%4];"
                : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
                : "l"(address));
   return v;

@@ -14,6 +14,8 @@ HEAD_SIZE = 128
 WARPS = 8
 # Blocks a multiprocessor holds at once: 127 registers a thread allow no third.
 MIN_BLOCKS = 2
+# Bytes that a load brings to L2. 256 would bring V with K; not measured yet.
+AHEAD = 128
 
 
 def supported(q_heads: int, kv_heads: int, head_size: int, page: int) -> bool:
@@ -25,11 +27,12 @@ def supported(q_heads: int, kv_heads: int, head_size: int, page: int) -> bool:
 
 @lru_cache
 def _compiled(
-    group: int, page: int, strides: tuple[int, int, int], blocks: int, warps: int
+    group: int, page: int, strides: tuple[int, int, int], blocks: int, warps: int, ahead: int
 ) -> dict[str, cuda.Kernel]:
     """Both kernels for one layout; `strides` in bytes: page, token, head."""
     names = ("PAGE_STRIDE", "TOKEN_STRIDE", "HEAD_STRIDE")
-    defines = {"GROUP": group, "PAGE_SHIFT": page.bit_length() - 1, "MIN_BLOCKS": blocks, "WARPS": warps}
+    defines = {"GROUP": group, "PAGE_SHIFT": page.bit_length() - 1}
+    defines |= {"MIN_BLOCKS": blocks, "WARPS": warps, "AHEAD": ahead}
     major, minor = torch.cuda.get_device_capability()
     cubin = cuda.compile_source(
         SOURCE.read_bytes(), {**defines, **dict(zip(names, strides, strict=True))}, f"sm_{major}{minor}"
@@ -41,11 +44,17 @@ class Kernels:
     """Bound to one cache: [pages, KV heads, tokens a page, K and V: 256] bytes, whatever its strides."""
 
     def __init__(
-        self, cache: torch.Tensor, q_heads: int, kv_heads: int, blocks: int = MIN_BLOCKS, warps: int = WARPS
+        self,
+        cache: torch.Tensor,
+        q_heads: int,
+        kv_heads: int,
+        blocks: int = MIN_BLOCKS,
+        warps: int = WARPS,
+        ahead: int = AHEAD,
     ) -> None:
         page, head, token, _ = cache.stride()
         self.q_heads, self.kv_heads = q_heads, kv_heads
-        found = _compiled(q_heads // kv_heads, cache.shape[2], (page, token, head), blocks, warps)
+        found = _compiled(q_heads // kv_heads, cache.shape[2], (page, token, head), blocks, warps, ahead)
         self._threads = warps * 32
         self._rope_cache, self._decode = found["rope_cache"], found["decode"]
         self._rope_threads = (q_heads + kv_heads) * 8 + kv_heads * 16

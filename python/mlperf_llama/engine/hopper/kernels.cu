@@ -5,10 +5,9 @@
 // decode       attention of one new token a sequence over the paged cache.
 //
 // The cache is vLLM's FlashAttention layout: for each (page, token, KV head) 128 bytes of K, then 128
-// of V. Head size is 128. The command line sets WARPS (a block), MIN_BLOCKS, AHEAD (load_stream), GROUP (query
-// heads a KV head, at most 8),
-// PAGE_SHIFT (log2 of the tokens a page, at least 4) and the strides in bytes: PAGE_STRIDE,
-// TOKEN_STRIDE, HEAD_STRIDE. Known strides become constants inside the load instructions.
+// of V. Head size is 128. The command line sets WARPS (a block), MIN_BLOCKS, AHEAD (load_stream), GROUP
+// (query heads a KV head, at most 8), PAGE_SHIFT (log2 of the tokens a page, at least 4) and the strides
+// in bytes: PAGE_STRIDE, TOKEN_STRIDE, HEAD_STRIDE. Known strides become constants inside the loads.
 
 typedef unsigned char u8;
 typedef unsigned short u16;

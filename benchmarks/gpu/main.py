@@ -1,8 +1,8 @@
 """Runs a plan on a GPU host and prints a table: `python main.py PLAN OUT [--budget-s S]`.
 
-A plan is a JSON list. `{"do": "kernels"}` measures kernels alone (measure_kernels.py); anything else is an
-engine (measure_engine.py), in a process of its own, so that its memory is freed. `unless` names an
-entry of the plan: the engine runs only if that one failed.
+A plan is a JSON list. `{"do": "kernels"}` and `{"do": "products"}` measure kernels alone (measure_kernels.py,
+measure_products.py); anything else is an engine (measure_engine.py). Each has a process of its own, so that
+its memory is freed. `unless` names an entry of the plan: the engine runs only if that one failed.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ PAUSE_S = 5.0
 LEAST_S = 45.0
 COLUMNS = (
     ("name", 16), ("do", 8), ("scenario", 11), ("seqs", 5), ("prefill", 7), ("n", 6), ("qps", 5),
-    ("tok_s", 8), ("full_set_tok_s", 14), ("loadgen_result", 14), ("ttft_p99_ms", 11),
+    ("tok_s", 8), ("steady_tok_s", 12), ("full_set_tok_s", 14), ("loadgen_result", 14), ("ttft_p99_ms", 11),
     ("tpot_p99_ms", 11), ("step_tokens", 11), ("running", 7), ("power_w", 7), ("sm_clock_mhz", 12),
     ("preemptions", 11),
 )  # fmt: skip
@@ -32,7 +32,7 @@ COLUMNS = (
 
 def run_one(spec: dict[str, Any], out: Path, limit_s: float) -> bool:
     """One entry of the plan; whether it ended well. Its output goes to OUT/log.txt."""
-    script = "measure_kernels.py" if spec.get("do") == "kernels" else "measure_engine.py"
+    script = f"measure_{spec.get('do', 'engine')}.py"
     command = [sys.executable, str(HERE / script), json.dumps(spec), str(out)]
     path = os.pathsep.join([str(HERE), str(HERE.parents[1] / "python"), os.environ.get("PYTHONPATH", "")])
     env = {**os.environ, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1", **spec.get("env", {})}

@@ -127,6 +127,7 @@ class Bench:
         wall = time.perf_counter() - started
         row = {"wall_s": round(wall, 2), "tok_s": round(sink.tokens / wall, 1), "tokens": sink.tokens}
         row |= {"mean_prompt": round(float(samples.lengths.mean()), 1)}
+        row["steady_tok_s"] = _steady(sink.ends, point["seqs"]) if point.get("seqs") else None
         if profile:
             row["profile_s"], row["kernels"] = await profile
         return {**row, "full_tok_s": None, "first": sink.first} if point.get("keep") else row
@@ -178,6 +179,14 @@ class Bench:
         self.valid[point["scenario"]] = found["loadgen_result"] == "VALID"
         row = {"tok_s": found["tokens_per_second"], "wall_s": result.seconds, "tokens": result.tokens}
         return {**row, **found, "errors": list(result.errors)[:3], "warnings": list(result.warnings)[:3]}
+
+
+def _steady(ends: list[float], seats: int) -> float | None:
+    """Tokens a second between whole rounds of the seats, the first left out, while requests still wait."""
+    last = (len(ends) - seats) // seats * seats
+    if last <= seats:
+        return None
+    return round((last - seats) * rules.MAX_NEW_TOKENS / (ends[last - 1] - ends[seats - 1]), 1)
 
 
 def _steps(noted: list[tuple[float, int, int, int]], row: dict[str, Any]) -> dict[str, Any]:

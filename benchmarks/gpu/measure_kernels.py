@@ -11,7 +11,6 @@ import itertools
 import json
 import statistics
 import sys
-import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -19,7 +18,6 @@ from typing import Any
 
 import torch
 from llama_shape import lengths
-from vllm import _custom_ops as ops
 from vllm.vllm_flash_attn import flash_attn_varlen_func, get_scheduler_metadata
 
 from mlperf_llama.engine.hopper.kernels import HEAD_SIZE, Kernels
@@ -28,7 +26,6 @@ Q, KV, PAGE = 32, 8, 16
 WIDTH = (Q + 2 * KV) * HEAD_SIZE
 SCALE = HEAD_SIZE**-0.5
 FP8 = torch.float8_e4m3fn
-LINEAR = {"qkv": (6144, 4096), "o": (4096, 4096), "gate_up": (28672, 4096), "down": (4096, 14336)}
 
 
 def timed(call: Callable[[], Any], count: int = 15) -> float:
@@ -251,40 +248,29 @@ def measure_mixed(batch: Batch, kernels: Kernels) -> None:
     say("KERNEL", "mixed, answers FlashAttention", us=timed(lambda: batch.flash(q8[:n], batch.out[:n], 0, n)))
     say("KERNEL", "mixed, prompts from the cache", us=timed(lambda: batch.flash(q8[n:], batch.out[n:], n)))
     say("KERNEL", "mixed, prompts bf16", us=timed(prompts))
-    say("KERNEL", "mixed, both ours", us=timed(lambda: (answers(), prompts())))
+    main, first, second = torch.cuda.current_stream(), torch.cuda.Stream(priority=-1), torch.cuda.Stream()
 
+    def side_by_side(prompts_first: bool, stream: torch.cuda.Stream) -> None:
+        stream.wait_stream(main)
+        one, other = (prompts, answers) if prompts_first else (answers, prompts)
+        with torch.cuda.stream(stream):
+            one()
+        other()
+        main.wait_stream(stream)
 
-def layer_products(rows: int, how: str) -> list[Callable[[], Any]]:
-    """The four FP8 products of a layer; `how`: cutlass, cublaslt, or cublaslt fast."""
-    one, calls = torch.ones(1, device="cuda"), []
-    for n, k in LINEAR.values():
-        a = (torch.randn(rows, k, device="cuda") * 30).clamp(-440, 440).to(FP8)
-        w = (torch.randn(n, k, device="cuda") * 60).clamp(-440, 440).to(FP8).t()
-        if how == "cutlass":
-            calls.append(partial(ops.cutlass_scaled_mm, a, w, one, one, torch.bfloat16))
-        else:
-            scales = {"scale_a": one, "scale_b": one, "use_fast_accum": how.endswith("fast")}
-            calls.append(partial(torch._scaled_mm, a, w, out_dtype=torch.bfloat16, **scales))
-    return calls
+    def ten(call: Callable[[], Any]) -> float:
+        return round(timed(lambda: [call() for _ in range(10)]) / 10, 1)
 
-
-def measure_products(seconds: float = 0.6) -> None:
-    """A layer's products again and again, long enough that the card reaches its power limit."""
-    for rows in (512, 2048, 4096, 8192):
-        flop = sum(2 * rows * n * k for n, k in LINEAR.values())
-        for how in ("cutlass", "cublaslt", "cublaslt fast"):
-            layer = layer_products(rows, how)
-            for call in layer:
-                call()
-            torch.cuda.synchronize()
-            started, count = time.perf_counter(), 0
-            while time.perf_counter() - started < seconds:
-                for call in layer * 10:
-                    call()
-                torch.cuda.synchronize()
-                count += 10
-            spent = time.perf_counter() - started
-            say("KERNEL", f"products {rows} rows, {how}", tflops=round(flop * count / spent / 1e12))
+    name = f"mixed, {n} answers and {batch.tokens - n} prompt tokens"
+    say("KERNEL", f"{name}, prompts", us=ten(prompts))
+    say("KERNEL", f"{name}, answers", us=ten(answers))
+    say("KERNEL", f"{name}, one after the other", us=ten(lambda: (answers(), prompts())))
+    for prompts_first in (True, False):
+        for kind, stream in (("high", first), ("equal", second)):
+            us = ten(partial(side_by_side, prompts_first, stream))
+            say(
+                "KERNEL", f"{name}, {'prompts' if prompts_first else 'answers'} first, {kind} priority", us=us
+            )
 
 
 def measure_variants() -> None:
@@ -306,6 +292,11 @@ def measure_variants() -> None:
 
 def main() -> None:
     torch.manual_seed(0)
+    if json.loads(sys.argv[1]).get("only") == "mixed":
+        for count, several in ((508, 4), (500, 9), (762, 6)):
+            batch = Batch(count, [int(n) for n in lengths(several, seed=5)])
+            measure_mixed(batch, Kernels(batch.cache, Q, KV))
+        return
     if json.loads(sys.argv[1]).get("only") == "decode":
         small = Batch(37, [130])
         for warps in (2, 4, 8):
@@ -328,7 +319,6 @@ def main() -> None:
     x = torch.empty(2**30, dtype=torch.uint8, device="cuda")
     y = torch.empty_like(x)
     say("KERNEL", "copy", tb_s=round(2 * 2**30 / timed(lambda: y.copy_(x)) / 1e6, 2))
-    measure_products()
 
 
 if __name__ == "__main__":

@@ -1,13 +1,14 @@
 """Llama on Hopper with an FP8 KV cache, faster than vLLM's own path; vLLM loads it as a worker extension.
 
-Four changes, none of which alters what is computed beyond rounding:
+Five changes, none of which alters what is computed beyond rounding:
 
 - `kernels.cu`: decode attention that reads the FP8 cache near memory bandwidth, and one kernel
   that rotates q and k and writes the cache.
 - `attention.py`: a step's new tokens and its prompts take separate kernels; whole prompts attend
   to their own unquantised keys.
-- `model.py`: behind the last attention only the rows whose logits are wanted are computed; FP8
-  products accumulate the way vLLM's CUTLASS kernels do.
+- `model.py`: behind the last attention only the rows whose logits are wanted are computed.
+- `products.py`: FP8 products accumulate the way vLLM's CUTLASS kernels do, and the wide ones take a leaner
+  algorithm of cuBLASLt's (`cublaslt.py`) than its first choice.
 - `extension.py`: puts these into vLLM, in the worker's process, before the model is built.
 """
 
@@ -23,7 +24,7 @@ RANDOM, RANDOM_EXTENSION = (
     "mlperf_llama.engine.hopper.random_extension.Extension",
 )
 # Raised when what the extension does to vLLM changes, so that no compiled model of before is taken.
-REVISION = 1
+REVISION = 2
 # vLLM runs these outside its compiled pieces, beside its own attention operations.
 _OPERATIONS = (
     "vllm::unified_kv_cache_update",

@@ -11,7 +11,7 @@ from vllm.model_executor.kernels.linear.scaled_mm import pytorch
 from vllm.model_executor.models import ModelRegistry
 from vllm.platforms import PlatformEnum
 
-from . import attention, model
+from . import attention, model, products
 
 
 def scaled_mm(
@@ -25,19 +25,13 @@ def scaled_mm(
     bias: torch.Tensor | None,
     output_shape: list[int],
 ) -> torch.Tensor:
-    """vLLM's per-tensor FP8 product with the tensor cores' own accumulation, as its CUTLASS kernels have it.
-
-    Without it cuBLASLt adds every few partial sums in ordinary registers, which costs time.
-    """
-    output = torch._scaled_mm(
-        A,
-        B,
-        out_dtype=out_dtype,
-        scale_a=As.view(1) if As.dim() == 0 else As,
-        scale_b=Bs.view(1) if Bs.dim() == 0 else Bs,
-        bias=bias,
-        use_fast_accum=True,
-    )
+    """vLLM's per-tensor FP8 product, by products.py where it gives bf16 and adds nothing."""
+    scale_a, scale_w = (scale.view(1) if scale.dim() == 0 else scale for scale in (As, Bs))
+    if bias is None and out_dtype == torch.bfloat16:
+        output = products.product(A, B.t(), scale_a, scale_w)
+    else:
+        given = {"scale_a": scale_a, "scale_b": scale_w, "bias": bias, "use_fast_accum": True}
+        output = torch._scaled_mm(A, B, out_dtype=out_dtype, **given)
     # Outside compiled code vLLM pads short inputs.
     return output.narrow(0, 0, math.prod(output_shape[:-1])).view(*output_shape)
 
@@ -45,11 +39,12 @@ def scaled_mm(
 def install() -> None:
     attention.install()
     ModelRegistry.register_model("LlamaForCausalLM", model.LlamaForCausalLM)
-    products = pytorch.PerTensorTorchFP8ScaledMMLinearKernel
-    products.apply_scaled_mm = scaled_mm
+    products.install()
+    kernel = pytorch.PerTensorTorchFP8ScaledMMLinearKernel
+    kernel.apply_scaled_mm = scaled_mm
     # First choice where scales are static; with dynamic ones it does not apply and vLLM's order stands.
     known = linear._POSSIBLE_FP8_KERNELS[PlatformEnum.CUDA]
-    linear._POSSIBLE_FP8_KERNELS[PlatformEnum.CUDA] = [products, *(k for k in known if k is not products)]
+    linear._POSSIBLE_FP8_KERNELS[PlatformEnum.CUDA] = [kernel, *(k for k in known if k is not kernel)]
 
 
 install()

@@ -1,0 +1,157 @@
+"""A layer's FP8 products alone: by library, rows and algorithm, and beside attention.
+
+`python measure_products.py SPEC OUT`, as measure_kernels.py. Everything is repeated long enough that the
+card sits at its power limit, which is where the benchmark runs.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import sys
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from llama_shape import lengths
+from measure_kernels import KV, SCALE, Batch, Q, say, timed
+from vllm import _custom_ops as ops
+
+from mlperf_llama.engine.hopper import cublaslt
+from mlperf_llama.engine.hopper.kernels import Kernels
+
+LINEAR = {"qkv": (6144, 4096), "o": (4096, 4096), "gate_up": (28672, 4096), "down": (4096, 14336)}
+Calls = Sequence[Callable[[], Any]]
+
+
+def sustained(calls: Calls, seconds: float) -> float:
+    """Seconds that one round of `calls` takes while they are repeated for `seconds`, in a graph of ten."""
+    for call in calls:
+        call()
+    torch.cuda.synchronize()
+    graph, rounds = torch.cuda.CUDAGraph(), 10
+    with torch.cuda.graph(graph):
+        for call in [*calls] * rounds:
+            call()
+    graph.replay()
+    torch.cuda.synchronize()
+    begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    started, replays = time.perf_counter(), 0
+    begin.record()
+    while time.perf_counter() - started < seconds:
+        graph.replay()
+        replays += 1
+        if replays % 5 == 0:
+            torch.cuda.synchronize()
+    end.record()
+    torch.cuda.synchronize()
+    return begin.elapsed_time(end) / 1000 / rounds / replays
+
+
+def operands(rows: int, n: int, k: int) -> tuple[torch.Tensor, torch.Tensor]:
+    a, w = (torch.randn(size, k, device="cuda", dtype=torch.bfloat16) for size in (rows, n))
+    return (a * 30).clamp(-440, 440).to(torch.float8_e4m3fn), (w * 60).clamp(-440, 440).to(
+        torch.float8_e4m3fn
+    )
+
+
+def layer(rows: int, how: str) -> list[Callable[[], Any]]:
+    """The four products of a layer; `how`: cutlass, cublaslt, or cublaslt fast."""
+    one, calls = torch.ones(1, device="cuda"), []
+    for n, k in LINEAR.values():
+        a, w = operands(rows, n, k)
+        if how == "cutlass":
+            calls.append(partial(ops.cutlass_scaled_mm, a, w.t(), one, one, torch.bfloat16))
+        else:
+            scales = {"scale_a": one, "scale_b": one, "use_fast_accum": how.endswith("fast")}
+            calls.append(partial(torch._scaled_mm, a, w.t(), out_dtype=torch.bfloat16, **scales))
+    return calls
+
+
+def flop(rows: int) -> int:
+    return sum(2 * rows * n * k for n, k in LINEAR.values())
+
+
+def libraries() -> None:
+    for rows in (512, 2048, 4096, 8192):
+        for how in ("cutlass", "cublaslt", "cublaslt fast"):
+            spent = sustained(layer(rows, how), 0.6)
+            say("KERNEL", f"products {rows} rows, {how}", tflops=round(flop(rows) / spent / 1e12))
+
+
+def row_counts() -> None:
+    """Whether a last wave of tiles, half empty, costs anything at the power limit (132 a wave)."""
+    for rows in (3696, 3968, 4096, 4224, 4352, 4608, 4752, 5008, 5280, 5408, 6336, 6464, 8192, 8448, 8704):
+        spent = sustained(layer(rows, "cublaslt fast"), 0.5)
+        say("KERNEL", f"products {rows} rows", tflops=round(flop(rows) / spent / 1e12), us=round(1e6 * spent))
+
+
+def algorithms() -> None:
+    """cuBLASLt's proposals for each product, its favourite first and once more at the end."""
+    one = torch.ones(1, device="cuda")
+    workspace = torch.empty(cublaslt.WORKSPACE_BYTES, dtype=torch.uint8, device="cuda")
+    for rows, (name, (n, k)) in itertools.product((512, 1024, 2048, 4096, 8448), LINEAR.items()):
+        a, w = operands(rows, n, k)
+        out = torch.empty(rows, n, dtype=torch.bfloat16, device="cuda")
+        wanted = torch._scaled_mm(a, w.t(), one, one, out_dtype=torch.bfloat16, use_fast_accum=True)
+        product = cublaslt.Product(rows, n, k)
+        proposed = product.proposed(8)
+        for number in [*range(len(proposed)), 0]:
+            spent = sustained([partial(product.run, a, w, one, one, out, proposed[number], workspace)], 0.2)
+            wrong = float((out.float() - wanted.float()).norm() / wanted.float().norm())
+            rate, tile = round(2 * rows * n * k / spent / 1e12), proposed[number].tile
+            say("KERNEL", f"{name} {rows} rows, {number}", tflops=rate, tile=tile, error=wrong)
+
+
+def beside_attention() -> None:
+    """What two streams could gain: a layer's products, the answers' attention and the prompts'."""
+    prompts = [int(n) for n in lengths(4, seed=5)]
+    batch = Batch(508, prompts)
+    kernels, side = Kernels(batch.cache, Q, KV), torch.cuda.Stream(priority=-1)
+
+    def answers() -> None:
+        kernels.decode(
+            batch.qkv, batch.cache, batch.table, batch.seq_lens, batch.scale, batch.scale, SCALE,
+            batch.out, batch.answers,
+        )  # fmt: skip
+
+    def both(first: Calls, second: Calls) -> None:
+        main = torch.cuda.current_stream()
+        side.wait_stream(main)
+        for call in first:
+            call()
+        with torch.cuda.stream(side):
+            for call in second:
+                call()
+        main.wait_stream(side)
+
+    for carved in (None, 16, 32, 48):
+        torch._C._set_sm_carveout_experimental(carved)
+        products = layer(batch.tokens, "cublaslt fast")
+        name = f"layer of {batch.tokens} rows, {carved or 'no'} multiprocessors left out"
+        one = sustained(products, 1.0)
+        say("KERNEL", f"{name}, products", us=round(1e6 * one))
+        for order, run in (
+            ("one after the other", [*products, answers]),
+            ("answers on a stream of their own", [partial(both, products, [answers])]),
+        ):
+            spent = sustained(run, 1.0)
+            say("KERNEL", f"{name}, products and answers, {order}", us=round(1e6 * spent))
+    torch._C._set_sm_carveout_experimental(None)
+    say("KERNEL", "answers alone", us=round(1e6 * sustained([answers], 1.0)), single=round(timed(answers)))
+
+
+if __name__ == "__main__":
+    torch.manual_seed(0)
+    parts = {
+        "libraries": libraries, "rows": row_counts, "algorithms": algorithms, "beside": beside_attention,
+    }  # fmt: skip
+    for part in json.loads(sys.argv[1]).get("only") or parts:
+        try:
+            parts[part]()
+        except RuntimeError:
+            # The other parts may still tell something.
+            traceback.print_exc()

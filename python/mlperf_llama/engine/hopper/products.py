@@ -1,0 +1,80 @@
+"""FP8 products: cuBLASLt's own choice of an algorithm, but for wide ones, where another is faster.
+
+At its power limit a card runs the leaner kernel faster. cuBLASLt's first proposals for the products
+behind a norm (q, k and v; gate and up) are not the leanest: of everything it proposes, one tile took 4 to 7%
+less time for gate and up at every number of rows tried, and 2 to 6% for q, k and v (benchmarks/RESULTS.md).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import cache, lru_cache
+
+import torch
+from vllm.utils.torch_utils import direct_register_custom_op
+
+from . import cublaslt
+
+OP = "mlperf_wide_product"
+# cublasLtMatmulTile_t 176 x 128.
+TILE = 201
+# Below this cuBLASLt proposes it first by itself, or not at all.
+MIN_ROWS = 1024
+# cuBLASLt knows no more than eight.
+_PROPOSALS = 8
+
+
+def chosen(proposed: Iterable[cublaslt.Algorithm]) -> cublaslt.Algorithm | None:
+    """The proposal with the leaner tile, if there is one."""
+    return next((algorithm for algorithm in proposed if algorithm.tile == TILE), None)
+
+
+@cache
+def _plan(rows: int, n: int, k: int) -> tuple[cublaslt.Product, cublaslt.Algorithm] | None:
+    product = cublaslt.Product(rows, n, k)
+    algorithm = chosen(product.proposed(_PROPOSALS))
+    return (product, algorithm) if algorithm else None
+
+
+@lru_cache
+def _workspace(device: torch.device) -> torch.Tensor:
+    return torch.empty(cublaslt.WORKSPACE_BYTES, dtype=torch.uint8, device=device)
+
+
+def _run(a: torch.Tensor, w: torch.Tensor, scale_a: torch.Tensor, scale_w: torch.Tensor) -> torch.Tensor:
+    rows, (n, k) = a.shape[0], w.shape
+    large = rows >= MIN_ROWS and a.is_cuda and a.is_contiguous() and w.is_contiguous()
+    plan = _plan(rows, n, k) if large else None
+    if plan is None:
+        return scaled(a, w, scale_a, scale_w)
+    product, algorithm = plan
+    out = torch.empty((rows, n), dtype=torch.bfloat16, device=a.device)
+    product.run(a, w, scale_a, scale_w, out, algorithm, _workspace(a.device))
+    return out
+
+
+def _fake(a: torch.Tensor, w: torch.Tensor, scale_a: torch.Tensor, scale_w: torch.Tensor) -> torch.Tensor:
+    return a.new_empty((a.shape[0], w.shape[0]), dtype=torch.bfloat16)
+
+
+def scaled(a: torch.Tensor, w: torch.Tensor, scale_a: torch.Tensor, scale_w: torch.Tensor) -> torch.Tensor:
+    """torch's, with the tensor cores' own accumulation, as vLLM's CUTLASS kernels have it.
+
+    Without it cuBLASLt adds every few partial sums in ordinary registers, which costs time.
+    """
+    given = {"scale_a": scale_a, "scale_b": scale_w, "use_fast_accum": True}
+    return torch._scaled_mm(a, w.t(), out_dtype=torch.bfloat16, **given)
+
+
+def product(a: torch.Tensor, w: torch.Tensor, scale_a: torch.Tensor, scale_w: torch.Tensor) -> torch.Tensor:
+    """`a` [rows, k] times `w` [n, k], both E4M3, and their scales [1]: [rows, n] bf16."""
+    n, k = w.shape
+    if n > k:
+        found: torch.Tensor = torch.ops.vllm.mlperf_wide_product(a, w, scale_a, scale_w)
+        return found
+    return scaled(a, w, scale_a, scale_w)
+
+
+def install() -> None:
+    """Register the operation; once a process."""
+    direct_register_custom_op(op_name=OP, op_func=_run, fake_impl=_fake)

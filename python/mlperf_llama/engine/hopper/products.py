@@ -1,8 +1,8 @@
 """FP8 products: cuBLASLt's own choice of an algorithm, but for wide ones, where another is faster.
 
 At its power limit a card runs the leaner kernel faster. cuBLASLt's first proposals for the products
-behind a norm (q, k and v; gate and up) are not the leanest: of everything it proposes, one tile took 4 to 7%
-less time for gate and up at every number of rows tried, and 2 to 6% for q, k and v (benchmarks/RESULTS.md).
+behind a norm (q, k and v; gate and up) are not the leanest: alone, one tile of those it proposes took 4 to
+7% less time for gate and up at every number of rows tried, 1 to 6% for q, k and v (benchmarks/RESULTS.md).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from . import cublaslt
 OP = "mlperf_wide_product"
 # cublasLtMatmulTile_t 176 x 128.
 TILE = 201
-# Below this cuBLASLt proposes it first by itself, or not at all.
+# Measured from here on; at 512 rows cuBLASLt proposes it first by itself, or not at all.
 MIN_ROWS = 1024
 # cuBLASLt knows no more than eight.
 _PROPOSALS = 8

@@ -20,10 +20,12 @@ from llama_shape import lengths
 from measure_kernels import KV, SCALE, Batch, Q, say, timed
 from vllm import _custom_ops as ops
 
-from mlperf_llama.engine.hopper import cublaslt
+from mlperf_llama.engine.hopper import cublaslt, products
 from mlperf_llama.engine.hopper.kernels import Kernels
 
 LINEAR = {"qkv": (6144, 4096), "o": (4096, 4096), "gate_up": (28672, 4096), "down": (4096, 14336)}
+# Of cublasLtMatmulTile_t, the fastest at round numbers of rows.
+TILES = (23, 24, products.TILE)
 Calls = Sequence[Callable[[], Any]]
 
 
@@ -106,6 +108,29 @@ def algorithms() -> None:
             say("KERNEL", f"{name} {rows} rows, {number}", tflops=rate, tile=tile, error=wrong)
 
 
+def odd_rows() -> None:
+    """Rows as steps have them: cuBLASLt's first choice against tiles it proposes for a round number."""
+    one = torch.ones(1, device="cuda")
+    workspace = torch.empty(cublaslt.WORKSPACE_BYTES, dtype=torch.uint8, device="cuda")
+    for rows, (name, (n, k)) in itertools.product((1029, 2051, 4089, 6327, 8301), LINEAR.items()):
+        a, w = operands(rows, n, k)
+        out = torch.empty(rows, n, dtype=torch.bfloat16, device="cuda")
+        first = partial(products.scaled, a, w, one, one)
+        wanted, product = first(), cublaslt.Product(rows, n, k)
+        calls: dict[str, Callable[[], Any]] = {"first choice": first}
+        for algorithm in cublaslt.Product(products.ASKED_ROWS, n, k).proposed(8):
+            if algorithm.tile in TILES and product.takes(algorithm):
+                given = (a, w, one, one, out, algorithm, workspace)
+                calls[f"tile {algorithm.tile}"] = partial(product.run, *given)
+        for how, call in [*calls.items(), ("first choice", first)]:
+            out.zero_()
+            spent = sustained([call], 0.2)
+            found = wanted if call is first else out
+            wrong = float((found.float() - wanted.float()).norm() / wanted.float().norm())
+            rate = round(2 * rows * n * k / spent / 1e12)
+            say("KERNEL", f"{name} {rows} rows, {how}", tflops=rate, error=wrong)
+
+
 def beside_attention() -> None:
     """What two streams could gain: a layer's products, the answers' attention and the prompts'."""
     prompts = [int(n) for n in lengths(4, seed=5)]
@@ -130,13 +155,13 @@ def beside_attention() -> None:
 
     for carved in (None, 16, 32, 48):
         torch._C._set_sm_carveout_experimental(carved)
-        products = layer(batch.tokens, "cublaslt fast")
+        linear = layer(batch.tokens, "cublaslt fast")
         name = f"layer of {batch.tokens} rows, {carved or 'no'} multiprocessors left out"
-        one = sustained(products, 1.0)
+        one = sustained(linear, 1.0)
         say("KERNEL", f"{name}, products", us=round(1e6 * one))
         for order, run in (
-            ("one after the other", [*products, answers]),
-            ("answers on a stream of their own", [partial(both, products, [answers])]),
+            ("one after the other", [*linear, answers]),
+            ("answers on a stream of their own", [partial(both, linear, [answers])]),
         ):
             spent = sustained(run, 1.0)
             say("KERNEL", f"{name}, products and answers, {order}", us=round(1e6 * spent))
@@ -147,7 +172,8 @@ def beside_attention() -> None:
 if __name__ == "__main__":
     torch.manual_seed(0)
     parts = {
-        "libraries": libraries, "rows": row_counts, "algorithms": algorithms, "beside": beside_attention,
+        "libraries": libraries, "rows": row_counts, "algorithms": algorithms, "odd": odd_rows,
+        "beside": beside_attention,
     }  # fmt: skip
     for part in json.loads(sys.argv[1]).get("only") or parts:
         try:

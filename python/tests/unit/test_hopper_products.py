@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from types import SimpleNamespace
 
 import pytest
@@ -16,6 +17,46 @@ def test_the_leaner_tile_is_taken_where_it_is_proposed() -> None:
     proposed = [SimpleNamespace(tile=tile) for tile in (209, 248, products.TILE, 23)]
     assert products.chosen(proposed) is proposed[2]  # type: ignore[arg-type]
     assert products.chosen(proposed[:2]) is None  # type: ignore[arg-type]
+
+
+class Library:
+    """cuBLASLt as its callers see it: what it proposes, by the rows it is asked for, and what it refuses."""
+
+    def __init__(self, proposed: dict[int, list[int]], refused: int = 0) -> None:
+        self.proposed_at, self.refused = proposed, refused
+        self.asked: list[int] = []
+
+    def Product(self, rows: int, n: int, k: int) -> SimpleNamespace:
+        def proposed(count: int) -> list[SimpleNamespace]:
+            self.asked.append(rows)
+            return [SimpleNamespace(tile=tile) for tile in self.proposed_at.get(rows, [502])]
+
+        return SimpleNamespace(proposed=proposed, takes=lambda algorithm: rows != self.refused)
+
+
+@pytest.fixture
+def library(monkeypatch: pytest.MonkeyPatch) -> Iterator[Library]:
+    found = Library({products.ASKED_ROWS: [209, products.TILE]}, refused=4095)
+    monkeypatch.setattr(products.cublaslt, "Product", found.Product)
+    yield found
+    products._algorithm.cache_clear()
+    products._plan.cache_clear()
+
+
+def test_every_number_of_rows_takes_the_tile_of_the_one_that_is_asked_for(library: Library) -> None:
+    plans = [products._plan(rows, 28672, 4096) for rows in (1025, 4089, 8301)]
+    assert [plan[1].tile for plan in plans if plan] == [products.TILE] * 3
+    assert library.asked == [products.ASKED_ROWS]
+
+
+def test_rows_that_cublaslt_refuses_are_left_to_its_own_choice(library: Library) -> None:
+    assert products._plan(library.refused, 28672, 4096) is None
+    assert products._plan(library.refused + 1, 28672, 4096)
+
+
+def test_where_the_tile_is_not_proposed_nothing_is_planned(library: Library) -> None:
+    library.proposed_at = {}
+    assert products._plan(4089, 6144, 4096) is None
 
 
 @pytest.mark.parametrize("rows", [5, products.MIN_ROWS + 3])

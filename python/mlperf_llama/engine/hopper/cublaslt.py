@@ -96,6 +96,14 @@ class Product:
         _call("cublasLtMatmulPreferenceDestroy", preference)
         return [Algorithm(_Result.from_buffer_copy(result)) for result in results[: found.value]]
 
+    def takes(self, algorithm: Algorithm) -> bool:
+        """Whether cuBLASLt lets `algorithm`, proposed for other numbers of rows, compute this product."""
+        w, a, out = self._layouts
+        result, how = _Result(), ctypes.byref(algorithm.result, _Result.algorithm.offset)
+        check = _library().cublasLtMatmulAlgoCheck
+        refused: int = check(_handle(), self._desc, w, a, out, out, how, ctypes.byref(result))
+        return not refused and result.workspace <= WORKSPACE_BYTES
+
     def run(
         self,
         a: torch.Tensor,

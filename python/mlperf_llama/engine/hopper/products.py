@@ -1,8 +1,10 @@
 """FP8 products: cuBLASLt's own choice of an algorithm, but for wide ones, where another is faster.
 
-At its power limit a card runs the leaner kernel faster. cuBLASLt's first proposals for the products
-behind a norm (q, k and v; gate and up) are not the leanest: alone, one tile of those it proposes took 4 to
-7% less time for gate and up at every number of rows tried, 1 to 6% for q, k and v (benchmarks/RESULTS.md).
+At its power limit a card runs the leaner kernel faster. cuBLASLt's first choices for the products behind
+a norm (q, k and v; gate and up) are not the leanest: alone, one tile of those it proposes took 4 to 7% less
+time for gate and up at round numbers of rows, 1 to 6% for q, k and v (benchmarks/RESULTS.md). A step's
+number of rows is seldom round, and for odd ones that tile is seldom among the proposals, though it
+computes them as well. So it is asked for once, at a number of rows where it is, and then used for all.
 """
 
 from __future__ import annotations
@@ -20,7 +22,8 @@ OP = "mlperf_wide_product"
 TILE = 201
 # Measured from here on; at 512 rows cuBLASLt proposes it first by itself, or not at all.
 MIN_ROWS = 1024
-# cuBLASLt knows no more than eight.
+# Here it is among the proposals for both wide products; cuBLASLt knows no more than eight.
+ASKED_ROWS = 8448
 _PROPOSALS = 8
 
 
@@ -30,10 +33,15 @@ def chosen(proposed: Iterable[cublaslt.Algorithm]) -> cublaslt.Algorithm | None:
 
 
 @cache
+def _algorithm(n: int, k: int) -> cublaslt.Algorithm | None:
+    return chosen(cublaslt.Product(ASKED_ROWS, n, k).proposed(_PROPOSALS))
+
+
+@cache
 def _plan(rows: int, n: int, k: int) -> tuple[cublaslt.Product, cublaslt.Algorithm] | None:
-    product = cublaslt.Product(rows, n, k)
-    algorithm = chosen(product.proposed(_PROPOSALS))
-    return (product, algorithm) if algorithm else None
+    algorithm = _algorithm(n, k)
+    product = cublaslt.Product(rows, n, k) if algorithm else None
+    return (product, algorithm) if product and algorithm and product.takes(algorithm) else None
 
 
 @lru_cache

@@ -24,8 +24,6 @@ from mlperf_llama.engine.hopper import cublaslt, products
 from mlperf_llama.engine.hopper.kernels import Kernels
 
 LINEAR = {"qkv": (6144, 4096), "o": (4096, 4096), "gate_up": (28672, 4096), "down": (4096, 14336)}
-# Of cublasLtMatmulTile_t, the fastest at round numbers of rows.
-TILES = (23, 24, products.TILE)
 Calls = Sequence[Callable[[], Any]]
 
 
@@ -91,44 +89,28 @@ def row_counts() -> None:
         say("KERNEL", f"products {rows} rows", tflops=round(flop(rows) / spent / 1e12), us=round(1e6 * spent))
 
 
-def algorithms() -> None:
-    """cuBLASLt's proposals for each product, its favourite first and once more at the end."""
+def algorithms(numbers: Sequence[int], asked: int | None = None) -> None:
+    """cuBLASLt's favourite for each product, the other proposals, and the favourite once more.
+
+    `asked`: the others are those proposed for so many rows, as far as cuBLASLt accepts them here.
+    """
     one = torch.ones(1, device="cuda")
     workspace = torch.empty(cublaslt.WORKSPACE_BYTES, dtype=torch.uint8, device="cuda")
-    for rows, (name, (n, k)) in itertools.product((512, 1024, 2048, 4096, 8448), LINEAR.items()):
+    for rows, (name, (n, k)) in itertools.product(numbers, LINEAR.items()):
         a, w = operands(rows, n, k)
         out = torch.empty(rows, n, dtype=torch.bfloat16, device="cuda")
-        wanted = torch._scaled_mm(a, w.t(), one, one, out_dtype=torch.bfloat16, use_fast_accum=True)
+        wanted = products.scaled(a, w, one, one)
         product = cublaslt.Product(rows, n, k)
-        proposed = product.proposed(8)
-        for number in [*range(len(proposed)), 0]:
-            spent = sustained([partial(product.run, a, w, one, one, out, proposed[number], workspace)], 0.2)
-            wrong = float((out.float() - wanted.float()).norm() / wanted.float().norm())
-            rate, tile = round(2 * rows * n * k / spent / 1e12), proposed[number].tile
-            say("KERNEL", f"{name} {rows} rows, {number}", tflops=rate, tile=tile, error=wrong)
-
-
-def odd_rows() -> None:
-    """Rows as steps have them: cuBLASLt's first choice against tiles it proposes for a round number."""
-    one = torch.ones(1, device="cuda")
-    workspace = torch.empty(cublaslt.WORKSPACE_BYTES, dtype=torch.uint8, device="cuda")
-    for rows, (name, (n, k)) in itertools.product((1029, 2051, 4089, 6327, 8301), LINEAR.items()):
-        a, w = operands(rows, n, k)
-        out = torch.empty(rows, n, dtype=torch.bfloat16, device="cuda")
-        first = partial(products.scaled, a, w, one, one)
-        wanted, product = first(), cublaslt.Product(rows, n, k)
-        calls: dict[str, Callable[[], Any]] = {"first choice": first}
-        for algorithm in cublaslt.Product(products.ASKED_ROWS, n, k).proposed(8):
-            if algorithm.tile in TILES and product.takes(algorithm):
-                given = (a, w, one, one, out, algorithm, workspace)
-                calls[f"tile {algorithm.tile}"] = partial(product.run, *given)
-        for how, call in [*calls.items(), ("first choice", first)]:
+        tried = product.proposed(8)
+        if asked:
+            others = cublaslt.Product(asked, n, k).proposed(8)
+            tried = [tried[0], *(other for other in others if product.takes(other))]
+        for number in [*range(len(tried)), 0]:
             out.zero_()
-            spent = sustained([call], 0.2)
-            found = wanted if call is first else out
-            wrong = float((found.float() - wanted.float()).norm() / wanted.float().norm())
-            rate = round(2 * rows * n * k / spent / 1e12)
-            say("KERNEL", f"{name} {rows} rows, {how}", tflops=rate, error=wrong)
+            spent = sustained([partial(product.run, a, w, one, one, out, tried[number], workspace)], 0.2)
+            wrong = float((out.float() - wanted.float()).norm() / wanted.float().norm())
+            rate, tile = round(2 * rows * n * k / spent / 1e12), tried[number].tile
+            say("KERNEL", f"{name} {rows} rows, {number}", tflops=rate, tile=tile, error=wrong)
 
 
 def beside_attention() -> None:
@@ -172,8 +154,9 @@ def beside_attention() -> None:
 if __name__ == "__main__":
     torch.manual_seed(0)
     parts = {
-        "libraries": libraries, "rows": row_counts, "algorithms": algorithms, "odd": odd_rows,
-        "beside": beside_attention,
+        "libraries": libraries, "rows": row_counts, "beside": beside_attention,
+        "algorithms": partial(algorithms, (512, 1024, 2048, 4096, 8448)),
+        "odd": partial(algorithms, (1029, 2051, 4089, 6327, 8301), products.ASKED_ROWS),
     }  # fmt: skip
     for part in json.loads(sys.argv[1]).get("only") or parts:
         try:

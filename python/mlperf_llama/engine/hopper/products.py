@@ -2,9 +2,9 @@
 
 At its power limit a card runs the leaner kernel faster. cuBLASLt's first choices for the products behind
 a norm (q, k and v; gate and up) are not the leanest: alone, one tile of those it proposes took 4 to 7% less
-time for gate and up at round numbers of rows, 1 to 6% for q, k and v (benchmarks/RESULTS.md). A step's
-number of rows is seldom round, and for odd ones that tile is seldom among the proposals, though it
-computes them as well. So it is asked for once, at a number of rows where it is, and then used for all.
+time for gate and up at round numbers of rows, 1 to 6% for q, k and v (benchmarks/RESULTS.md). For most
+numbers of rows that steps have, that tile is not among the proposals. So it is asked for once, at one
+where it is, and then used wherever cuBLASLt accepts it; so used it has not run on a card yet.
 """
 
 from __future__ import annotations
@@ -40,8 +40,10 @@ def _algorithm(n: int, k: int) -> cublaslt.Algorithm | None:
 @cache
 def _plan(rows: int, n: int, k: int) -> tuple[cublaslt.Product, cublaslt.Algorithm] | None:
     algorithm = _algorithm(n, k)
-    product = cublaslt.Product(rows, n, k) if algorithm else None
-    return (product, algorithm) if product and algorithm and product.takes(algorithm) else None
+    if algorithm is None:
+        return None
+    product = cublaslt.Product(rows, n, k)
+    return (product, algorithm) if product.takes(algorithm) else None
 
 
 @lru_cache

@@ -103,8 +103,10 @@ def test_a_time_per_token_that_grows_with_the_load(tmp_path: Path) -> None:
 
 
 def test_a_machine_that_crashes_goes_on(tmp_path: Path) -> None:
-    # Each engine dies after 4,000 answers, so the search loses one now and then.
-    ended = tune(tmp_path, {**QUEUE, "fault": {"die_at": 4000}}, DURATION_S=4, PROBE_S=3)
+    # A search begins with three probes, each of at least 500 queries: an engine that dies after 1,300
+    # answers never ends the third one. The next engine has room for any one run.
+    script = {**QUEUE, "fault": {"die_at": 1300}}
+    ended = tune(tmp_path, script, TARGET_QPS=100, DURATION_S=4, PROBE_S=3)
     crashed = [n for n, p in enumerate(probes(ended)) if "error" in p]
     assert crashed, "the fault never came"
     again = probes(ended)[crashed[0] + 1]

@@ -21,7 +21,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "python"))
 
 from mlperf_llama import rules
-from mlperf_llama.engine.pacing import Pacing, Past
+from mlperf_llama.engine.pacing import Pacing
 from mlperf_llama.loadgen import plan
 from mlperf_llama.roofline import PROMPT_MEAN, PROMPT_SD
 
@@ -47,10 +47,9 @@ class Steps:
 
 @dataclass
 class Request:
-    """One query, as Pacing sees it. Times in seconds of the run; `left`: prompt tokens not yet read."""
+    """One query. Times in seconds of the run; `left`: prompt tokens not yet read."""
 
-    arrival_time: float
-    num_tokens: int
+    due: float
     left: int
     first: float = 0.0
     last: float = 0.0
@@ -65,7 +64,7 @@ def requests_at(qps: float, seconds: float, round_name: str) -> list[Request]:
         np.log(PROMPT_MEAN) - variance / 2, np.sqrt(variance), len(due)
     )
     sizes = np.clip(drawn, SHORTEST, LONGEST).astype(int).tolist()
-    return [Request(at, size, size) for at, size in zip(due.tolist(), sizes, strict=True)]
+    return [Request(at, size) for at, size in zip(due.tolist(), sizes, strict=True)]
 
 
 def taken(waiting: deque[Request], room: int, prefill: int, whole: bool) -> tuple[int, list[Request]]:
@@ -87,18 +86,18 @@ def play(requests: Sequence[Request], steps: Steps, seats: int, prefill: int, pa
     """Fills in when each request's first and last token came; gives the number of steps."""
     coming, waiting = deque(requests), deque[Request]()
     running = deque[tuple[int, Request]]()
-    now, number, past = 0.0, 0, Past()
+    now, number, since_prompts = 0.0, 0, 0
     while coming or waiting or running:
         if not waiting and not running:
-            now = max(now, coming[0].arrival_time)
-        while coming and coming[0].arrival_time <= now:
+            now = max(now, coming[0].due)
+        while coming and coming[0].due <= now:
             waiting.append(coming.popleft())
         tokens, begun = 0, list[Request]()
-        if waiting and not pacing.holds(waiting, len(running), seats, past, now):
+        if waiting and not pacing.holds(len(running), since_prompts):
             tokens, begun = taken(waiting, seats - len(running), prefill, pacing.whole_prompts)
         now += steps.seconds(tokens, len(running))
         number += 1
-        past = Past(0, now) if tokens else Past(past.steps + 1, past.time)
+        since_prompts = 0 if tokens else since_prompts + 1
         while running and running[0][0] == number:
             running.popleft()[1].last = now
         for request in begun:
@@ -117,22 +116,20 @@ def main() -> None:
     parser.add_argument("--seats", type=int, default=704)
     parser.add_argument("--prefill", type=int, default=8192, help="prompt tokens a step")
     parser.add_argument("--split", action="store_true", help="prompts may be split over steps")
-    parser.add_argument("--hold-tokens", type=int, default=0)
-    parser.add_argument("--hold-ms", type=float, default=0.0)
     parser.add_argument("--gap-steps", type=int, default=0)
     parser.add_argument("--round", default="v6.1", choices=list(rules.ROUNDS))
     for name, value in vars(Steps()).items():
         parser.add_argument(f"--{name.replace('_', '-')}", type=float, default=value, help="ms of a step")
     given = parser.parse_args()
     steps = Steps(**{name: getattr(given, name) for name in vars(Steps())})
-    pacing = Pacing(not given.split, given.hold_tokens, given.hold_ms, given.gap_steps)
+    pacing = Pacing(not given.split, given.gap_steps)
     ttft_limit, tpot_limit = rules.TOKEN_LATENCY_LIMITS_MS[given.scenario]
     print(f"{'queries/s':>9} {'tok/s':>6} {'TTFT p99':>9} {'TPOT p99':>9} {'step ms':>8}")
     for qps in given.qps:
         requests = requests_at(qps, given.seconds, given.round)
         number = play(requests, steps, given.seats, given.prefill, pacing)
         end = max(request.last for request in requests)
-        ttft = 1000 * np.quantile([r.first - r.arrival_time for r in requests], 0.99)
+        ttft = 1000 * np.quantile([r.first - r.due for r in requests], 0.99)
         tpot = 1000 * np.quantile([r.last - r.first for r in requests], 0.99) / (rules.MAX_NEW_TOKENS - 1)
         held = "within both limits" if ttft <= ttft_limit and tpot <= tpot_limit else ""
         rate = len(requests) * rules.MAX_NEW_TOKENS / end

@@ -5,8 +5,8 @@ A point is one of
   profile   the same, with a kernel breakdown of `at` = [start, seconds]
   first     log the first tokens of some prompts, to compare engines
   loadgen   through LoadGen and the driver: `scenario`, `samples`, `duration`, `qps`
-Limits of a point: `seqs`, `prefill` (prompt tokens a step), `whole` (prompts are not split), `hold`
-[tokens, ms] and `gap` (engine/pacing.py). A `qps` of [a, b] is a if the last such run was VALID, else b.
+Limits of a point: `seqs`, `prefill` (prompt tokens a step), `whole` (prompts are not split) and `gap`
+(engine/pacing.py). A `qps` of [a, b] is a if the last such run was VALID, else b.
 """
 
 from __future__ import annotations
@@ -91,11 +91,8 @@ class Bench:
         await self.offline({"n": self.spec.get("warm", 300)})
         for number, point in enumerate(self.spec["points"]):
             await self.engine.set_limits(point.get("seqs"), point.get("prefill"))
-            hold_tokens, hold_ms = point.get("hold", (0, 0.0))
             whole, gap = point.get("whole", False), point.get("gap", 0)
-            await self.engine.set_pacing(
-                whole_prompts=whole, hold_tokens=hold_tokens, hold_ms=hold_ms, gap_steps=gap
-            )
+            await self.engine.set_pacing(whole_prompts=whole, gap_steps=gap)
             before = await self.utility("mlperf_counters")
             await self.utility("bench_notes")
             power = Power()

@@ -9,14 +9,13 @@ without a reload.
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 from vllm.v1.core.sched.async_scheduler import AsyncScheduler
 from vllm.v1.core.sched.scheduler import Scheduler
 from vllm.v1.engine.core import EngineCore
 
-from .pacing import Pacing, Past
+from .pacing import Pacing
 
 
 def _seats_name(scheduler: Any) -> str:
@@ -33,7 +32,7 @@ class _Capped:
         self.prefill_tokens: int = self.ceiling
         self.pacing = Pacing()
         self._seats = _seats_name(self)
-        self._past = Past()
+        self._since_prompts = 0
         self.totals = {"steps": 0, "scheduled_tokens": 0, "preemptions": 0}
 
     def schedule(self, *args: Any, **kwargs: Any) -> Any:
@@ -46,7 +45,7 @@ class _Capped:
             self.scheduler_config.enable_chunked_prefill = room < self.max_model_len  # type: ignore[attr-defined]
         seats = getattr(self, self._seats)
         running = len(self.running)  # type: ignore[attr-defined]
-        if self.pacing.holds(self.waiting, running, seats, self._past, time.time()):  # type: ignore[attr-defined]
+        if self.pacing.holds(running, self._since_prompts):
             setattr(self, self._seats, running)
         try:
             output = super().schedule(*args, **kwargs)  # type: ignore[misc]
@@ -56,7 +55,7 @@ class _Capped:
             self.totals["steps"] += 1
             self.totals["scheduled_tokens"] += output.total_num_scheduled_tokens
             prompts = output.total_num_scheduled_tokens > len(output.num_scheduled_tokens)
-            self._past = Past(0, time.time()) if prompts else Past(self._past.steps + 1, self._past.time)
+            self._since_prompts = 0 if prompts else self._since_prompts + 1
         return output
 
     def _preempt_request(self, *args: Any, **kwargs: Any) -> Any:
@@ -81,11 +80,9 @@ def set_limits(core: EngineCore, max_num_seqs: int | None, prefill_tokens: int |
     setattr(scheduler, _seats_name(scheduler), min(max_num_seqs or ceiling, ceiling))
 
 
-def set_pacing(
-    core: EngineCore, whole_prompts: bool, hold_tokens: int, hold_ms: float, gap_steps: int
-) -> None:
+def set_pacing(core: EngineCore, whole_prompts: bool, gap_steps: int) -> None:
     """Utility of the engine process: see Pacing."""
-    core.scheduler.pacing = Pacing(whole_prompts, hold_tokens, hold_ms, gap_steps)
+    core.scheduler.pacing = Pacing(whole_prompts, gap_steps)
     core.scheduler.scheduler_config.enable_chunked_prefill = True
 
 

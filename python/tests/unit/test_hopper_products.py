@@ -36,7 +36,7 @@ class Library:
 
 @pytest.fixture
 def library(monkeypatch: pytest.MonkeyPatch) -> Iterator[Library]:
-    found = Library({products.ASKED_ROWS: [209, products.TILE]}, refused=4095)
+    found = Library({products.ASKED_ROWS: [209, products.TILE]}, refused=4195)
     monkeypatch.setattr(products.cublaslt, "Product", found.Product)
     yield found
     products._algorithm.cache_clear()
@@ -44,7 +44,7 @@ def library(monkeypatch: pytest.MonkeyPatch) -> Iterator[Library]:
 
 
 def test_every_number_of_rows_takes_the_tile_of_the_one_that_is_asked_for(library: Library) -> None:
-    plans = [products._plan(rows, 28672, 4096) for rows in (1025, 4089, 8301)]
+    plans = [products._plan(rows, 28672, 4096) for rows in (4001, 6327, 8301)]
     assert [plan[1].tile for plan in plans if plan] == [products.TILE] * 3
     assert library.asked == [products.ASKED_ROWS]
 
@@ -57,6 +57,21 @@ def test_rows_that_cublaslt_refuses_are_left_to_its_own_choice(library: Library)
 def test_where_the_tile_is_not_proposed_nothing_is_planned(library: Library) -> None:
     library.proposed_at = {}
     assert products._plan(4089, 6144, 4096) is None
+
+
+@pytest.mark.parametrize(
+    ("rows", "planned"), [(products.MIN_ROWS - 1, []), (products.MIN_ROWS, [products.MIN_ROWS])]
+)
+def test_few_rows_are_torchs(rows: int, planned: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr(products, "_plan", lambda rows, n, k: asked.append(rows))
+    monkeypatch.setattr(products, "scaled", lambda *given: "torch's")
+    a, w = (
+        SimpleNamespace(shape=(size, 4096), is_cuda=True, is_contiguous=lambda: True)
+        for size in (rows, 28672)
+    )
+    assert products._run(a, w, None, None) == "torch's"  # type: ignore[arg-type]
+    assert asked == planned
 
 
 @pytest.mark.parametrize("rows", [5, products.MIN_ROWS + 3])

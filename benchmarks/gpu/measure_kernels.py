@@ -51,7 +51,12 @@ class Batch:
     """Answers (one token, a cached past) before prompts (no past), in one paged FP8 cache."""
 
     def __init__(
-        self, answers: int, prompts: list[int], page: int = PAGE, longest_first: bool = False
+        self,
+        answers: int,
+        prompts: list[int],
+        page: int = PAGE,
+        longest_first: bool = False,
+        heads_first: bool = False,
     ) -> None:
         past = sorted(lengths(answers, seed=3), reverse=True) if longest_first else lengths(answers, seed=3)
         self.lengths = [int(n) + 1 + i % 127 for i, n in enumerate(past)] + prompts
@@ -72,9 +77,11 @@ class Batch:
         self.seq_lens = torch.tensor(self.lengths, dtype=torch.int32, device="cuda")
         self.starts = torch.tensor([0, *itertools.accumulate(query)], dtype=torch.int32, device="cuda")
         self.longest_query, self.longest = max(query), max(self.lengths)
-        # The layout of vLLM: [pages, tokens, heads, 256] in memory, heads before tokens in name.
+        # The layout of vLLM: [pages, tokens, heads, 256] in memory (heads and tokens change places with
+        # VLLM_KV_CACHE_LAYOUT=HND), heads before tokens in name.
         codes = torch.randn(sum(pages), page, KV, 2 * HEAD_SIZE, device="cuda") * 60
         self.cache = codes.clamp(-440, 440).to(FP8).view(torch.uint8).transpose(1, 2)
+        self.cache = self.cache.contiguous() if heads_first else self.cache
         self.qkv = torch.randn(self.tokens, WIDTH, device="cuda").bfloat16()
         self.out = torch.full((self.tokens, Q * HEAD_SIZE), float("nan"), dtype=torch.bfloat16, device="cuda")
         self.scale = torch.tensor(0.02, device="cuda")
@@ -290,8 +297,29 @@ def measure_variants() -> None:
             say("KERNEL", name, us=round(us, 1), tb_s=round(read / us / 1e6, 2))
 
 
+def measure_layouts() -> None:
+    """The decode kernel by layout of the cache: what lies together of a page is a token or a head."""
+    for count in (160, 480, 1000):
+        for page, heads_first in ((16, False), (16, True), (64, False), (64, True), (16, False)):
+            batch = Batch(count, [], page, heads_first=heads_first)
+            read = 2 * KV * HEAD_SIZE * sum(batch.lengths)
+            kernels = Kernels(batch.cache, Q, KV)
+            if count == 160:
+                check_decode(batch, kernels)
+            call = partial(
+                kernels.decode, batch.qkv, batch.cache, batch.table, batch.seq_lens,
+                batch.scale, batch.scale, SCALE, batch.out, count,
+            )  # fmt: skip
+            us = timed(call, 25)
+            name = f"decode {count} sequences, pages of {page}, {'heads' if heads_first else 'tokens'} first"
+            say("KERNEL", name, us=round(us, 1), tb_s=round(read / us / 1e6, 2))
+
+
 def main() -> None:
     torch.manual_seed(0)
+    if json.loads(sys.argv[1]).get("only") == "layouts":
+        measure_layouts()
+        return
     if json.loads(sys.argv[1]).get("only") == "mixed":
         for count, several in ((508, 4), (500, 9), (762, 6)):
             batch = Batch(count, [int(n) for n in lengths(several, seed=5)])

@@ -113,6 +113,27 @@ def algorithms(numbers: Sequence[int], asked: int | None = None) -> None:
             say("KERNEL", f"{name} {rows} rows, {number}", tflops=rate, tile=tile, error=wrong)
 
 
+def sums() -> None:
+    """The products behind attention and activation, alone, with the residual added, and alone once more."""
+    one = torch.ones(1, device="cuda")
+    for rows, name in itertools.product((512, 1029, 4089, 8301), ("o", "down")):
+        n, k = LINEAR[name]
+        a, w = operands(rows, n, k)
+        # As large as the products, so that a sum without either shows.
+        added = products.scaled(a, w, one, one).roll(1, 0)
+        wanted = products.scaled(a, w, one, one).float() + added.float()
+        error = float((products._run_sum(a, w, one, one, added).float() - wanted).norm() / wanted.norm())
+        planned = products._sum_plan(rows, n, k) is not None
+        say("CHECK", f"{name} {rows} rows, sum", error=error, planned=planned)
+        plain = partial(products.scaled, a, w, one, one)
+        for how, call in (
+            ("alone", plain), ("sum", partial(products._run_sum, a, w, one, one, added)), ("alone", plain),
+            ("alone, then added", lambda p=plain, x=added: p() + x),
+        ):  # fmt: skip
+            spent = sustained([call], 0.3)
+            say("KERNEL", f"{name} {rows} rows, {how}", us=round(1e6 * spent, 1))
+
+
 def beside_attention() -> None:
     """What two streams could gain: a layer's products, the answers' attention and the prompts'."""
     prompts = [int(n) for n in lengths(4, seed=5)]
@@ -156,6 +177,7 @@ if __name__ == "__main__":
     parts = {
         "libraries": libraries, "rows": row_counts, "beside": beside_attention,
         "algorithms": partial(algorithms, (512, 1024, 2048, 4096, 8448)),
+        "sums": sums,
         "odd": partial(algorithms, (1029, 2051, 4089, 6327, 8301), products.ASKED_ROWS),
     }  # fmt: skip
     for part in json.loads(sys.argv[1]).get("only") or parts:

@@ -113,15 +113,20 @@ class Product:
         out: torch.Tensor,
         algorithm: Algorithm,
         workspace: torch.Tensor,
+        added: torch.Tensor | None = None,
     ) -> None:
-        """`out` = `a` x `w` transposed x both scales (float32, on the GPU), on torch's current stream."""
+        """`out` = `a` x `w` transposed x both scales (float32, on the GPU), on torch's current stream.
+
+        `added`, of the shape and kind of `out`, is added before the sum is rounded.
+        """
         self._set(_A_SCALE, ctypes.c_void_p(scale_w.data_ptr()))
         self._set(_B_SCALE, ctypes.c_void_p(scale_a.data_ptr()))
-        one, zero = ctypes.c_float(1.0), ctypes.c_float(0.0)
-        w_at, a_at, out_at, space_at = (ctypes.c_void_p(x.data_ptr()) for x in (w, a, out, workspace))
+        one, share = ctypes.c_float(1.0), ctypes.c_float(0.0 if added is None else 1.0)
+        tensors = (w, a, out, workspace, out if added is None else added)
+        w_at, a_at, out_at, space_at, added_at = (ctypes.c_void_p(x.data_ptr()) for x in tensors)
         w_is, a_is, out_is = self._layouts
         stream = ctypes.c_void_p(torch.cuda.current_stream().cuda_stream)
-        matrices = (w_at, w_is, a_at, a_is, ctypes.byref(zero), out_at, out_is, out_at, out_is)
+        matrices = (w_at, w_is, a_at, a_is, ctypes.byref(share), added_at, out_is, out_at, out_is)
         space = (space_at, ctypes.c_size_t(workspace.numel()), stream)
         how = ctypes.byref(algorithm.result, _Result.algorithm.offset)
         _call("cublasLtMatmul", _handle(), self._desc, ctypes.byref(one), *matrices, how, *space)

@@ -25,9 +25,11 @@ def scaled_mm(
     bias: torch.Tensor | None,
     output_shape: list[int],
 ) -> torch.Tensor:
-    """vLLM's per-tensor FP8 product, by products.py where it gives bf16 and adds nothing."""
+    """vLLM's per-tensor FP8 product, by products.py where it gives bf16. A `bias` with rows is model.py's."""
     scale_a, scale_w = (scale.view(1) if scale.dim() == 0 else scale for scale in (As, Bs))
-    if bias is None and out_dtype == torch.bfloat16:
+    if bias is not None and bias.dim() == 2:
+        output = products.product_sum(A.narrow(0, 0, bias.shape[0]), B.t(), scale_a, scale_w, bias)
+    elif bias is None and out_dtype == torch.bfloat16:
         output = products.product(A, B.t(), scale_a, scale_w)
     else:
         given = {"scale_a": scale_a, "scale_b": scale_w, "bias": bias, "use_fast_accum": True}

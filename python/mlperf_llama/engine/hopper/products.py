@@ -16,7 +16,7 @@ from vllm.utils.torch_utils import direct_register_custom_op
 
 from . import cublaslt
 
-OP = "mlperf_wide_product"
+OP, SUM_OP = "mlperf_wide_product", "mlperf_product_sum"
 # cublasLtMatmulTile_t 176 x 128.
 TILE = 201
 # A tile takes 128 rows, and with few the last one's empty part costs more than the tile gains: gate and up
@@ -51,10 +51,21 @@ def _workspace(device: torch.device) -> torch.Tensor:
     return torch.empty(cublaslt.WORKSPACE_BYTES, dtype=torch.uint8, device=device)
 
 
+@cache
+def _sum_plan(rows: int, n: int, k: int) -> tuple[cublaslt.Product, cublaslt.Algorithm] | None:
+    product = cublaslt.Product(rows, n, k)
+    first = next(iter(product.proposed(1)), None)
+    return (product, first) if first else None
+
+
+def _fits(*matrices: torch.Tensor) -> bool:
+    """Whether cublaslt.py can take them as they lie."""
+    return all(matrix.is_cuda and matrix.is_contiguous() for matrix in matrices)
+
+
 def _run(a: torch.Tensor, w: torch.Tensor, scale_a: torch.Tensor, scale_w: torch.Tensor) -> torch.Tensor:
     rows, (n, k) = a.shape[0], w.shape
-    large = rows >= MIN_ROWS and a.is_cuda and a.is_contiguous() and w.is_contiguous()
-    plan = _plan(rows, n, k) if large else None
+    plan = _plan(rows, n, k) if rows >= MIN_ROWS and _fits(a, w) else None
     if plan is None:
         return scaled(a, w, scale_a, scale_w)
     product, algorithm = plan
@@ -63,8 +74,26 @@ def _run(a: torch.Tensor, w: torch.Tensor, scale_a: torch.Tensor, scale_w: torch
     return out
 
 
+def _run_sum(
+    a: torch.Tensor, w: torch.Tensor, scale_a: torch.Tensor, scale_w: torch.Tensor, added: torch.Tensor
+) -> torch.Tensor:
+    plan = _sum_plan(a.shape[0], *w.shape) if _fits(a, w, added) else None
+    if plan is None:
+        return scaled(a, w, scale_a, scale_w) + added
+    product, algorithm = plan
+    out = torch.empty_like(added)
+    product.run(a, w, scale_a, scale_w, out, algorithm, _workspace(a.device), added)
+    return out
+
+
 def _fake(a: torch.Tensor, w: torch.Tensor, scale_a: torch.Tensor, scale_w: torch.Tensor) -> torch.Tensor:
     return a.new_empty((a.shape[0], w.shape[0]), dtype=torch.bfloat16)
+
+
+def _fake_sum(
+    a: torch.Tensor, w: torch.Tensor, scale_a: torch.Tensor, scale_w: torch.Tensor, added: torch.Tensor
+) -> torch.Tensor:
+    return torch.empty_like(added)
 
 
 def scaled(a: torch.Tensor, w: torch.Tensor, scale_a: torch.Tensor, scale_w: torch.Tensor) -> torch.Tensor:
@@ -85,6 +114,15 @@ def product(a: torch.Tensor, w: torch.Tensor, scale_a: torch.Tensor, scale_w: to
     return scaled(a, w, scale_a, scale_w)
 
 
+def product_sum(
+    a: torch.Tensor, w: torch.Tensor, scale_a: torch.Tensor, scale_w: torch.Tensor, added: torch.Tensor
+) -> torch.Tensor:
+    """The same plus `added` [rows, n] bf16, in one pass: the product alone is neither rounded nor stored."""
+    found: torch.Tensor = torch.ops.vllm.mlperf_product_sum(a, w, scale_a, scale_w, added)
+    return found
+
+
 def install() -> None:
-    """Register the operation; once a process."""
+    """Register the operations; once a process."""
     direct_register_custom_op(op_name=OP, op_func=_run, fake_impl=_fake)
+    direct_register_custom_op(op_name=SUM_OP, op_func=_run_sum, fake_impl=_fake_sum)

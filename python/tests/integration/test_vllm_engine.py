@@ -100,7 +100,7 @@ def test_a_prefill_cap_changes_steps_and_no_answer(loaded: Loaded) -> None:
 
 
 def test_the_hopper_extension_gives_the_same_answers(loaded: Loaded) -> None:
-    """Its shorter last layer. Its kernels need a Hopper GPU: benchmarks/gpu/measure_kernels.py."""
+    """Its shorter last layer. Its kernels: tests/unit/test_hopper_kernels.py."""
     draw = random.Random(0)
     # Prompts of one chunk and of several.
     prompts = [[draw.randrange(1000, 40000) for _ in range(n)] for n in (5, 60, 200, 300)]

@@ -125,7 +125,7 @@ def error(found: torch.Tensor, wanted: torch.Tensor) -> float:
     return float((found.float() - wanted).norm() / wanted.norm())
 
 
-def check_decode(batch: Batch, kernels: Kernels) -> None:
+def check_decode(batch: Batch, kernels: Kernels, order: torch.Tensor | None = None) -> None:
     kernels.decode(
         batch.qkv,
         batch.cache,
@@ -136,6 +136,7 @@ def check_decode(batch: Batch, kernels: Kernels) -> None:
         SCALE,
         batch.out,
         batch.answers,
+        order,
     )
     wanted = []
     for row in range(batch.answers):
@@ -298,20 +299,25 @@ def measure_variants() -> None:
 
 
 def measure_layouts() -> None:
-    """The decode kernel by layout of the cache: what lies together of a page is a token or a head."""
-    for count in (160, 480, 1000):
-        for page, heads_first in ((16, False), (16, True), (64, False), (64, True), (16, False)):
+    """The decode kernel by layout of the cache (what lies together of a page: a token's or a head's),
+    and with the longest sequences first."""
+    shipped = (16, False, False)
+    variants = (shipped, (16, True, False), (64, False, False), (64, True, False), (16, False, True), shipped)
+    for count in (160, 480, 704):
+        for page, heads_first, ordered in variants:
             batch = Batch(count, [], page, heads_first=heads_first)
             read = 2 * KV * HEAD_SIZE * sum(batch.lengths)
-            kernels = Kernels(batch.cache, Q, KV)
+            kernels = Kernels(batch.cache, Q, KV, ordered=ordered)
+            order = torch.argsort(batch.seq_lens, descending=True) if ordered else None
             if count == 160:
-                check_decode(batch, kernels)
+                check_decode(batch, kernels, order)
             call = partial(
                 kernels.decode, batch.qkv, batch.cache, batch.table, batch.seq_lens,
-                batch.scale, batch.scale, SCALE, batch.out, count,
+                batch.scale, batch.scale, SCALE, batch.out, count, order,
             )  # fmt: skip
             us = timed(call, 25)
             name = f"decode {count} sequences, pages of {page}, {'heads' if heads_first else 'tokens'} first"
+            name += ", longest first" if ordered else ""
             say("KERNEL", name, us=round(us, 1), tb_s=round(read / us / 1e6, 2))
 
 

@@ -164,9 +164,9 @@ static void launch(int columns, int rows, int count, std::function<void()> kerne
 
 extern "C" void launch_decode(int heads, int sequences, const u16 *q, int q_stride, const u8 *cache, const int *table,
                               int table_stride, const int *lengths, const float *k_scale, const float *v_scale,
-                              float softmax_scale, u16 *out, int out_stride) {
+                              float softmax_scale, u16 *out, int out_stride, const i64 *order) {
   launch(heads, sequences, WARPS * 32, [=] {
-    decode(q, q_stride, cache, table, table_stride, lengths, k_scale, v_scale, softmax_scale, out, out_stride);
+    decode(q, q_stride, cache, table, table_stride, lengths, k_scale, v_scale, softmax_scale, out, out_stride, order);
   });
 }
 

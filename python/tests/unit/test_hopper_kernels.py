@@ -35,22 +35,16 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @lru_cache
-def built(folder: Path, strides: tuple[int, int, int], page: int, warps: int) -> ctypes.CDLL:
+def built(folder: Path, strides: tuple[int, int, int], page: int, warps: int, ordered: bool) -> ctypes.CDLL:
     """The kernels for one layout of the cache, as kernels.py asks NVRTC for them."""
     function = re.compile(r"^__device__ [^\n]*\{(?:[^\n]*\}|\n.*?^\})\n", re.M | re.S)
     source = function.sub(lambda found: "" if "asm" in found[0] else found[0], SOURCE.read_text())
     assert "asm" not in source
-    name = "-".join(map(str, (*strides, page, warps)))
+    name = "-".join(map(str, (*strides, page, warps, ordered)))
     kernels, library = folder / f"{name}.cu", folder / f"{name}.so"
     kernels.write_text(source)
-    layout = zip(("PAGE_STRIDE", "TOKEN_STRIDE", "HEAD_STRIDE"), strides, strict=True)
-    defines = {
-        **dict(layout),
-        "GROUP": GROUP,
-        "PAGE_SHIFT": page.bit_length() - 1,
-        "WARPS": warps,
-        "AHEAD": 256,
-    }
+    defines = dict(zip(("PAGE_STRIDE", "TOKEN_STRIDE", "HEAD_STRIDE"), strides, strict=True))
+    defines |= {"GROUP": GROUP, "PAGE_SHIFT": page.bit_length() - 1, "WARPS": warps, "ORDERED": int(ordered)}
     command = [str(COMPILER), "-std=c++17", "-O1", "-w", "-shared", "-fPIC", f'-DKERNELS="{kernels}"']
     command += [*(f"-D{key}={value}" for key, value in defines.items()), "-o", str(library), str(SHIM)]
     subprocess.run(command, check=True)
@@ -87,15 +81,18 @@ class Cache:
     def got(self, slots: torch.Tensor) -> torch.Tensor:
         return self.codes[slots // self.page, :, slots % self.page]
 
-    def kernels(self, folder: Path, warps: int = WARPS) -> ctypes.CDLL:
+    def kernels(self, folder: Path, warps: int = WARPS, ordered: bool = False) -> ctypes.CDLL:
         page, head, token, _ = self.codes.stride()
-        return built(folder, (page, token, head), self.page, warps)
+        return built(folder, (page, token, head), self.page, warps, ordered)
 
 
 @pytest.mark.parametrize(
-    ("page", "heads_first", "warps"), [(16, False, WARPS), (16, True, WARPS), (64, False, 4)]
+    ("page", "heads_first", "warps", "ordered"),
+    [(16, False, WARPS, False), (16, True, WARPS, False), (64, False, 4, False), (16, False, WARPS, True)],
 )
-def test_decode_attends_to_every_key_once(page: int, heads_first: bool, warps: int, folder: Path) -> None:
+def test_decode_attends_to_every_key_once(
+    page: int, heads_first: bool, warps: int, ordered: bool, folder: Path
+) -> None:
     torch.manual_seed(1)
     lengths = [1, 15, 16, 17, 130, 16 * warps * 2 + 5]
     cache = Cache(lengths, page, heads_first)
@@ -114,9 +111,11 @@ def test_decode_attends_to_every_key_once(page: int, heads_first: bool, warps: i
         wanted.append(torch.einsum("hgn,nhd->hgd", weights, v * V_SCALE).flatten())
     scales = torch.tensor(K_SCALE), torch.tensor(V_SCALE)
     seen = torch.tensor(lengths, dtype=torch.int32)
+    # Without an order no address is read.
+    order = torch.argsort(seen, descending=True) if ordered else torch.full((1,), 2**40)
     call(
-        cache.kernels(folder, warps).launch_decode, KV, len(lengths), qkv, width, cache.codes, cache.table,
-        cache.table.stride(0), seen, *scales, SOFTMAX_SCALE, out, out.stride(0),
+        cache.kernels(folder, warps, ordered).launch_decode, KV, len(lengths), qkv, width, cache.codes,
+        cache.table, cache.table.stride(0), seen, *scales, SOFTMAX_SCALE, out, out.stride(0), order,
     )  # fmt: skip
     for row, exact in enumerate(wanted):
         assert float((out[row].float() - exact).norm() / exact.norm()) < 0.005, f"length {lengths[row]}"

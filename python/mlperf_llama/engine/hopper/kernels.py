@@ -27,12 +27,12 @@ def supported(q_heads: int, kv_heads: int, head_size: int, page: int) -> bool:
 
 @lru_cache
 def _compiled(
-    group: int, page: int, strides: tuple[int, int, int], blocks: int, warps: int, ahead: int
+    group: int, page: int, strides: tuple[int, int, int], blocks: int, warps: int, ahead: int, ordered: bool
 ) -> dict[str, cuda.Kernel]:
     """Both kernels for one layout; `strides` in bytes: page, token, head."""
     names = ("PAGE_STRIDE", "TOKEN_STRIDE", "HEAD_STRIDE")
     defines = {"GROUP": group, "PAGE_SHIFT": page.bit_length() - 1}
-    defines |= {"MIN_BLOCKS": blocks, "WARPS": warps, "AHEAD": ahead}
+    defines |= {"MIN_BLOCKS": blocks, "WARPS": warps, "AHEAD": ahead, "ORDERED": int(ordered)}
     major, minor = torch.cuda.get_device_capability()
     cubin = cuda.compile_source(
         SOURCE.read_bytes(), {**defines, **dict(zip(names, strides, strict=True))}, f"sm_{major}{minor}"
@@ -51,10 +51,13 @@ class Kernels:
         blocks: int = MIN_BLOCKS,
         warps: int = WARPS,
         ahead: int = AHEAD,
+        ordered: bool = False,
     ) -> None:
         page, head, token, _ = cache.stride()
         self.q_heads, self.kv_heads = q_heads, kv_heads
-        found = _compiled(q_heads // kv_heads, cache.shape[2], (page, token, head), blocks, warps, ahead)
+        found = _compiled(
+            q_heads // kv_heads, cache.shape[2], (page, token, head), blocks, warps, ahead, ordered
+        )
         self._threads = warps * 32
         self._rope_cache, self._decode = found["rope_cache"], found["decode"]
         self._rope_threads = (q_heads + kv_heads) * 8 + kv_heads * 16
@@ -88,8 +91,19 @@ class Kernels:
         softmax_scale: float,
         out: torch.Tensor,
         sequences: int,
+        order: torch.Tensor | None = None,
     ) -> None:
-        """Attention of one rotated query a sequence (a row of `qkv`); `out` [rows, q heads * 128] bf16."""
+        """Attention of one rotated query a sequence (a row of `qkv`); `out` [rows, q heads * 128] bf16.
+
+        `order` (int64): which sequence begins first, second, ...; for kernels made with `ordered`.
+        """
         arguments = [qkv, qkv.stride(0), cache, block_table, block_table.stride(0), lengths]
-        arguments += [k_scale, v_scale, softmax_scale, out, out.stride(0)]
+        arguments += [
+            k_scale,
+            v_scale,
+            softmax_scale,
+            out,
+            out.stride(0),
+            lengths if order is None else order,
+        ]
         self._decode((self.kv_heads, sequences), self._threads, arguments)

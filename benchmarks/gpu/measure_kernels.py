@@ -20,7 +20,7 @@ import torch
 from llama_shape import lengths
 from vllm.vllm_flash_attn import flash_attn_varlen_func, get_scheduler_metadata
 
-from mlperf_llama.engine.hopper.kernels import HEAD_SIZE, Kernels
+from mlperf_llama.engine.hopper.kernels import HEAD_SIZE, Kernels, starts_of
 
 Q, KV, PAGE = 32, 8, 16
 WIDTH = (Q + 2 * KV) * HEAD_SIZE
@@ -125,7 +125,18 @@ def error(found: torch.Tensor, wanted: torch.Tensor) -> float:
     return float((found.float() - wanted).norm() / wanted.norm())
 
 
-def check_decode(batch: Batch, kernels: Kernels, order: torch.Tensor | None = None) -> None:
+def attention(batch: Batch) -> torch.Tensor:
+    """Of the answers, in float32: [answers, q heads * 128]."""
+    found = []
+    for row in range(batch.answers):
+        k, v = batch.keys_values(row)
+        q = batch.qkv[row, : Q * HEAD_SIZE].float().view(KV, Q // KV, HEAD_SIZE)
+        weights = torch.softmax(torch.einsum("hgd,nhd->hgn", q, k) * SCALE, dim=-1)
+        found.append(torch.einsum("hgn,nhd->hgd", weights, v).flatten())
+    return torch.stack(found)
+
+
+def check_decode(batch: Batch, kernels: Kernels) -> None:
     kernels.decode(
         batch.qkv,
         batch.cache,
@@ -136,15 +147,8 @@ def check_decode(batch: Batch, kernels: Kernels, order: torch.Tensor | None = No
         SCALE,
         batch.out,
         batch.answers,
-        order,
     )
-    wanted = []
-    for row in range(batch.answers):
-        k, v = batch.keys_values(row)
-        q = batch.qkv[row, : Q * HEAD_SIZE].float().view(KV, Q // KV, HEAD_SIZE)
-        weights = torch.softmax(torch.einsum("hgd,nhd->hgn", q, k) * SCALE, dim=-1)
-        wanted.append(torch.einsum("hgn,nhd->hgd", weights, v).flatten())
-    say("CHECK", "decode", error=error(batch.out[: batch.answers], torch.stack(wanted)))
+    say("CHECK", "decode", error=error(batch.out[: batch.answers], attention(batch)))
 
 
 def check_rope(batch: Batch, kernels: Kernels) -> None:
@@ -299,26 +303,25 @@ def measure_variants() -> None:
 
 
 def measure_layouts() -> None:
-    """The decode kernel by layout of the cache (what lies together of a page: a token's or a head's),
-    and with the longest sequences first."""
-    shipped = (16, False, False)
-    variants = (shipped, (16, True, False), (64, False, False), (64, True, False), (16, False, True), shipped)
-    for count in (160, 480, 704):
-        for page, heads_first, ordered in variants:
-            batch = Batch(count, [], page, heads_first=heads_first)
-            read = 2 * KV * HEAD_SIZE * sum(batch.lengths)
-            kernels = Kernels(batch.cache, Q, KV, ordered=ordered)
-            order = torch.argsort(batch.seq_lens, descending=True) if ordered else None
-            if count == 160:
-                check_decode(batch, kernels, order)
-            call = partial(
-                kernels.decode, batch.qkv, batch.cache, batch.table, batch.seq_lens,
-                batch.scale, batch.scale, SCALE, batch.out, count, order,
-            )  # fmt: skip
-            us = timed(call, 25)
-            name = f"decode {count} sequences, pages of {page}, {'heads' if heads_first else 'tokens'} first"
-            name += ", longest first" if ordered else ""
-            say("KERNEL", name, us=round(us, 1), tb_s=round(read / us / 1e6, 2))
+    """decode and decode_even by layout of the cache: what lies together of a page, a token's or a head's."""
+    layouts = ((16, False), (16, True), (64, True))
+    variants = [(kernel, *layout) for kernel in ("decode", "decode_even") for layout in layouts]
+    for count, (kernel, page, heads_first) in itertools.product((160, 480, 704), [*variants, variants[0]]):
+        batch = Batch(count, [], page, heads_first=heads_first)
+        read = 2 * KV * HEAD_SIZE * sum(batch.lengths)
+        kernels = Kernels(batch.cache, Q, KV, seats=count)
+        given: dict[str, Any] = {
+            "qkv": batch.qkv, "cache": batch.cache, "block_table": batch.table, "lengths": batch.seq_lens,
+            "k_scale": batch.scale, "v_scale": batch.scale, "softmax_scale": SCALE, "out": batch.out,
+            "sequences": count,
+        }  # fmt: skip
+        if kernel == "decode_even":
+            given["starts"] = torch.zeros(count + 1, dtype=torch.int32, device="cuda")
+            starts_of(batch.seq_lens, given["starts"])
+        us = timed(partial(getattr(kernels, kernel), **given), 25)
+        name = f"{kernel} {count} sequences, pages of {page}, {'heads' if heads_first else 'tokens'} first"
+        say("CHECK", name, error=error(batch.out, attention(batch)))
+        say("KERNEL", name, us=round(us, 1), tb_s=round(read / us / 1e6, 2))
 
 
 def main() -> None:

@@ -1,6 +1,7 @@
 // Runs kernels.cu on a CPU: each thread of a block is a coroutine that waits at a collective operation
 // until its warp (or block) has come, and what the PTX instructions do stands here in C++. KERNELS names
 // the kernels' source, less the functions that are defined here (test_hopper_kernels.py takes them out).
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <functional>
@@ -29,7 +30,7 @@ static Gate block_gate;
 static Thread *current;
 static ucontext_t scheduler;
 static std::function<void()> body;
-static Index blockIdx;
+static Index blockIdx, gridDim;
 #define threadIdx (current->at)
 
 static void wait_at(Gate &gate, int size) {
@@ -37,6 +38,13 @@ static void wait_at(Gate &gate, int size) {
   if (++gate.missing == size) gate.missing = 0, gate.turn++;
   while (gate.turn == turn) swapcontext(&current->context, &scheduler);
 }
+static void __threadfence() {}
+static int atomicAdd(int *at, int more) {
+  *at += more;
+  return *at - more;
+}
+using std::max;
+using std::min;
 static void __syncthreads() { wait_at(block_gate, (int)threads.size()); }
 
 // Every lane gives up to six words and then reads everybody's; two sets take turns.
@@ -135,6 +143,7 @@ static void begin() {
 // One block after the other; `count` threads each.
 static void launch(int columns, int rows, int count, std::function<void()> kernel) {
   body = kernel;
+  gridDim = {columns, rows};
   for (int block = 0; block < columns * rows; block++) {
     blockIdx = {block % columns, block / columns};
     threads = std::vector<Thread>(count);
@@ -164,9 +173,19 @@ static void launch(int columns, int rows, int count, std::function<void()> kerne
 
 extern "C" void launch_decode(int heads, int sequences, const u16 *q, int q_stride, const u8 *cache, const int *table,
                               int table_stride, const int *lengths, const float *k_scale, const float *v_scale,
-                              float softmax_scale, u16 *out, int out_stride, const i64 *order) {
+                              float softmax_scale, u16 *out, int out_stride) {
   launch(heads, sequences, WARPS * 32, [=] {
-    decode(q, q_stride, cache, table, table_stride, lengths, k_scale, v_scale, softmax_scale, out, out_stride, order);
+    decode(q, q_stride, cache, table, table_stride, lengths, k_scale, v_scale, softmax_scale, out, out_stride);
+  });
+}
+
+extern "C" void launch_decode_even(int heads, int chunks, const u16 *q, int q_stride, const u8 *cache, const int *table,
+                                   int table_stride, const int *lengths, const int *starts, int sequences,
+                                   const float *k_scale, const float *v_scale, float softmax_scale, u16 *out,
+                                   int out_stride, float *partial, int *tiles_done) {
+  launch(heads, chunks, WARPS * 32, [=] {
+    decode_even(q, q_stride, cache, table, table_stride, lengths, starts, sequences, k_scale, v_scale, softmax_scale, out,
+                out_stride, partial, tiles_done);
   });
 }
 

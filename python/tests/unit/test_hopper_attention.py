@@ -1,4 +1,4 @@
-"""In which order the sequences of a step begin. The attention itself needs a GPU."""
+"""What a step's metadata tells decode_even.cu. The attention itself needs a GPU."""
 
 from __future__ import annotations
 
@@ -20,15 +20,16 @@ def builder(**additional: Any) -> Any:
     return made
 
 
-def test_the_longest_first_in_one_place_for_every_step() -> None:
-    made = builder(**{attention.LONGEST_FIRST: True})
-    first = made._order(torch.tensor([5, 900, 0, 30], dtype=torch.int32))
-    assert first.dtype == torch.int64 and first[:4].tolist() == [1, 3, 0, 2]
+def test_tiles_start_behind_each_other_in_one_place_for_every_step() -> None:
+    made = builder(**{attention.EVEN: True})
+    first = made._tiles(torch.tensor([5, 900, 0, 32], dtype=torch.int32))
+    assert first.dtype == torch.int32 and len(first) == 7
+    assert first[:5].tolist() == [0, 1, 58, 58, 60]
     # A graph has kept the address.
-    second = made._order(torch.tensor([7, 3, 9, 1, 2, 8], dtype=torch.int32))
-    assert second.data_ptr() == first.data_ptr() and second.tolist() == [2, 5, 0, 1, 4, 3]
-    made._order(torch.zeros(0, dtype=torch.int32))
+    second = made._tiles(torch.tensor([17, 16], dtype=torch.int32))
+    assert second.data_ptr() == first.data_ptr() and second[:3].tolist() == [0, 2, 3]
+    assert made._tiles(torch.zeros(0, dtype=torch.int32))[0] == 0
 
 
-def test_without_the_setting_there_is_no_order() -> None:
-    assert builder()._order(torch.tensor([5, 900], dtype=torch.int32)) is None
+def test_without_the_setting_nothing_is_computed() -> None:
+    assert builder()._tiles(torch.tensor([5, 900], dtype=torch.int32)) is None

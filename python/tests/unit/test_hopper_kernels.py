@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from mlperf_llama.engine.hopper.kernels import HEAD_SIZE, SOURCE, WARPS
+from mlperf_llama.engine.hopper.kernels import HEAD_SIZE, WARPS, source, starts_of
 
 COMPILER = shutil.which("g++")
 pytestmark = pytest.mark.skipif(COMPILER is None, reason="no C++ compiler (g++) here")
@@ -35,16 +35,24 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @lru_cache
-def built(folder: Path, strides: tuple[int, int, int], page: int, warps: int, ordered: bool) -> ctypes.CDLL:
+def built(folder: Path, strides: tuple[int, int, int], page: int, warps: int) -> ctypes.CDLL:
     """The kernels for one layout of the cache, as kernels.py asks NVRTC for them."""
     function = re.compile(r"^__device__ [^\n]*\{(?:[^\n]*\}|\n.*?^\})\n", re.M | re.S)
-    source = function.sub(lambda found: "" if "asm" in found[0] else found[0], SOURCE.read_text())
-    assert "asm" not in source
-    name = "-".join(map(str, (*strides, page, warps, ordered)))
+    kernels_source = function.sub(
+        lambda found: "" if "asm" in found[0] else found[0], source(even=True).decode()
+    )
+    assert "asm" not in kernels_source
+    name = "-".join(map(str, (*strides, page, warps)))
     kernels, library = folder / f"{name}.cu", folder / f"{name}.so"
-    kernels.write_text(source)
-    defines = dict(zip(("PAGE_STRIDE", "TOKEN_STRIDE", "HEAD_STRIDE"), strides, strict=True))
-    defines |= {"GROUP": GROUP, "PAGE_SHIFT": page.bit_length() - 1, "WARPS": warps, "ORDERED": int(ordered)}
+    kernels.write_text(kernels_source)
+    layout = zip(("PAGE_STRIDE", "TOKEN_STRIDE", "HEAD_STRIDE"), strides, strict=True)
+    defines = {
+        **dict(layout),
+        "GROUP": GROUP,
+        "PAGE_SHIFT": page.bit_length() - 1,
+        "WARPS": warps,
+        "AHEAD": 256,
+    }
     command = [str(COMPILER), "-std=c++17", "-O1", "-w", "-shared", "-fPIC", f'-DKERNELS="{kernels}"']
     command += [*(f"-D{key}={value}" for key, value in defines.items()), "-o", str(library), str(SHIM)]
     subprocess.run(command, check=True)
@@ -81,44 +89,85 @@ class Cache:
     def got(self, slots: torch.Tensor) -> torch.Tensor:
         return self.codes[slots // self.page, :, slots % self.page]
 
-    def kernels(self, folder: Path, warps: int = WARPS, ordered: bool = False) -> ctypes.CDLL:
+    def kernels(self, folder: Path, warps: int = WARPS) -> ctypes.CDLL:
         page, head, token, _ = self.codes.stride()
-        return built(folder, (page, token, head), self.page, warps, ordered)
+        return built(folder, (page, token, head), self.page, warps)
 
 
-@pytest.mark.parametrize(
-    ("page", "heads_first", "warps", "ordered"),
-    [(16, False, WARPS, False), (16, True, WARPS, False), (64, False, 4, False), (16, False, WARPS, True)],
-)
-def test_decode_attends_to_every_key_once(
-    page: int, heads_first: bool, warps: int, ordered: bool, folder: Path
-) -> None:
-    torch.manual_seed(1)
-    lengths = [1, 15, 16, 17, 130, 16 * warps * 2 + 5]
-    cache = Cache(lengths, page, heads_first)
-    width = (Q + 2 * KV) * HEAD_SIZE
-    qkv = torch.randn(len(lengths), width).bfloat16()
-    out = torch.full((len(lengths), Q * HEAD_SIZE), float("nan"), dtype=torch.bfloat16)
-    wanted = []
-    for row, length in enumerate(lengths):
+class Step:
+    """Sequences with a query each, all in a cache, and what their attention is."""
+
+    def __init__(self, lengths: list[int], page: int, heads_first: bool = False) -> None:
+        torch.manual_seed(1)
+        self.cache = Cache(lengths, page, heads_first)
+        self.lengths = torch.tensor(lengths, dtype=torch.int32)
+        self.qkv = torch.randn(len(lengths), (Q + 2 * KV) * HEAD_SIZE).bfloat16()
+        self.out = torch.full((len(lengths), Q * HEAD_SIZE), float("nan"), dtype=torch.bfloat16)
+        self.scales = torch.tensor(K_SCALE), torch.tensor(V_SCALE)
+        self.wanted = [self._put(row, length) for row, length in enumerate(lengths)]
+
+    def _put(self, row: int, length: int) -> torch.Tensor:
         # The last keys weigh most, so that none may be missing, and sums must be rescaled on the way.
         growing = torch.linspace(0.2, 2.0, length)[:, None, None]
         values = (torch.randn(length, KV, 2 * HEAD_SIZE) * 60 * growing).clamp(-440, 440).to(FP8)
-        cache.put(cache.slots(row), values.view(torch.uint8))
+        self.cache.put(self.cache.slots(row), values.view(torch.uint8))
         k, v = values.float().split(HEAD_SIZE, dim=-1)
-        q = qkv[row, : Q * HEAD_SIZE].float().view(KV, GROUP, HEAD_SIZE)
+        q = self.qkv[row, : Q * HEAD_SIZE].float().view(KV, GROUP, HEAD_SIZE)
         weights = torch.softmax(torch.einsum("hgd,nhd->hgn", q, k * K_SCALE) * SOFTMAX_SCALE, dim=-1)
-        wanted.append(torch.einsum("hgn,nhd->hgd", weights, v * V_SCALE).flatten())
-    scales = torch.tensor(K_SCALE), torch.tensor(V_SCALE)
-    seen = torch.tensor(lengths, dtype=torch.int32)
-    # Without an order no address is read.
-    order = torch.argsort(seen, descending=True) if ordered else torch.full((1,), 2**40)
-    call(
-        cache.kernels(folder, warps, ordered).launch_decode, KV, len(lengths), qkv, width, cache.codes,
-        cache.table, cache.table.stride(0), seen, *scales, SOFTMAX_SCALE, out, out.stride(0), order,
-    )  # fmt: skip
-    for row, exact in enumerate(wanted):
-        assert float((out[row].float() - exact).norm() / exact.norm()) < 0.005, f"length {lengths[row]}"
+        return torch.einsum("hgn,nhd->hgd", weights, v * V_SCALE).flatten()
+
+    def read(self) -> list[torch.Tensor | int]:
+        """The arguments of either kernel up to the lengths."""
+        table = self.cache.table
+        return [self.qkv, self.qkv.stride(0), self.cache.codes, table, table.stride(0), self.lengths]
+
+    def check(self) -> None:
+        for length, found, exact in zip(self.lengths, self.out.float(), self.wanted, strict=True):
+            assert float((found - exact).norm() / exact.norm()) < 0.005, f"length {length}"
+
+
+@pytest.mark.parametrize(
+    ("page", "heads_first", "warps"), [(16, False, WARPS), (16, True, WARPS), (64, False, 4)]
+)
+def test_decode_attends_to_every_key_once(page: int, heads_first: bool, warps: int, folder: Path) -> None:
+    step = Step([1, 15, 16, 17, 130, 16 * warps * 2 + 5], page, heads_first)
+    kernels = step.cache.kernels(folder, warps)
+    given = [*step.read(), *step.scales, SOFTMAX_SCALE, step.out, step.out.stride(0)]
+    call(kernels.launch_decode, KV, len(step.lengths), *given)
+    step.check()
+
+
+@pytest.mark.parametrize(
+    ("lengths", "chunks", "page"),
+    [
+        # Whole sequences in a chunk; all in one; a sequence in many chunks; chunks without a tile.
+        ([1, 15, 16, 17, 130, 261], 4, 16),
+        ([130, 40], 1, 64),
+        ([333], 9, 16),
+        ([5, 300, 20, 700], 13, 64),
+        ([40, 3], 7, 16),
+    ],
+)
+def test_even_chunks_come_to_the_same(lengths: list[int], chunks: int, page: int, folder: Path) -> None:
+    step = Step(lengths, page)
+    # A graph's rows without a sequence.
+    seen = torch.cat((step.lengths[:1], torch.zeros(1, dtype=torch.int32), step.lengths[1:]))
+    order = torch.tensor([0, 0, *range(1, len(lengths))])
+    step.qkv, step.cache.table = step.qkv[order], step.cache.table[order]
+    out = torch.full((len(seen), Q * HEAD_SIZE), float("nan"), dtype=torch.bfloat16)
+    starts = torch.zeros(len(seen) + 1, dtype=torch.int32)
+    starts_of(seen, starts)
+    partial = torch.full((chunks * KV * 2 * GROUP * (HEAD_SIZE + 2),), float("nan"))
+    done = torch.zeros(len(seen) * KV, dtype=torch.int32)
+    step.lengths = seen
+    given = [*step.read(), starts, len(seen), *step.scales, SOFTMAX_SCALE, out, out.stride(0), partial, done]
+    for _ in range(2):
+        # The second launch finds the counters as the first did.
+        out.fill_(float("nan"))
+        call(step.cache.kernels(folder).launch_decode_even, KV, chunks, *given)
+        assert not done.any() and out[1].isnan().all()
+        step.lengths, step.out = seen[seen > 0], out[seen > 0]
+        step.check()
 
 
 @pytest.mark.parametrize("heads_first", [False, True])

@@ -3,7 +3,8 @@
 Five changes, none of which alters what is computed beyond rounding:
 
 - `kernels.cu`: decode attention that reads the FP8 cache near memory bandwidth, and one kernel
-  that rotates q and k and writes the cache.
+  that rotates q and k and writes the cache. `decode_even.cu`, the same attention in chunks of equal
+  size, is off until it has been measured on a card; one of the two will go.
 - `attention.py`: a step's new tokens and its prompts take separate kernels; whole prompts attend
   to their own unquantised keys.
 - `model.py`: behind the last attention only the rows whose logits are wanted are computed.

@@ -5,10 +5,9 @@
 // decode       attention of one new token a sequence over the paged cache.
 //
 // The cache is vLLM's FlashAttention layout: for each (page, token, KV head) 128 bytes of K, then 128
-// of V. Head size is 128. The command line sets WARPS (a block), MIN_BLOCKS, AHEAD (load_stream), ORDERED
-// (decode takes the sequences in an order that is given), GROUP (query heads a KV head, at most 8), PAGE_SHIFT
-// (log2 of the tokens a page, at least 4) and the strides in bytes: PAGE_STRIDE, TOKEN_STRIDE, HEAD_STRIDE.
-// Known strides become constants inside the loads.
+// of V. Head size is 128. The command line sets WARPS (a block), MIN_BLOCKS, AHEAD (load_stream), GROUP
+// (query heads a KV head, at most 8), PAGE_SHIFT (log2 of the tokens a page, at least 4) and the strides
+// in bytes: PAGE_STRIDE, TOKEN_STRIDE, HEAD_STRIDE. Known strides become constants inside the loads.
 
 typedef unsigned char u8;
 typedef unsigned short u16;
@@ -156,10 +155,9 @@ extern "C" __global__ void rope_cache(u16 *qkv, const i64 *positions, const u16 
 // O^T[dim, head] = V^T P^T:  movmatrix turns what a lane holds of S^T into what it must give of P^T.
 extern "C" __global__ void __launch_bounds__(WARPS * 32, MIN_BLOCKS)
     decode(const u16 *q, int q_stride, const u8 *cache, const int *block_table, int table_stride, const int *seq_lens,
-           const float *k_scale, const float *v_scale, float softmax_scale, u16 *out, int out_stride,
-           const i64 *order) {
+           const float *k_scale, const float *v_scale, float softmax_scale, u16 *out, int out_stride) {
   __shared__ float sums[WARPS][GROUP][HEAD], tops[WARPS][8], masses[WARPS][8];
-  const int kv_head = blockIdx.x, seq = ORDERED ? (int)order[blockIdx.y] : blockIdx.y;
+  const int kv_head = blockIdx.x, seq = blockIdx.y;
   const int warp = threadIdx.x >> 5, lane = threadIdx.x & 31, row = lane >> 2, column = lane & 3;
   const int length = seq_lens[seq], tiles = (length + TILE - 1) / TILE;
   const int *table = block_table + (i64)seq * table_stride;

@@ -26,6 +26,8 @@ def _seats_name(scheduler: Any) -> str:
 class _Capped:
     """Mixed into both of vLLM's schedulers."""
 
+    max_num_scheduled_tokens: int
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.ceiling: int = self.max_num_scheduled_tokens
@@ -36,13 +38,17 @@ class _Capped:
         self.totals = {"steps": 0, "scheduled_tokens": 0, "preemptions": 0}
 
     def schedule(self, *args: Any, **kwargs: Any) -> Any:
+        prefill = self.prefill_tokens
+        if self.pacing.whole_prompts:
+            first = next(iter(self.waiting), None)  # type: ignore[attr-defined]
+            longest = first.num_tokens if first else 0
+            # A prompt longer than a step's share enters alone; one that no step can hold is split.
+            prefill = max(prefill, longest)
+            room = self.ceiling - len(self.running)  # type: ignore[attr-defined]
+            self.scheduler_config.enable_chunked_prefill = room < longest  # type: ignore[attr-defined]
         if self.prefill_tokens < self.ceiling:
             answering = sum(not request.is_prefill_chunk for request in self.running)  # type: ignore[attr-defined]
-            self.max_num_scheduled_tokens = min(self.ceiling, answering + self.prefill_tokens)
-        if self.pacing.whole_prompts:
-            # Where the longest prompt does not fit beside the answers it could never start whole.
-            room = min(self.prefill_tokens, self.ceiling - len(self.running))  # type: ignore[attr-defined]
-            self.scheduler_config.enable_chunked_prefill = room < self.max_model_len  # type: ignore[attr-defined]
+            self.max_num_scheduled_tokens = min(self.ceiling, answering + prefill)
         seats = getattr(self, self._seats)
         running = len(self.running)  # type: ignore[attr-defined]
         if self.pacing.holds(running, self._since_prompts):

@@ -74,28 +74,31 @@ def test_answers_hold_in_any_batch_and_within_limits(loaded: Loaded) -> None:
 def test_a_prefill_cap_changes_steps_and_no_answer(loaded: Loaded) -> None:
     """Limits change between runs without a reload; counters tell the steps."""
 
-    async def body() -> tuple[list[list[int]], list[list[int]], float, float]:
+    async def body() -> tuple[list[list[list[int]]], list[float]]:
         async def steps() -> float:
             await loaded.engine.refresh_counters()
             return loaded.engine.counters()["steps"]
 
-        start = await steps()
-        free = await engine_contract.answer(
-            loaded.engine, engine_contract.requests(6), loaded.limits, streaming=False
-        )
-        middle = await steps()
-        await loaded.engine.set_limits(2, 32)
-        capped = await engine_contract.answer(
-            loaded.engine, engine_contract.requests(6, 50), loaded.limits, streaming=False
-        )
-        end = await steps()
+        found, taken = [], []
+        for number, cap, whole in ((0, None, False), (50, 32, False), (100, 32, True)):
+            await loaded.engine.set_limits(2 if cap else None, cap)
+            await loaded.engine.set_pacing(whole_prompts=whole)
+            before = await steps()
+            answers = (
+                await engine_contract.answer(
+                    loaded.engine, engine_contract.requests(6, number), loaded.limits, streaming=False
+                )
+            ).answers
+            found.append([answers[number + i] for i in range(6)])
+            taken.append(await steps() - before)
         await loaded.engine.set_limits(None, None)
-        first = [free.answers[i] for i in range(6)]
-        return first, [capped.answers[50 + i] for i in range(6)], middle - start, end - middle
+        await loaded.engine.set_pacing()
+        return found, taken
 
-    free, capped, free_steps, capped_steps = loaded.runner.run(body())
-    assert free == capped
-    assert capped_steps > 2 * free_steps
+    (free, capped, whole), (free_steps, capped_steps, whole_steps) = loaded.runner.run(body())
+    assert free == capped == whole
+    # Two seats; prompts that are not split take a step each.
+    assert capped_steps > whole_steps > free_steps and capped_steps > 2 * free_steps
     assert loaded.engine.counters()["preemptions"] == 0
 
 

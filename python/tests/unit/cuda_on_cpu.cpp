@@ -171,28 +171,29 @@ static void launch(int columns, int rows, int count, std::function<void()> kerne
   }
 }
 
-extern "C" void launch_decode(int heads, int sequences, const u16 *q, int q_stride, const u8 *cache, const int *table,
-                              int table_stride, const int *lengths, const float *k_scale, const float *v_scale,
-                              float softmax_scale, u16 *out, int out_stride) {
-  launch(heads, sequences, WARPS * 32, [=] {
+// The kernels' own arguments behind the grid and the number of threads a block.
+extern "C" void launch_decode(int columns, int rows, int count, const u16 *q, int q_stride, const u8 *cache,
+                              const int *table, int table_stride, const int *lengths, const float *k_scale,
+                              const float *v_scale, float softmax_scale, u16 *out, int out_stride) {
+  launch(columns, rows, count, [=] {
     decode(q, q_stride, cache, table, table_stride, lengths, k_scale, v_scale, softmax_scale, out, out_stride);
   });
 }
 
-extern "C" void launch_decode_even(int heads, int chunks, const u16 *q, int q_stride, const u8 *cache, const int *table,
-                                   int table_stride, const int *lengths, const int *starts, int sequences,
-                                   const float *k_scale, const float *v_scale, float softmax_scale, u16 *out,
-                                   int out_stride, float *partial, int *tiles_done) {
-  launch(heads, chunks, WARPS * 32, [=] {
+extern "C" void launch_decode_even(int columns, int rows, int count, const u16 *q, int q_stride, const u8 *cache,
+                                   const int *table, int table_stride, const int *lengths, const int *starts,
+                                   int sequences, const float *k_scale, const float *v_scale, float softmax_scale,
+                                   u16 *out, int out_stride, float *partial, int *tiles_done) {
+  launch(columns, rows, count, [=] {
     decode_even(q, q_stride, cache, table, table_stride, lengths, starts, sequences, k_scale, v_scale, softmax_scale, out,
                 out_stride, partial, tiles_done);
   });
 }
 
-extern "C" void launch_rope_cache(int tokens, int count, u16 *qkv, const i64 *positions, const u16 *cos_sin, u8 *cache,
-                                  const i64 *slots, const float *k_scale, const float *v_scale, int q_heads,
+extern "C" void launch_rope_cache(int columns, int rows, int count, u16 *qkv, const i64 *positions, const u16 *cos_sin,
+                                  u8 *cache, const i64 *slots, const float *k_scale, const float *v_scale, int q_heads,
                                   int kv_heads) {
-  launch(tokens, 1, count, [=] {
+  launch(columns, rows, count, [=] {
     rope_cache(qkv, positions, cos_sin, cache, slots, k_scale, v_scale, q_heads, kv_heads);
   });
 }

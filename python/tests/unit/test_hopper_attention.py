@@ -1,10 +1,17 @@
-"""What a step's metadata tells decode_even.cu. The attention itself needs a GPU."""
+"""A layer's attention step by step, with its kernels on a CPU, and what decode_even.cu is told of a step.
+
+FlashAttention, which the prompts take, is torch's here.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import accumulate, pairwise
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import cuda_on_cpu
 import pytest
 import torch
 
@@ -33,3 +40,96 @@ def test_tiles_start_behind_each_other_in_one_place_for_every_step() -> None:
 
 def test_without_the_setting_nothing_is_computed() -> None:
     assert builder()._tiles(torch.tensor([5, 900], dtype=torch.int32)) is None
+
+
+SIZE, Q, KV, PAGE = 128, 8, 2, 16
+SCALE, SOFTMAX = 0.02, SIZE**-0.5
+
+
+def exact(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+    """Causal attention in float32; `q` [tokens, heads, 128] are the last of the keys."""
+    mask = torch.ones(len(q), len(k)).tril(len(k) - len(q)).bool()
+    groups = q.shape[1] // k.shape[1]
+    k, v = (x.float().repeat_interleave(groups, 1) for x in (k, v))
+    scores = torch.einsum("qhd,khd->hqk", q.float(), k) * SOFTMAX
+    return torch.einsum("hqk,khd->qhd", scores.masked_fill(~mask, -torch.inf).softmax(-1), v)
+
+
+def whole_prompts(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, **given: Any) -> None:
+    """FlashAttention for prompts that attend to their own keys."""
+    assert given["causal"] and torch.equal(given["cu_seqlens_q"], given["cu_seqlens_k"])
+    ends = given["cu_seqlens_q"].tolist()
+    for begin, end in pairwise(ends):
+        part = slice(begin, end)
+        given["out"][part] = exact(q[part], k[part], v[part])
+
+
+class Model:
+    """One layer's cache, and in float32 what it should hold."""
+
+    def __init__(self, seats: int) -> None:
+        codes = torch.full((seats * 4, PAGE, KV, 2 * SIZE), 0x7F, dtype=torch.uint8)
+        self.cache = codes.transpose(1, 2)
+        self.table = torch.randperm(seats * 4, dtype=torch.int32).view(seats, 4)
+        self.keys = [torch.zeros(0, KV, SIZE) for _ in range(seats)]
+        self.values = [torch.zeros(0, KV, SIZE) for _ in range(seats)]
+        angles = torch.rand(4 * PAGE, SIZE // 2) * 6.28
+        self.cos_sin = torch.cat((angles.cos(), angles.sin()), dim=1).bfloat16()
+        self.layer = SimpleNamespace(
+            _k_scale=torch.tensor(SCALE), _v_scale=torch.tensor(SCALE), impl=SimpleNamespace(scale=SOFTMAX)
+        )
+
+    def _turned(self, x: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
+        first, second = x.float().chunk(2, dim=-1)
+        c, s = self.cos_sin[positions].float()[:, None].chunk(2, dim=-1)
+        return torch.cat((first * c - second * s, second * c + first * s), dim=-1).bfloat16()
+
+    def step(self, layer: Any, answers: Sequence[int], prompts: dict[int, int], even: bool) -> None:
+        """One token for each of `answers`, whole prompts of so many tokens for the others, all checked."""
+        rows = [*answers, *prompts]
+        tokens = [1] * len(answers) + list(prompts.values())
+        past = [len(self.keys[row]) for row in rows]
+        positions = torch.cat([torch.arange(p, p + n) for p, n in zip(past, tokens, strict=True)])
+        qkv = torch.randn(len(positions), (Q + 2 * KV) * SIZE).bfloat16()
+        q, k, v = qkv.clone().unflatten(1, (-1, SIZE)).split([Q, KV, KV], dim=1)
+        q, k = self._turned(q, positions), self._turned(k, positions)
+        lengths, wanted = [], []
+        for row, part_q, part_k, part_v in zip(rows, *(x.split(tokens) for x in (q, k, v)), strict=True):
+            for held, new in ((self.keys, part_k), (self.values, part_v)):
+                codes = (new.float() / SCALE).clamp(-448, 448).to(torch.float8_e4m3fn)
+                held[row] = torch.cat((held[row], codes.float() * SCALE))
+            lengths.append(len(self.keys[row]))
+            own = (part_k, part_v) if row in prompts else (self.keys[row], self.values[row])
+            wanted.append(exact(part_q, *own).flatten(1))
+        of = torch.repeat_interleave(torch.tensor(rows), torch.tensor(tokens))
+        seq_lens = torch.tensor(lengths, dtype=torch.int32)
+        starts = torch.tensor([0, *accumulate(prompts.values())], dtype=torch.int32)
+        told = {attention.EVEN: True} if even else {}
+        metadata = SimpleNamespace(
+            mlperf_answers=len(answers), mlperf_tiles=builder(**told)._tiles(seq_lens[: len(answers)]),
+            mlperf_starts=starts, mlperf_begins=True,
+            max_query_len=max(tokens), num_actual_tokens=len(positions),
+            slot_mapping=self.table[of, positions // PAGE].long() * PAGE + positions % PAGE,
+            block_table=self.table[rows], seq_lens=seq_lens,
+        )  # fmt: skip
+        out = torch.full((len(positions), Q * SIZE), float("nan"), dtype=torch.bfloat16)
+        layer.run(qkv, positions, out, metadata, self.layer, self.cache)
+        error = (out.float() - torch.cat(wanted)).norm() / torch.cat(wanted).norm()
+        assert float(error) < 0.01, f"{len(answers)} answers and {len(prompts)} prompts: {float(error)}"
+
+
+@pytest.mark.skipif(cuda_on_cpu.COMPILER is None, reason="no C++ compiler (g++) here")
+@pytest.mark.parametrize("even", [False, True])
+def test_prompts_then_both_then_answers_alone(
+    even: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(3)
+    # vLLM for CPUs has none.
+    monkeypatch.setattr(attention.flash_attn, "flash_attn_varlen_func", whole_prompts, raising=False)
+    model = Model(seats=4)
+    with cuda_on_cpu.card(tmp_path):
+        layer = attention.Attention(Q, KV, model.cos_sin)
+        model.step(layer, [], {2: 17, 0: 40}, even)
+        model.step(layer, [2, 0], {3: 5, 1: 30}, even)
+        for _ in range(2):
+            model.step(layer, [0, 1, 2, 3], {}, even)

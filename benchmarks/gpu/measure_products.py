@@ -114,24 +114,29 @@ def algorithms(numbers: Sequence[int], asked: int | None = None) -> None:
 
 
 def sums() -> None:
-    """The products behind attention and activation, alone, with the residual added, and alone once more."""
+    """The products behind attention and activation, alone, with the residual added by cuBLASLt's favourite
+    and by what it proposes for other numbers of rows, and alone once more."""
     one = torch.ones(1, device="cuda")
+    workspace = torch.empty(cublaslt.WORKSPACE_BYTES, dtype=torch.uint8, device="cuda")
     for rows, name in itertools.product((512, 1029, 4089, 8301), ("o", "down")):
         n, k = LINEAR[name]
         a, w = operands(rows, n, k)
-        # As large as the products, so that a sum without either shows.
-        added = products.scaled(a, w, one, one).roll(1, 0)
-        wanted = products.scaled(a, w, one, one).float() + added.float()
-        error = float((products._run_sum(a, w, one, one, added).float() - wanted).norm() / wanted.norm())
-        planned = products._sum_plan(rows, n, k) is not None
-        say("CHECK", f"{name} {rows} rows, sum", error=error, planned=planned)
         plain = partial(products.scaled, a, w, one, one)
-        for how, call in (
-            ("alone", plain), ("sum", partial(products._run_sum, a, w, one, one, added)), ("alone", plain),
-            ("alone, then added", lambda p=plain, x=added: p() + x),
-        ):  # fmt: skip
-            spent = sustained([call], 0.3)
-            say("KERNEL", f"{name} {rows} rows, {how}", us=round(1e6 * spent, 1))
+        # As large as the products, so that a sum without either shows.
+        added = plain().roll(1, 0)
+        wanted, out = plain().float() + added.float(), torch.empty_like(added)
+        product = cublaslt.Product(rows, n, k)
+        others = cublaslt.Product(products.ASKED_ROWS, n, k).proposed(8) if rows > products.MIN_ROWS else []
+        calls = {"alone": plain, "alone, then added": lambda p=plain, x=added: p() + x}
+        for number, how in enumerate([*product.proposed(1), *(o for o in others if product.takes(o))]):
+            run = partial(product.run, a, w, one, one, out, how, workspace, added)
+            run()
+            error = float((out.float() - wanted).norm() / wanted.norm())
+            say("CHECK", f"{name} {rows} rows, sum {number}", error=error, tile=how.tile)
+            calls[f"sum {number}, tile {how.tile}"] = run
+        for title, call in [*calls.items(), ("alone", plain)]:
+            spent = sustained([call], 0.25)
+            say("KERNEL", f"{name} {rows} rows, {title}", us=round(1e6 * spent, 1))
 
 
 def beside_attention() -> None:

@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 from llama_shape import lengths
-from measure_kernels import KV, SCALE, Batch, Q, say, timed
+from one_step import KV, SCALE, Batch, Q, say, timed
 from vllm import _custom_ops as ops
 
 from mlperf_llama.engine.hopper import cublaslt, products

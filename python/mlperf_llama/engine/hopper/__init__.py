@@ -7,7 +7,8 @@ Five changes, none of which alters what is computed beyond rounding:
   size, is off until it has been measured on a card; one of the two will go.
 - `attention.py`: a step's new tokens and its prompts take separate kernels; whole prompts attend
   to their own unquantised keys.
-- `model.py`: behind the last attention only the rows whose logits are wanted are computed.
+- `model.py`: behind the last attention only the rows whose logits are wanted are computed. Products that
+  add to the residual themselves are off until then, too.
 - `products.py`: FP8 products accumulate the way vLLM's CUTLASS kernels do, and the wide ones take a leaner
   algorithm of cuBLASLt's (`cublaslt.py`) than its first choice.
 - `extension.py`: puts these into vLLM, in the worker's process, before the model is built.

@@ -212,15 +212,16 @@ def measure_layouts() -> None:
 
 def main() -> None:
     torch.manual_seed(0)
-    if json.loads(sys.argv[1]).get("only") == "layouts":
+    only = json.loads(sys.argv[1]).get("only")
+    if only == "layouts":
         measure_layouts()
         return
-    if json.loads(sys.argv[1]).get("only") == "mixed":
+    if only == "mixed":
         for count, several in ((508, 4), (500, 9), (762, 6)):
             batch = Batch(count, [int(n) for n in lengths(several, seed=5)])
             measure_mixed(batch, Kernels(batch.cache, Q, KV))
         return
-    if json.loads(sys.argv[1]).get("only") == "decode":
+    if only == "decode":
         small = Batch(37, [130])
         for warps in (2, 4, 8):
             check_decode(small, Kernels(small.cache, Q, KV, 2, warps))

@@ -3,8 +3,8 @@
 Runs in vLLM's engine process. A step holds every running answer's next token and, beside
 them, at most `prefill_tokens` prompt tokens: small for a steady TPOT, large for TTFT and
 throughput. vLLM's own limit caps both together, so that under load the prompts starve as
-answers pile up. `Pacing` says which steps prompts may enter. Both change between runs
-without a reload.
+answers pile up. `Pacing` says which steps prompts may enter, and whether they stay whole: a
+longer one is then alone in its step. Both change between runs without a reload.
 """
 
 from __future__ import annotations

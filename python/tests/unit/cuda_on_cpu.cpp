@@ -1,6 +1,6 @@
-// Runs kernels.cu on a CPU: each thread of a block is a coroutine that waits at a collective operation
+// Runs kernels.cu and decode_even.cu on a CPU: each thread of a block is a coroutine that waits at a collective operation
 // until its warp (or block) has come, and what the PTX instructions do stands here in C++. KERNELS names
-// the kernels' source, less the functions that are defined here (test_hopper_kernels.py takes them out).
+// the kernels' source, less the functions that are defined here (cuda_on_cpu.py takes them out).
 #include <algorithm>
 #include <cmath>
 #include <cstring>

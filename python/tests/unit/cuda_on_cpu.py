@@ -24,10 +24,10 @@ FUNCTION = re.compile(r"^__device__ [^\n]*\{(?:[^\n]*\}|\n.*?^\})\n", re.M | re.
 
 
 class Card:
-    """`processors`: its multiprocessors. What is compiled is kept in `folder`."""
+    """What is compiled is kept in `folder`."""
 
-    def __init__(self, folder: Path, processors: int) -> None:
-        self._folder, self.multi_processor_count = folder, processors
+    def __init__(self, folder: Path) -> None:
+        self._folder, self.multi_processor_count = folder, 4
 
     def compile_source(self, source: bytes, defines: Mapping[str, int], architecture: str) -> bytes:
         """The path of a library, where NVRTC gives a cubin."""
@@ -42,13 +42,8 @@ class Card:
         if not library.exists():
             kernels.write_text(text)
             command = [str(COMPILER), "-std=c++17", "-O1", "-w", "-shared", "-fPIC", f'-DKERNELS="{kernels}"']
-            command += [
-                *(f"-D{key}={value}" for key, value in defines.items()),
-                str(SHIM),
-                "-o",
-                str(library),
-            ]
-            subprocess.run(command, check=True)
+            command += (f"-D{key}={value}" for key, value in defines.items())
+            subprocess.run([*command, "-o", str(library), str(SHIM)], check=True)
         return str(library).encode()
 
     def load(self, library: bytes, names: Sequence[str]) -> dict[str, Any]:
@@ -67,9 +62,9 @@ def _word(given: torch.Tensor | int | float) -> Any:
 
 
 @contextmanager
-def card(folder: Path, processors: int = 4) -> Iterator[Card]:
+def card(folder: Path) -> Iterator[Card]:
     """While it lasts, kernels.py finds such a GPU."""
-    made = Card(folder, processors)
+    made = Card(folder)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(kernels, "cuda", made)
         patch.setattr(torch.cuda, "get_device_capability", lambda: (9, 0))

@@ -104,3 +104,24 @@ def linear(**changes: Any) -> SimpleNamespace:
 def test_other_products_leave_the_sum_to_the_norm(changes: dict[str, Any]) -> None:
     assert model.sums(linear())
     assert not model.sums(linear(**changes))
+
+
+@pytest.mark.parametrize("summed", [False, True])
+def test_the_last_layer_takes_the_sum_from_either_kind_of_layer(summed: bool) -> None:
+    """What leaves the model: the last layer's attention, and everything that was added up before it."""
+    torch.manual_seed(0)
+    before, more = (torch.randn(5, HIDDEN, dtype=torch.bfloat16) for _ in range(2))
+
+    def last_norm(x: torch.Tensor, residual: torch.Tensor | None = None) -> Any:
+        return norm(x) if residual is None else (norm(x + residual), x + residual)
+
+    attention = SimpleNamespace(before_output=lambda positions, x: 2 * x)
+    layers = [
+        lambda positions, hidden, residual: (hidden + more, None) if summed else (more, hidden),
+        SimpleNamespace(input_layernorm=last_norm, self_attn=attention),
+    ]
+    whole: Any = SimpleNamespace(layers=layers)
+    states = model.Model.forward(whole, None, torch.arange(5), None, before)
+    attended, residual = states.chunk(2, dim=-1)
+    assert torch.equal(residual, before + more)
+    assert torch.equal(attended, 2 * norm(before + more))

@@ -6,7 +6,6 @@ The batch is one step of the benchmark: 480 sequences, or as many beside eight w
 
 from __future__ import annotations
 
-import itertools
 import json
 import sys
 from collections.abc import Callable
@@ -19,7 +18,7 @@ from llama_shape import lengths
 from one_step import FP8, KV, PAGE, SCALE, Batch, Q, attention, error, say, timed
 from vllm.vllm_flash_attn import flash_attn_varlen_func, get_scheduler_metadata
 
-from mlperf_llama.engine.hopper.kernels import HEAD_SIZE, Kernels, starts_of
+from mlperf_llama.engine.hopper.kernels import HEAD_SIZE, Kernels
 
 
 def check_decode(batch: Batch, kernels: Kernels) -> None:
@@ -188,34 +187,9 @@ def measure_variants() -> None:
             say("KERNEL", name, us=round(us, 1), tb_s=round(read / us / 1e6, 2))
 
 
-def measure_layouts() -> None:
-    """decode and decode_even by layout of the cache: what lies together of a page, a token's or a head's."""
-    layouts = ((16, False), (16, True), (64, True))
-    variants = [(kernel, *layout) for kernel in ("decode", "decode_even") for layout in layouts]
-    for count, (kernel, page, heads_first) in itertools.product((160, 480, 704), [*variants, variants[0]]):
-        batch = Batch(count, [], page, heads_first=heads_first)
-        read = 2 * KV * HEAD_SIZE * sum(batch.lengths)
-        kernels = Kernels(batch.cache, Q, KV, seats=count)
-        given: dict[str, Any] = {
-            "qkv": batch.qkv, "cache": batch.cache, "block_table": batch.table, "lengths": batch.seq_lens,
-            "k_scale": batch.scale, "v_scale": batch.scale, "softmax_scale": SCALE, "out": batch.out,
-            "sequences": count,
-        }  # fmt: skip
-        if kernel == "decode_even":
-            given["starts"] = torch.zeros(count + 1, dtype=torch.int32, device="cuda")
-            starts_of(batch.seq_lens, given["starts"])
-        us = timed(partial(getattr(kernels, kernel), **given), 25)
-        name = f"{kernel} {count} sequences, pages of {page}, {'heads' if heads_first else 'tokens'} first"
-        say("CHECK", name, error=error(batch.out, attention(batch)))
-        say("KERNEL", name, us=round(us, 1), tb_s=round(read / us / 1e6, 2))
-
-
 def main() -> None:
     torch.manual_seed(0)
     only = json.loads(sys.argv[1]).get("only")
-    if only == "layouts":
-        measure_layouts()
-        return
     if only == "mixed":
         for count, several in ((508, 4), (500, 9), (762, 6)):
             batch = Batch(count, [int(n) for n in lengths(several, seed=5)])

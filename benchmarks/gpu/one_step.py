@@ -48,7 +48,6 @@ class Batch:
         prompts: list[int],
         page: int = PAGE,
         longest_first: bool = False,
-        heads_first: bool = False,
     ) -> None:
         past = sorted(lengths(answers, seed=3), reverse=True) if longest_first else lengths(answers, seed=3)
         self.lengths = [int(n) + 1 + i % 127 for i, n in enumerate(past)] + prompts
@@ -69,11 +68,9 @@ class Batch:
         self.seq_lens = torch.tensor(self.lengths, dtype=torch.int32, device="cuda")
         self.starts = torch.tensor([0, *itertools.accumulate(query)], dtype=torch.int32, device="cuda")
         self.longest_query, self.longest = max(query), max(self.lengths)
-        # The layout of vLLM: [pages, tokens, heads, 256] in memory (heads and tokens change places with
-        # VLLM_KV_CACHE_LAYOUT=HND), heads before tokens in name.
+        # The layout of vLLM: [pages, tokens, heads, 256] in memory, heads before tokens in name.
         codes = torch.randn(sum(pages), page, KV, 2 * HEAD_SIZE, device="cuda") * 60
         self.cache = codes.clamp(-440, 440).to(FP8).view(torch.uint8).transpose(1, 2)
-        self.cache = self.cache.contiguous() if heads_first else self.cache
         self.qkv = torch.randn(self.tokens, WIDTH, device="cuda").bfloat16()
         self.out = torch.full((self.tokens, Q * HEAD_SIZE), float("nan"), dtype=torch.bfloat16, device="cuda")
         self.scale = torch.tensor(0.02, device="cuda")

@@ -1,15 +1,17 @@
-"""In place of hopper/cuda.py and a GPU: kernels are compiled for this CPU (cuda_on_cpu.cpp) and run here."""
+"""In place of hopper/cuda.py and a GPU: kernels are compiled for this CPU (cuda_on_cpu.h) and run here."""
 
 from __future__ import annotations
 
 import ctypes
 import re
 import shutil
+import struct
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -18,57 +20,70 @@ import torch
 from mlperf_llama.engine.hopper import kernels
 
 COMPILER = shutil.which("g++")
-SHIM = Path(__file__).with_name("cuda_on_cpu.cpp")
+# By the architecture that a source is compiled for: what stands for its PTX.
+SHIMS = {"sm_90": "kernels_on_cpu.cpp", "sm_90a": "fused_on_cpu.cpp"}
 # A device function of a line or of several.
-FUNCTION = re.compile(r"^__device__ [^\n]*\{(?:[^\n]*\}|\n.*?^\})\n", re.M | re.S)
+FUNCTION = re.compile(r"^(?:template [^\n]*)?__device__ [^\n]*\{(?:[^\n]*\}|\n.*?^\})\n", re.M | re.S)
+
+
+class Grid(ctypes.Structure):
+    _fields_ = [(name, ctypes.c_int) for name in ("columns", "rows", "threads", "shared")]
 
 
 class Card:
     """What is compiled is kept in `folder`."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder, self.multi_processor_count = folder, 4
+        self._folder = folder
 
     def compile_source(self, source: bytes, defines: Mapping[str, int], architecture: str) -> bytes:
         """The path of a library, where NVRTC gives a cubin."""
-        assert architecture == "sm_90"
+        shim = Path(__file__).with_name(SHIMS[architecture])
         # Those with PTX stand in the shim.
         text = FUNCTION.sub(lambda found: "" if "asm" in found[0] else found[0], source.decode())
         assert "asm" not in text
-        if "decode_even(" not in text:
-            text += "template <class... Any> void decode_even(Any...) {}\n"
-        name = "-".join(map(str, (len(text), *defines.values())))
+        name = "-".join((architecture, *map(str, defines.values())))
         kernels, library = self._folder / f"{name}.cu", self._folder / f"{name}.so"
         if not library.exists():
             kernels.write_text(text)
-            command = [str(COMPILER), "-std=c++17", "-O1", "-w", "-shared", "-fPIC", f'-DKERNELS="{kernels}"']
+            command = [str(COMPILER), "-std=c++17", "-O1", "-w", "-Wno-psabi", "-shared", "-fPIC"]
+            command += [f'-DKERNELS="{kernels}"']
             command += (f"-D{key}={value}" for key, value in defines.items())
-            subprocess.run([*command, "-o", str(library), str(SHIM)], check=True)
+            subprocess.run([*command, "-o", str(library), str(shim)], check=True)
         return str(library).encode()
 
-    def load(self, library: bytes, names: Sequence[str]) -> dict[str, Any]:
+    def load(self, library: bytes, names: Sequence[str], shared: int = 0) -> dict[str, Any]:
         found = ctypes.CDLL(library.decode())
-        return {name: partial(_launch, getattr(found, f"launch_{name}")) for name in names}
+        return {name: partial(_launch, getattr(found, f"launch_{name}"), shared) for name in names}
+
+    def byte_map(self, address: int, rows: int, columns: int, box_rows: int) -> ctypes.Array[ctypes.c_char]:
+        """As fused_on_cpu.cpp reads it; within what the driver accepts."""
+        assert address % 16 == columns % 16 == 0 and rows > 0 and 0 < box_rows <= 256
+        return ctypes.create_string_buffer(struct.pack("<Qiii", address, rows, columns, box_rows), 128)
 
 
-def _launch(function: Any, grid: tuple[int, int], threads: int, given: Sequence[Any]) -> None:
-    function(*grid, threads, *map(_word, given))
+def _launch(function: Any, shared: int, grid: tuple[int, int], threads: int, given: Sequence[Any]) -> None:
+    function.restype = ctypes.c_char_p
+    failure = function(Grid(*grid, threads, shared), *map(_word, given))
+    if failure:
+        raise RuntimeError(failure.decode())
 
 
-def _word(given: torch.Tensor | int | float) -> Any:
+def _word(given: torch.Tensor | int | float | ctypes.Array[ctypes.c_char]) -> Any:
     if isinstance(given, torch.Tensor):
         return ctypes.c_void_p(given.data_ptr())
+    if isinstance(given, ctypes.Array):
+        return given
     return ctypes.c_int(given) if isinstance(given, int) else ctypes.c_float(given)
 
 
 @contextmanager
-def card(folder: Path) -> Iterator[Card]:
-    """While it lasts, kernels.py finds such a GPU."""
-    made = Card(folder)
+def card(folder: Path, module: ModuleType = kernels) -> Iterator[None]:
+    """While it lasts, `module` (kernels.py or fused.py) finds such a GPU."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(kernels, "cuda", made)
+        patch.setattr(module, "cuda", Card(folder))
         patch.setattr(torch.cuda, "get_device_capability", lambda: (9, 0))
-        patch.setattr(torch.cuda, "get_device_properties", lambda device: made)
-        yield made
-    kernels._compiled.cache_clear()
-    kernels._workspace.cache_clear()
+        yield
+    for held in vars(module).values():
+        if hasattr(held, "cache_clear"):
+            held.cache_clear()

@@ -1,4 +1,4 @@
-"""A layer's attention step by step, with its kernels on a CPU, and what decode_even.cu is told of a step.
+"""A layer's attention step by step, with its kernels on a CPU.
 
 FlashAttention, which the prompts take, is torch's here.
 """
@@ -18,29 +18,6 @@ import torch
 pytest.importorskip("vllm")
 
 from mlperf_llama.engine.hopper import attention
-
-
-def builder(**additional: Any) -> Any:
-    made = object.__new__(attention.Builder)
-    scheduler = SimpleNamespace(max_num_seqs=6)
-    made.vllm_config = SimpleNamespace(additional_config=additional, scheduler_config=scheduler)
-    return made
-
-
-def test_tiles_start_behind_each_other_in_one_place_for_every_step() -> None:
-    made = builder(**{attention.EVEN: True})
-    first = made._tiles(torch.tensor([5, 900, 0, 32], dtype=torch.int32))
-    assert first.dtype == torch.int32 and len(first) == 7
-    assert first[:5].tolist() == [0, 1, 58, 58, 60]
-    # A graph has kept the address.
-    second = made._tiles(torch.tensor([17, 16], dtype=torch.int32))
-    assert second.data_ptr() == first.data_ptr() and second[:3].tolist() == [0, 2, 3]
-    assert made._tiles(torch.zeros(0, dtype=torch.int32))[0] == 0
-
-
-def test_without_the_setting_nothing_is_computed() -> None:
-    assert builder()._tiles(torch.tensor([5, 900], dtype=torch.int32)) is None
-
 
 SIZE, Q, KV, PAGE = 128, 8, 2, 16
 SCALE, SOFTMAX = 0.02, SIZE**-0.5
@@ -84,7 +61,7 @@ class Model:
         c, s = self.cos_sin[positions].float()[:, None].chunk(2, dim=-1)
         return torch.cat((first * c - second * s, second * c + first * s), dim=-1).bfloat16()
 
-    def step(self, layer: Any, answers: Sequence[int], prompts: dict[int, int], even: bool) -> None:
+    def step(self, layer: Any, answers: Sequence[int], prompts: dict[int, int]) -> None:
         """One token for each of `answers`, whole prompts of so many tokens for the others, all checked."""
         rows = [*answers, *prompts]
         tokens = [1] * len(answers) + list(prompts.values())
@@ -104,10 +81,8 @@ class Model:
         of = torch.repeat_interleave(torch.tensor(rows), torch.tensor(tokens))
         seq_lens = torch.tensor(lengths, dtype=torch.int32)
         starts = torch.tensor([0, *accumulate(prompts.values())], dtype=torch.int32)
-        told = {attention.EVEN: True} if even else {}
         metadata = SimpleNamespace(
-            mlperf_answers=len(answers), mlperf_tiles=builder(**told)._tiles(seq_lens[: len(answers)]),
-            mlperf_starts=starts, mlperf_begins=True,
+            mlperf_answers=len(answers), mlperf_starts=starts, mlperf_begins=True,
             max_query_len=max(tokens), num_actual_tokens=len(positions),
             slot_mapping=self.table[of, positions // PAGE].long() * PAGE + positions % PAGE,
             block_table=self.table[rows], seq_lens=seq_lens,
@@ -119,17 +94,14 @@ class Model:
 
 
 @pytest.mark.skipif(cuda_on_cpu.COMPILER is None, reason="no C++ compiler (g++) here")
-@pytest.mark.parametrize("even", [False, True])
-def test_prompts_then_both_then_answers_alone(
-    even: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_prompts_then_both_then_answers_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(3)
     # vLLM for CPUs has none.
     monkeypatch.setattr(attention.flash_attn, "flash_attn_varlen_func", whole_prompts, raising=False)
     model = Model(seats=4)
     with cuda_on_cpu.card(tmp_path):
         layer = attention.Attention(Q, KV, model.cos_sin)
-        model.step(layer, [], {2: 17, 0: 40}, even)
-        model.step(layer, [2, 0], {3: 5, 1: 30}, even)
+        model.step(layer, [], {2: 17, 0: 40})
+        model.step(layer, [2, 0], {3: 5, 1: 30})
         for _ in range(2):
-            model.step(layer, [0, 1, 2, 3], {}, even)
+            model.step(layer, [0, 1, 2, 3], {})

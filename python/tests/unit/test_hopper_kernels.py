@@ -1,4 +1,4 @@
-"""kernels.cu and decode_even.cu without a GPU, by way of kernels.py, against torch in float32.
+"""kernels.cu without a GPU, by way of kernels.py, against torch in float32.
 
 Index arithmetic, fragments, masks and rounding are those of the card; speed, memory order and what NVRTC
 makes of it are not: benchmarks/gpu/measure_kernels.py.
@@ -8,14 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import cuda_on_cpu
 import pytest
 import torch
-from cuda_on_cpu import COMPILER, Card
+from cuda_on_cpu import COMPILER
 
-from mlperf_llama.engine.hopper.kernels import HEAD_SIZE, MIN_BLOCKS, WARPS, Kernels, starts_of
+from mlperf_llama.engine.hopper.kernels import HEAD_SIZE, WARPS, Kernels
 
 pytestmark = pytest.mark.skipif(COMPILER is None, reason="no C++ compiler (g++) here")
 FP8 = torch.float8_e4m3fn
@@ -31,10 +30,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("kernels")
 
 
-@pytest.fixture
-def card(folder: Path) -> Iterator[Card]:
-    with cuda_on_cpu.card(folder) as made:
-        yield made
+@pytest.fixture(autouse=True)
+def card(folder: Path) -> Iterator[None]:
+    with cuda_on_cpu.card(folder):
+        yield
 
 
 class Cache:
@@ -66,13 +65,13 @@ class Cache:
 class Step:
     """Sequences with a query each, all in a cache, and their attention. Length 0: a graph's empty row."""
 
-    def __init__(self, lengths: list[int], page: int, heads_first: bool = False) -> None:
+    def __init__(self, lengths: list[int], page: int, heads_first: bool) -> None:
         torch.manual_seed(1)
         self.cache = Cache(lengths, page, heads_first)
         self.lengths = torch.tensor(lengths, dtype=torch.int32)
         self.qkv = torch.randn(len(lengths), (Q + 2 * KV) * HEAD_SIZE).bfloat16()
         self.wanted = [self._put(row, length) for row, length in enumerate(lengths)]
-        self.out = torch.empty(len(lengths), Q * HEAD_SIZE, dtype=torch.bfloat16)
+        self.out = torch.full((len(lengths), Q * HEAD_SIZE), float("nan"), dtype=torch.bfloat16)
 
     def _put(self, row: int, length: int) -> torch.Tensor:
         # The last keys weigh most, so that none may be missing, and sums must be rescaled on the way.
@@ -84,20 +83,11 @@ class Step:
         weights = torch.softmax(torch.einsum("hgd,nhd->hgn", q, k * K_SCALE) * SOFTMAX_SCALE, dim=-1)
         return torch.einsum("hgn,nhd->hgd", weights, v * V_SCALE).flatten()
 
-    def given(self) -> dict[str, Any]:
-        """What decode and decode_even both take; nothing is answered yet."""
-        self.out.fill_(float("nan"))
-        return {
-            "qkv": self.qkv,
-            "cache": self.cache.codes,
-            "block_table": self.cache.table,
-            "lengths": self.lengths,
-            "k_scale": torch.tensor(K_SCALE),
-            "v_scale": torch.tensor(V_SCALE),
-            "softmax_scale": SOFTMAX_SCALE,
-            "out": self.out,
-            "sequences": len(self.lengths),
-        }
+    def decode(self, warps: int) -> None:
+        scales = torch.tensor(K_SCALE), torch.tensor(V_SCALE)
+        read = self.qkv, self.cache.codes, self.cache.table, self.lengths
+        made = Kernels(self.cache.codes, Q, KV, warps=warps)
+        made.decode(*read, *scales, SOFTMAX_SCALE, self.out, len(self.lengths))
 
     def check(self) -> None:
         for length, found, exact in zip(self.lengths.tolist(), self.out.float(), self.wanted, strict=True):
@@ -108,38 +98,15 @@ class Step:
 @pytest.mark.parametrize(
     ("page", "heads_first", "warps"), [(16, False, WARPS), (16, True, WARPS), (64, False, 4)]
 )
-def test_decode_attends_to_every_key_once(page: int, heads_first: bool, warps: int, card: Card) -> None:
+def test_decode_attends_to_every_key_once(page: int, heads_first: bool, warps: int) -> None:
     step = Step([1, 15, 16, 17, 130, 0, 16 * warps * 2 + 5], page, heads_first)
-    Kernels(step.cache.codes, Q, KV, warps=warps).decode(**step.given())
+    step.decode(warps)
     step.check()
     assert not step.out[5].any()
 
 
-@pytest.mark.parametrize(
-    ("lengths", "chunks", "page"),
-    [
-        # Whole sequences in a chunk; all in one; a sequence in many chunks; chunks without a tile.
-        ([1, 0, 15, 16, 17, 130, 261], 4, 16),
-        ([130, 0, 40], 1, 64),
-        ([333], 9, 16),
-        ([5, 0, 0, 300, 20, 700], 13, 64),
-        ([40, 3, 0], 7, 16),
-    ],
-)
-def test_even_chunks_come_to_the_same(lengths: list[int], chunks: int, page: int, card: Card) -> None:
-    step = Step(lengths, page)
-    card.multi_processor_count = chunks * KV // MIN_BLOCKS
-    made = Kernels(step.cache.codes, Q, KV, seats=len(lengths))
-    starts = torch.zeros(len(lengths) + 1, dtype=torch.int32)
-    starts_of(step.lengths, starts)
-    for _ in range(2):
-        # The second launch finds the counters as the first did, and sums of before.
-        made.decode_even(**step.given(), starts=starts)
-        step.check()
-
-
 @pytest.mark.parametrize("heads_first", [False, True])
-def test_rotation_and_what_the_cache_holds_then(heads_first: bool, card: Card) -> None:
+def test_rotation_and_what_the_cache_holds_then(heads_first: bool) -> None:
     torch.manual_seed(2)
     cache = Cache([21], 16, heads_first)
     slots = cache.slots(0)

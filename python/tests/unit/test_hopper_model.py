@@ -1,6 +1,7 @@
-"""A decoder layer whose products add to the residual, against the sums written out.
+"""A decoder layer whose products add to the residual, against the sums written out, and its fused MLP.
 
-cuBLASLt needs a GPU (benchmarks/gpu/measure_products.py): without one products.py adds by itself.
+cuBLASLt and fused.cu need a GPU (benchmarks/gpu/measure_products.py, test_hopper_fused.py): without one
+products.py adds by itself, and gate and up are torch's here.
 """
 
 from __future__ import annotations
@@ -13,38 +14,52 @@ import torch
 
 pytest.importorskip("vllm")
 
-from mlperf_llama.engine.hopper import extension, model
+from mlperf_llama.engine.hopper import extension, fused, mlp, model
 
-HIDDEN, WIDE = 96, 160
-SCALE = 0.05
+FP8 = torch.float8_e4m3fn
+HIDDEN, WIDE = 96, 256
+SCALE, WEIGHT_SCALE = 0.05, 0.5
 
 
 def quantised(x: torch.Tensor) -> torch.Tensor:
-    return (x.float() / SCALE).clamp(-448, 448).to(torch.float8_e4m3fn)
+    return (x.float() / SCALE).clamp(-448, 448).to(FP8)
 
 
 class Linear:
     """vLLM's FP8 linear layer as far as the model asks it: quantise, then the extension's product."""
 
     def __init__(self, n: int, k: int) -> None:
-        self.weight = torch.randn(n, k).to(torch.float8_e4m3fn)
-        self.quant_method = self
+        self.weight = torch.randn(n, k).to(FP8).t()
+        self.input_scale, self.weight_scale = torch.tensor(SCALE), torch.tensor(WEIGHT_SCALE)
+        self.quant_method = self.fp8_linear = self
 
-    def apply(self, layer: Any, x: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
+    def quant_fp8(self, x: torch.Tensor, scale: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         # vLLM pads few rows outside compiled code.
         rows = x.shape[0]
-        padded = torch.zeros(max(rows, 17), x.shape[1], dtype=torch.float8_e4m3fn)
+        padded = torch.zeros(max(rows, 17), x.shape[1], dtype=FP8)
         padded[:rows] = quantised(x)
+        return padded, scale
+
+    def apply(self, layer: Any, x: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
+        padded, scale = self.quant_fp8(x, self.input_scale)
         return extension.scaled_mm(
-            None, A=padded, B=self.weight.t(), out_dtype=torch.bfloat16, As=torch.tensor(SCALE),
-            Bs=torch.tensor(1.0), bias=bias, output_shape=[rows, self.weight.shape[0]],
+            None, A=padded, B=self.weight, out_dtype=torch.bfloat16, As=scale,
+            Bs=self.weight_scale, bias=bias, output_shape=[x.shape[0], self.weight.shape[1]],
         )  # fmt: skip
 
     def __call__(self, x: torch.Tensor) -> tuple[torch.Tensor, None]:
         return self.apply(self, x), None
 
     def exactly(self, x: torch.Tensor) -> torch.Tensor:
-        return (quantised(x).float() * SCALE) @ self.weight.float().t()
+        return (quantised(x).float() * SCALE) @ (self.weight.float() * WEIGHT_SCALE)
+
+
+def made(is_fused: bool, gate_up: Linear, down: Linear) -> mlp.MLP:
+    """Without vLLM's own constructor, which wants its whole configuration."""
+    found = object.__new__(mlp.MLP)
+    torch.nn.Module.__init__(found)
+    found.is_fused, found.gate_up_proj, found.down_proj, found.act_fn = is_fused, gate_up, down, activated
+    return found
 
 
 def norm(x: torch.Tensor) -> torch.Tensor:
@@ -67,7 +82,7 @@ def test_what_is_added_to_the_residual(rows: int) -> None:
         input_layernorm=norm,
         post_attention_layernorm=norm,
         self_attn=SimpleNamespace(before_output=lambda positions, x: qkv(x)[0], o_proj=o),
-        mlp=SimpleNamespace(gate_up_proj=gate_up, act_fn=activated, down_proj=down),
+        mlp=made(False, gate_up, down),
     )
     before = torch.randn(rows, HIDDEN, dtype=torch.bfloat16) * 30
     after, residual = model.DecoderLayer.forward(layer, torch.arange(rows), before, None)
@@ -80,13 +95,58 @@ def test_what_is_added_to_the_residual(rows: int) -> None:
     assert float((after.float() - wanted).norm() / added.norm()) < 0.05
 
 
+def gate_up_of_torch(
+    x: torch.Tensor, w: torch.Tensor, x_scale: Any, w_scale: Any, out_scale: Any, out: torch.Tensor
+) -> None:
+    """fused.gate_up on a CPU."""
+    rows = w.float()[fused.order(w.shape[0] // 2).argsort()]
+    gate, up = (x.float() @ rows.t() * (x_scale * w_scale)).chunk(2, dim=-1)
+    out.copy_((torch.nn.functional.silu(gate) * up / out_scale).clamp(-448, 448))
+
+
+@pytest.mark.parametrize("summed", [False, True])
+@pytest.mark.parametrize("rows", [3, 40])
+def test_the_fused_mlp_gives_what_the_other_gives(
+    rows: int, summed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fused, "gate_up", gate_up_of_torch)
+    torch.manual_seed(0)
+    gate_up, down = Linear(2 * WIDE, HIDDEN), Linear(HIDDEN, WIDE)
+    x, before = (torch.randn(rows, HIDDEN, dtype=torch.bfloat16) * size for size in (1, 30))
+    residual = before if summed else None
+    wanted = made(False, gate_up, down)(x, residual)
+    gate_up.mlperf_ordered = True  # type: ignore[attr-defined]
+    mlp.put_in_order(None, gate_up)  # type: ignore[arg-type]
+    found = made(True, gate_up, down)(x, residual)
+    assert found.dtype == wanted.dtype and found.shape == wanted.shape
+    product = wanted.float() - before.float() if summed else wanted.float()
+    assert float(product.norm()) > float(before.norm()), "what the layer gives must weigh"
+    # The other rounds to bf16 twice before it rounds to FP8.
+    assert float((found.float() - wanted.float()).norm() / product.norm()) < 0.03
+
+
+@pytest.mark.parametrize("ordered", [False, True])
+def test_rows_of_a_fused_layer_alone_are_put_in_order(ordered: bool) -> None:
+    gate_up = Linear(2 * WIDE, HIDDEN)
+    if ordered:
+        gate_up.mlperf_ordered = True  # type: ignore[attr-defined]
+    weight, before = gate_up.weight, gate_up.weight.float()
+    mlp.put_in_order(None, gate_up)  # type: ignore[arg-type]
+    wanted = before[:, fused.order(WIDE)] if ordered else before
+    assert gate_up.weight is weight and torch.equal(weight.float(), wanted)
+
+
+KERNEL = object.__new__(mlp.PerTensorTorchFP8ScaledMMLinearKernel)
+DYNAMIC = {"quant_method": SimpleNamespace(fp8_linear=KERNEL, act_q_static=False)}
+
+
 def linear(**changes: Any) -> SimpleNamespace:
-    kernel = object.__new__(model.PerTensorTorchFP8ScaledMMLinearKernel)
     whole = {
-        "quant_method": SimpleNamespace(fp8_linear=kernel),
+        "quant_method": SimpleNamespace(fp8_linear=KERNEL, act_q_static=True),
         "params_dtype": torch.bfloat16,
         "tp_size": 1,
         "bias": None,
+        "input_size": 4096,
     }
     return SimpleNamespace(**{**whole, **changes})
 
@@ -95,15 +155,42 @@ def linear(**changes: Any) -> SimpleNamespace:
     "changes",
     [
         {"quant_method": SimpleNamespace()},
-        {"quant_method": SimpleNamespace(fp8_linear=object())},
+        {"quant_method": SimpleNamespace(fp8_linear=object(), act_q_static=True)},
+        DYNAMIC,
         {"params_dtype": torch.float32},
         {"tp_size": 2},
         {"bias": torch.zeros(1)},
     ],
 )
 def test_other_products_leave_the_sum_to_the_norm(changes: dict[str, Any]) -> None:
-    assert model.sums(linear())
-    assert not model.sums(linear(**changes))
+    assert mlp.static_fp8(linear())
+    assert not mlp.static_fp8(linear(**changes))
+
+
+@pytest.mark.parametrize(
+    ("fits", "capability", "gate_up", "down"),
+    [
+        (True, (9, 0), {}, {}),
+        (False, None, {}, {}),
+        (False, (8, 9), {}, {}),
+        (False, (10, 0), {}, {}),
+        (False, (9, 0), DYNAMIC, {}),
+        (False, (9, 0), {}, DYNAMIC),
+        (False, (9, 0), {"input_size": 4096 + 64}, {}),
+        (False, (9, 0), {}, {"input_size": 14336 + 64}),
+    ],
+)
+def test_where_an_mlp_is_fused(
+    fits: bool,
+    capability: tuple[int, int] | None,
+    gate_up: dict[str, Any],
+    down: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: capability is not None)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: capability)
+    layers = {"gate_up_proj": linear(**gate_up), "down_proj": linear(**{"input_size": 14336, **down})}
+    assert mlp.fits(SimpleNamespace(**layers)) == fits
 
 
 @pytest.mark.parametrize("summed", [False, True])

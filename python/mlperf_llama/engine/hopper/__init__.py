@@ -1,16 +1,16 @@
 """Llama on Hopper with an FP8 KV cache, faster than vLLM's own path; vLLM loads it as a worker extension.
 
-Five changes, none of which alters what is computed beyond rounding:
+Six changes, none of which alters what is computed beyond rounding:
 
 - `kernels.cu`: decode attention that reads the FP8 cache near memory bandwidth, and one kernel
-  that rotates q and k and writes the cache. `decode_even.cu`, the same attention in chunks of equal
-  size, is off until it has been measured on a card; one of the two will go.
+  that rotates q and k and writes the cache.
 - `attention.py`: a step's new tokens and its prompts take separate kernels; whole prompts attend
   to their own unquantised keys.
-- `model.py`: behind the last attention only the rows whose logits are wanted are computed. Products that
-  add to the residual themselves are off until then, too.
-- `products.py`: FP8 products accumulate the way vLLM's CUTLASS kernels do, and the wide ones take a leaner
-  algorithm of cuBLASLt's (`cublaslt.py`) than its first choice.
+- `fused.cu`, `mlp.py`: gate and up, activation and quantisation in one kernel, where scales are static.
+- `products.py`: FP8 products accumulate the way vLLM's CUTLASS kernels do; those behind attention and
+  activation add to the residual themselves; large ones take an algorithm of cuBLASLt's (`cublaslt.py`)
+  that is faster than its first choice.
+- `model.py`: behind the last attention only the rows whose logits are wanted are computed.
 - `extension.py`: puts these into vLLM, in the worker's process, before the model is built.
 """
 
@@ -26,7 +26,7 @@ RANDOM, RANDOM_EXTENSION = (
     "mlperf_llama.engine.hopper.random_extension.Extension",
 )
 # Raised when what the extension does to vLLM changes, so that no compiled model of before is taken.
-REVISION = 2
+REVISION = 3
 # vLLM runs these outside its compiled pieces, beside its own attention operations.
 _OPERATIONS = (
     "vllm::unified_kv_cache_update",

@@ -4,8 +4,6 @@ vLLM gives one FlashAttention call all rows of a step. Here the rows that bring 
 those that bring a prompt (vLLM puts the former first) take separate kernels. A prompt that
 begins in this step needs no cache: it attends to the keys it has just made, unquantised. One
 that continues (a chunk) reads the FP8 cache, as in vLLM.
-
-With EVEN in vLLM's additional configuration new tokens take decode_even.cu instead.
 """
 
 from __future__ import annotations
@@ -19,10 +17,9 @@ from vllm.utils.torch_utils import LayerNameType, _resolve_layer_name, direct_re
 from vllm.v1.attention.backend import AttentionCGSupport
 from vllm.v1.attention.backends import flash_attn
 
-from .kernels import HEAD_SIZE, Kernels, starts_of
+from .kernels import HEAD_SIZE, Kernels
 
 OP = "mlperf_rope_attention"
-EVEN = "mlperf_llama_even"
 
 
 class Builder(flash_attn.FlashAttentionMetadataBuilder):  # type: ignore[misc]
@@ -30,17 +27,6 @@ class Builder(flash_attn.FlashAttentionMetadataBuilder):  # type: ignore[misc]
 
     # Whole-step graphs for steps without prompts only: kernels.cu's launch depends on the mixture.
     _cudagraph_support = AttentionCGSupport.UNIFORM_SINGLE_TOKEN_DECODE
-    _starts: torch.Tensor | None = None
-
-    def _tiles(self, lengths: torch.Tensor) -> torch.Tensor | None:
-        """For decode_even: where each sequence's tiles start, always in one place, where graphs find it."""
-        if not self.vllm_config.additional_config.get(EVEN, False):
-            return None
-        if self._starts is None:
-            seats = self.vllm_config.scheduler_config.max_num_seqs
-            self._starts = torch.zeros(seats + 1, dtype=torch.int32, device=lengths.device)
-        starts_of(lengths, self._starts[: len(lengths) + 1])
-        return self._starts
 
     def build(self, common_prefix_len: int, common_attn_metadata: Any, fast_build: bool = False) -> Any:
         layers = self.vllm_config.compilation_config.static_forward_context
@@ -51,13 +37,11 @@ class Builder(flash_attn.FlashAttentionMetadataBuilder):  # type: ignore[misc]
         rows = common_attn_metadata.num_reqs
         if common_attn_metadata.max_query_len <= 1:
             metadata.mlperf_answers = rows
-            metadata.mlperf_tiles = self._tiles(common_attn_metadata.seq_lens[:rows])
             return metadata
         starts = common_attn_metadata.query_start_loc_cpu[: rows + 1]
         tokens = starts[1:] - starts[:-1]
         answers = int((tokens == 1).cumprod(0).sum())
         metadata.mlperf_answers = answers
-        metadata.mlperf_tiles = self._tiles(common_attn_metadata.seq_lens[:answers])
         metadata.mlperf_starts = common_attn_metadata.query_start_loc[answers : rows + 1] - answers
         ends = common_attn_metadata.seq_lens_cpu_upper_bound
         metadata.mlperf_begins = ends is not None and bool((ends[answers:rows] <= tokens[answers:]).all())
@@ -73,9 +57,9 @@ class Attention:
         self._cos_sin = cos_sin
         self._kernels: Kernels | None = None
 
-    def _prepared(self, cache: torch.Tensor, like: torch.Tensor, seats: int) -> Kernels:
+    def _prepared(self, cache: torch.Tensor, like: torch.Tensor) -> Kernels:
         if self._kernels is None:
-            self._kernels = Kernels(cache, self._q_heads, self._kv_heads, seats=seats)
+            self._kernels = Kernels(cache, self._q_heads, self._kv_heads)
             self._cos_sin = self._cos_sin.to(like.device, like.dtype)
         return self._kernels
 
@@ -83,17 +67,14 @@ class Attention:
         self, qkv: torch.Tensor, positions: torch.Tensor, out: torch.Tensor, step: Any, layer: Any, cache: Any
     ) -> None:
         """Fill `out` [tokens, q heads * 128] from `qkv`, whose q and k are rotated in place."""
-        tiles = step.mlperf_tiles
-        kernels = self._prepared(cache, qkv, 0 if tiles is None else len(tiles) - 1)
+        kernels = self._prepared(cache, qkv)
         rows, tokens = step.mlperf_answers, step.num_actual_tokens
         k_scale, v_scale = layer._k_scale, layer._v_scale
         kernels.rope_cache(qkv, positions, self._cos_sin, cache, step.slot_mapping, k_scale, v_scale, tokens)
-        read = (qkv, cache, step.block_table, step.seq_lens)
-        rest = (k_scale, v_scale, layer.impl.scale, out, rows)
-        if rows and tiles is None:
-            kernels.decode(*read, *rest)
-        elif rows:
-            kernels.decode_even(*read, tiles, *rest)
+        if rows:
+            kernels.decode(
+                qkv, cache, step.block_table, step.seq_lens, k_scale, v_scale, layer.impl.scale, out, rows
+            )
         if rows < tokens:
             self._prompts(qkv[rows:tokens], out[rows:tokens], step, layer, cache)
 

@@ -11,8 +11,11 @@ from typing import TypeAlias
 
 import torch
 
-# A kernel's argument: a tensor gives its address, an int is 32 bits, a float is single precision.
-Argument: TypeAlias = "torch.Tensor | int | float"
+# A kernel's argument: a tensor gives its address, an int 32 bits, a float single precision, else its bytes.
+Argument: TypeAlias = "torch.Tensor | int | float | ctypes.Array[ctypes.c_char]"
+# CUtensorMap and numbers of cuda.h: bytes, 128 of a row at a time, swizzled alike, read from L2 in 256.
+_MAP_BYTES, _UINT8, _SWIZZLE_128B, _L2_256B = 128, 0, 3, 3
+_SHARED_LIMIT = 8  # CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
 
 
 @lru_cache
@@ -61,29 +64,49 @@ def compile_source(source: bytes, defines: Mapping[str, int], architecture: str)
 
 
 class Kernel:
-    """One kernel of a loaded module; calling it puts it on torch's current stream."""
+    """One kernel of a loaded module; calling it puts it on torch's current stream.
 
-    def __init__(self, function: ctypes.c_void_p) -> None:
-        self._function = function
+    `shared`: bytes of shared memory that its launch asks for.
+    """
+
+    def __init__(self, function: ctypes.c_void_p, shared: int = 0) -> None:
+        self._function, self._shared = function, shared
+        if shared:
+            _check(_driver().cuFuncSetAttribute(function, _SHARED_LIMIT, shared), "cuFuncSetAttribute")
 
     def __call__(self, grid: tuple[int, int], threads: int, arguments: Sequence[Argument]) -> None:
-        values: list[ctypes.c_void_p | ctypes.c_int | ctypes.c_float] = []
+        values: list[ctypes.c_void_p | ctypes.c_int | ctypes.c_float | ctypes.Array[ctypes.c_char]] = []
         for argument in arguments:
             if isinstance(argument, torch.Tensor):
                 values.append(ctypes.c_void_p(argument.data_ptr()))
             elif isinstance(argument, int):
                 values.append(ctypes.c_int(argument))
-            else:
+            elif isinstance(argument, float):
                 values.append(ctypes.c_float(argument))
+            else:
+                values.append(argument)
         pointers = (ctypes.c_void_p * len(values))(*(ctypes.addressof(value) for value in values))
         stream = ctypes.c_void_p(torch.cuda.current_stream().cuda_stream)
         code = _driver().cuLaunchKernel(
-            self._function, grid[0], grid[1], 1, threads, 1, 1, 0, stream, pointers, None
+            self._function, grid[0], grid[1], 1, threads, 1, 1, self._shared, stream, pointers, None
         )
         _check(code, "cuLaunchKernel")
 
 
-def load(cubin: bytes, names: Sequence[str]) -> dict[str, Kernel]:
+def byte_map(address: int, rows: int, columns: int, box_rows: int) -> ctypes.Array[ctypes.c_char]:
+    """How TMA reads a matrix of bytes, `box_rows` x 128 at a time; rows behind its end are zeros."""
+    memory = (ctypes.c_char * (_MAP_BYTES + 64))()
+    # The driver writes to multiples of 64 alone.
+    made = (ctypes.c_char * _MAP_BYTES).from_buffer(memory, -ctypes.addressof(memory) % 64)
+    sizes, strides = (ctypes.c_uint64 * 2)(columns, rows), (ctypes.c_uint64 * 1)(columns)
+    box, steps = (ctypes.c_uint32 * 2)(128, box_rows), (ctypes.c_uint32 * 2)(1, 1)
+    matrix = (_UINT8, 2, ctypes.c_void_p(address), sizes, strides, box, steps)
+    code = _driver().cuTensorMapEncodeTiled(made, *matrix, 0, _SWIZZLE_128B, _L2_256B, 0)
+    _check(code, "cuTensorMapEncodeTiled")
+    return made
+
+
+def load(cubin: bytes, names: Sequence[str], shared: int = 0) -> dict[str, Kernel]:
     """Load a cubin into the current context."""
     torch.cuda.current_stream()
     module, found = ctypes.c_void_p(), {}
@@ -91,5 +114,5 @@ def load(cubin: bytes, names: Sequence[str]) -> dict[str, Kernel]:
     for name in names:
         function = ctypes.c_void_p()
         _check(_driver().cuModuleGetFunction(ctypes.byref(function), module, name.encode()), name)
-        found[name] = Kernel(function)
+        found[name] = Kernel(function, shared)
     return found

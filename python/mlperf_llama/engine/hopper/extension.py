@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from vllm.model_executor.kernels import linear
 from vllm.model_executor.kernels.linear.scaled_mm import pytorch
-from vllm.model_executor.models import ModelRegistry
+from vllm.model_executor.models import ModelRegistry, llama
 from vllm.platforms import PlatformEnum
 
-from . import attention, model, products
+from . import attention, fused, mlp, model, products
 
 
 def scaled_mm(
@@ -42,8 +42,11 @@ def install() -> None:
     attention.install()
     ModelRegistry.register_model("LlamaForCausalLM", model.LlamaForCausalLM)
     products.install()
+    fused.install()
+    llama.LlamaMLP = mlp.MLP
     kernel = pytorch.PerTensorTorchFP8ScaledMMLinearKernel
     kernel.apply_scaled_mm = scaled_mm
+    kernel.process_weights_after_loading = mlp.put_in_order
     # First choice where scales are static; with dynamic ones it does not apply and vLLM's order stands.
     known = linear._POSSIBLE_FP8_KERNELS[PlatformEnum.CUDA]
     linear._POSSIBLE_FP8_KERNELS[PlatformEnum.CUDA] = [kernel, *(k for k in known if k is not kernel)]

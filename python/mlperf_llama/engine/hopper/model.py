@@ -5,9 +5,8 @@ prompt is the last one alone. So the compiled part of the model ends there, and 
 layer (7% of all weights, for 7 of 8 tokens of this benchmark) runs in `compute_logits`, which
 vLLM calls with just those rows. The results are the same numbers.
 
-With SUMS in vLLM's additional configuration, the products behind attention and activation add to the
-residual themselves, where products.py computes them: the norms then read one tensor and write one, for
-two and two.
+The products behind attention and activation add to the residual themselves where products.py computes
+them: the norms then read one tensor and write one, for two and two.
 """
 
 from __future__ import annotations
@@ -15,14 +14,12 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from vllm.model_executor.kernels.linear.scaled_mm.pytorch import PerTensorTorchFP8ScaledMMLinearKernel
 from vllm.model_executor.models import llama
 from vllm.utils.torch_utils import _encode_layer_name
 
 from . import attention
 from .kernels import supported
-
-SUMS = "mlperf_llama_sums"
+from .mlp import static_fp8
 
 
 def fast_attention(layer: Any) -> bool:
@@ -69,18 +66,10 @@ class Attention(llama.LlamaAttention):  # type: ignore[misc]
         return self.attn(q, k, v)
 
 
-def sums(linear: Any) -> bool:
-    """Whether a product of vLLM's RowParallelLinear can add to the residual (extension.py)."""
-    kernel = getattr(linear.quant_method, "fp8_linear", None)
-    known = isinstance(kernel, PerTensorTorchFP8ScaledMMLinearKernel)
-    return known and linear.params_dtype == torch.bfloat16 and linear.tp_size == 1 and linear.bias is None
-
-
 class DecoderLayer(llama.LlamaDecoderLayer):  # type: ignore[misc]
     def __init__(self, vllm_config: Any, prefix: str = "", config: Any = None) -> None:
         super().__init__(vllm_config, prefix, config, attn_layer_type=Attention)
-        asked = vllm_config.additional_config.get(SUMS, False)
-        self.sums = asked and sums(self.self_attn.o_proj) and sums(self.mlp.down_proj)
+        self.sums = static_fp8(self.self_attn.o_proj) and static_fp8(self.mlp.down_proj)
 
     def forward(
         self, positions: torch.Tensor, hidden_states: torch.Tensor, residual: torch.Tensor | None
@@ -90,15 +79,10 @@ class DecoderLayer(llama.LlamaDecoderLayer):  # type: ignore[misc]
             found: tuple[torch.Tensor, torch.Tensor] = super().forward(positions, hidden_states, residual)
             return found
         attended = self.self_attn.before_output(positions, self.input_layernorm(hidden_states))
-        hidden_states = _product_sum(self.self_attn.o_proj, attended, hidden_states)
-        wide, _ = self.mlp.gate_up_proj(self.post_attention_layernorm(hidden_states))
-        return _product_sum(self.mlp.down_proj, self.mlp.act_fn(wide), hidden_states), None
-
-
-def _product_sum(linear: Any, given: torch.Tensor, residual: torch.Tensor) -> torch.Tensor:
-    """A product whose `bias` has a row for each of its own; see extension.py."""
-    found: torch.Tensor = linear.quant_method.apply(linear, given, residual)
-    return found
+        output = self.self_attn.o_proj
+        # A `bias` with a row for each of the product's; see extension.py.
+        hidden_states = output.quant_method.apply(output, attended, hidden_states)
+        return self.mlp(self.post_attention_layernorm(hidden_states), hidden_states), None
 
 
 class Model(llama.LlamaModel):  # type: ignore[misc]

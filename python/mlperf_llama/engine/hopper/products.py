@@ -1,14 +1,14 @@
-"""FP8 products: cuBLASLt's own choice of an algorithm, but for wide ones, where another is faster.
+"""FP8 products: cuBLASLt's own choice of an algorithm, but for large ones, where another is faster.
 
-At its power limit a card runs the leaner kernel faster. cuBLASLt's first choices for the products behind
-a norm (q, k and v; gate and up) are not the leanest: one tile of those it proposes made the whole Offline
-run 0.8% faster (benchmarks/RESULTS.md). For most numbers of rows that steps have, that tile is not among
-the proposals. So it is asked for once, at one where it is, and then used wherever cuBLASLt accepts it.
+At its power limit a card runs the leaner kernel faster. cuBLASLt's first choice for the product behind a
+norm (q, k and v) is not the leanest, and its first choices are slow where a product adds to the residual:
+with one other tile each the whole Offline run is 0.8% and 2% faster (benchmarks/RESULTS.md). For most
+numbers of rows that steps have, that tile is not among the proposals. So it is asked for once, at one where
+it is, and then used wherever cuBLASLt accepts it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from functools import cache, lru_cache
 
 import torch
@@ -17,29 +17,26 @@ from vllm.utils.torch_utils import direct_register_custom_op
 from . import cublaslt
 
 OP, SUM_OP = "mlperf_wide_product", "mlperf_product_sum"
-# cublasLtMatmulTile_t 176 x 128.
-TILE = 201
+# cublasLtMatmulTile_t 176 x 128, and 256 x 128 for sums.
+TILE, SUM_TILE = 201, 24
 # A tile takes 128 rows, and with few the last one's empty part costs more than the tile gains: gate and up
 # are 9, 6 and 4% faster at 4,089, 6,327 and 8,301 rows, 10 and 13% slower at 2,051 and 1,029.
 MIN_ROWS = 4000
-# Here it is among the proposals for both wide products; cuBLASLt knows no more than eight.
+# Here they are among the proposals; cuBLASLt knows no more than eight.
 ASKED_ROWS = 8448
 _PROPOSALS = 8
 
 
-def chosen(proposed: Iterable[cublaslt.Algorithm]) -> cublaslt.Algorithm | None:
-    """The proposal with the leaner tile, if there is one."""
-    return next((algorithm for algorithm in proposed if algorithm.tile == TILE), None)
+@cache
+def _leaner(n: int, k: int, tile: int) -> cublaslt.Algorithm | None:
+    proposed = cublaslt.Product(ASKED_ROWS, n, k).proposed(_PROPOSALS)
+    return next((algorithm for algorithm in proposed if algorithm.tile == tile), None)
 
 
 @cache
-def _algorithm(n: int, k: int) -> cublaslt.Algorithm | None:
-    return chosen(cublaslt.Product(ASKED_ROWS, n, k).proposed(_PROPOSALS))
-
-
-@cache
-def _plan(rows: int, n: int, k: int) -> tuple[cublaslt.Product, cublaslt.Algorithm] | None:
-    algorithm = _algorithm(n, k)
+def _plan(rows: int, n: int, k: int, tile: int) -> tuple[cublaslt.Product, cublaslt.Algorithm] | None:
+    """None where cuBLASLt does not know that tile, or not for so many rows."""
+    algorithm = _leaner(n, k, tile) if rows >= MIN_ROWS else None
     if algorithm is None:
         return None
     product = cublaslt.Product(rows, n, k)
@@ -53,6 +50,8 @@ def _workspace(device: torch.device) -> torch.Tensor:
 
 @cache
 def _sum_plan(rows: int, n: int, k: int) -> tuple[cublaslt.Product, cublaslt.Algorithm] | None:
+    if plan := _plan(rows, n, k, SUM_TILE):
+        return plan
     product = cublaslt.Product(rows, n, k)
     first = next(iter(product.proposed(1)), None)
     return (product, first) if first else None
@@ -65,7 +64,7 @@ def _fits(*matrices: torch.Tensor) -> bool:
 
 def _run(a: torch.Tensor, w: torch.Tensor, scale_a: torch.Tensor, scale_w: torch.Tensor) -> torch.Tensor:
     rows, (n, k) = a.shape[0], w.shape
-    plan = _plan(rows, n, k) if rows >= MIN_ROWS and _fits(a, w) else None
+    plan = _plan(rows, n, k, TILE) if _fits(a, w) else None
     if plan is None:
         return scaled(a, w, scale_a, scale_w)
     product, algorithm = plan

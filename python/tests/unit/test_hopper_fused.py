@@ -1,0 +1,160 @@
+"""fused.cu without a GPU, by way of fused.py, against torch in float32.
+
+Index arithmetic, swizzles, barriers and what a cluster's blocks send each other are those of the card; speed
+and what NVRTC makes of it are not: benchmarks/gpu/measure_fused.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import product
+from pathlib import Path
+
+import cuda_on_cpu
+import pytest
+import torch
+from cuda_on_cpu import COMPILER
+
+pytest.importorskip("vllm")
+
+from mlperf_llama.engine.hopper import fused
+
+FP8 = torch.float8_e4m3fn
+needs_compiler = pytest.mark.skipif(COMPILER is None, reason="no C++ compiler (g++) here")
+# Fewer than there are tiles, so that each block takes several.
+BLOCKS = 4
+GUARD = 0x5A
+LLAMA_ROWS, LLAMA_DEPTH, H100_BLOCKS = 28672, 4096, 132
+FEW_IN_A_GROUP = [(share, rows, 2) for share, rows, _ in fused.COSTS]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("fused")
+
+
+@pytest.fixture(autouse=True)
+def card(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(fused, "_processors", lambda device: BLOCKS)
+    with cuda_on_cpu.card(folder, fused):
+        yield
+
+
+def fp8(x: torch.Tensor) -> torch.Tensor:
+    return x.clamp(-448, 448).to(FP8)
+
+
+class Layer:
+    """Gate and up of `width` rows each; `spread`: the standard deviation of what they give."""
+
+    def __init__(self, tokens: int, width: int, depth: int, spread: float = 2.0) -> None:
+        torch.manual_seed(tokens)
+        self.x, self.w = fp8(torch.randn(tokens, depth) * 30), fp8(torch.randn(2 * width, depth) * 60)
+        self.ordered = self.w.view(torch.uint8)[fused.order(width)].view(FP8)
+        scales = (0.01, spread / (0.01 * 30 * 60 * depth**0.5), 0.05 * spread)
+        self.scales = tuple(torch.tensor([scale]) for scale in scales)
+        # Behind the last token: not the kernel's. A pair of tiles is 256.
+        self.codes = torch.full((tokens + 256, width), GUARD, dtype=torch.uint8)
+        self.out = self.codes[:tokens].view(FP8)
+
+    def exact(self) -> torch.Tensor:
+        x_scale, w_scale, out_scale = self.scales
+        gate, up = (self.x.float() @ self.w.float().t() * (x_scale * w_scale)).chunk(2, dim=1)
+        return torch.nn.functional.silu(gate) * up / out_scale
+
+    def check(self) -> None:
+        exact = self.exact()
+        assert (self.codes[len(self.x) :] == GUARD).all(), "written behind the last token"
+        assert (steps(self.out) - steps(fp8(exact))).abs().max() <= 1
+        # 0.027 of the whole, where there are enough values.
+        held = exact.clamp(-448, 448)
+        found, least = ((x.float() - held).norm() for x in (self.out, fp8(exact)))
+        assert found < 1.01 * least
+
+    def run(self, way: fused.How | None = None) -> None:
+        fused.gate_up(self.x, self.ordered, *self.scales, self.out, way)
+
+
+def steps(x: torch.Tensor) -> torch.Tensor:
+    """Neighbouring values of E4M3 are one apart."""
+    codes = x.view(torch.uint8).int()
+    return torch.where(codes < 128, codes, 128 - codes)
+
+
+@needs_compiler
+@pytest.mark.parametrize(
+    ("tokens", "width", "depth"), [(1, 256, 256), (100, 512, 384), (130, 256, 128), (300, 512, 640)]
+)
+@pytest.mark.parametrize("way", fused.COSTS)
+def test_it_is_the_activated_product(way: fused.How, tokens: int, width: int, depth: int) -> None:
+    layer = Layer(tokens, width, depth)
+    layer.run(way)
+    layer.check()
+
+
+@needs_compiler
+@pytest.mark.parametrize("way", FEW_IN_A_GROUP)
+def test_more_tiles_of_tokens_than_go_together(way: fused.How) -> None:
+    layer = Layer(650, 256, 128)
+    layer.run(way)
+    layer.check()
+
+
+@needs_compiler
+def test_far_from_zero_nothing_overflows() -> None:
+    layer = Layer(40, 256, 256, spread=60.0)
+    sizes = layer.exact().abs()
+    assert sizes.max() > 448 and sizes.min() < 1e-30
+    layer.run(next(iter(fused.COSTS)))
+    layer.check()
+
+
+@needs_compiler
+def test_the_operation_finds_its_way_and_makes_its_result() -> None:
+    layer = Layer(150, 256, 256)
+    given = (layer.x, layer.ordered, *layer.scales)
+    layer.out.copy_(fused._run(*given))
+    layer.check()
+    fake = fused._fake(*given)
+    assert (fake.shape, fake.dtype) == (layer.out.shape, layer.out.dtype)
+
+
+@pytest.mark.parametrize("width", [128, 512, LLAMA_ROWS // 2])
+def test_rows_lie_where_the_kernel_looks_for_them(width: int) -> None:
+    order = fused.order(width).tolist()
+    assert sorted(order) == list(range(2 * width))
+    for block, p, s, c, e in product(range(width // 128), range(16), range(2), range(4), range(2)):
+        output = 128 * block + 64 * (p // 8) + 16 * c + 2 * (p % 8) + e
+        assert order[256 * block + 8 * (2 * p + s) + 2 * c + e] == s * width + output
+
+
+@pytest.mark.parametrize(
+    ("tokens", "way"),
+    [
+        (512, (False, 128, 8)),
+        (1029, (False, 256, 16)),
+        (8301, (True, 256, 8)),
+        (33000, (True, 256, 8)),
+    ],
+)
+def test_the_way_that_was_measured_fastest_is_taken(tokens: int, way: fused.How) -> None:
+    assert fused.how(tokens, LLAMA_ROWS, H100_BLOCKS) == way
+
+
+def rounds(tokens: int, rows: int, share: bool) -> int:
+    """Of all blocks: a tile, or with `share` a pair of tiles for a pair of blocks."""
+    at_once = 2 if share else 1
+    tiles = -(-tokens // (128 * at_once)) * (LLAMA_ROWS // rows)
+    return -(-tiles // (H100_BLOCKS // at_once))
+
+
+@pytest.mark.parametrize("tokens", [1, 127, 129, 700, 1029, 2051, 4089, 6327, 8301])
+def test_no_other_way_would_be_shorter(tokens: int) -> None:
+    costs = {way: cost * rounds(tokens, way[1], way[0]) for way, cost in fused.COSTS.items()}
+    assert costs[fused.how(tokens, LLAMA_ROWS, H100_BLOCKS)] == min(costs.values())
+
+
+def test_which_weights_it_takes() -> None:
+    assert fused.supported(LLAMA_ROWS, LLAMA_DEPTH)
+    assert not fused.supported(LLAMA_ROWS + 128, LLAMA_DEPTH)
+    assert not fused.supported(LLAMA_ROWS, LLAMA_DEPTH + 64)

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 from llama_shape import lengths
-from one_step import FP8, KV, PAGE, SCALE, Batch, Q, attention, error, say, timed
+from one_step import FP8, KV, PAGE, SCALE, Batch, Q, attention, error, say, timed, turns
 from vllm.vllm_flash_attn import flash_attn_varlen_func, get_scheduler_metadata
 
 from mlperf_llama.engine.hopper.kernels import HEAD_SIZE, Kernels
@@ -37,8 +37,7 @@ def check_decode(batch: Batch, kernels: Kernels) -> None:
 
 
 def check_rope(batch: Batch, kernels: Kernels) -> None:
-    angles = torch.rand(4096, HEAD_SIZE // 2, device="cuda") * 6.28
-    cos_sin = torch.cat((angles.cos(), angles.sin()), dim=1).bfloat16()
+    cos_sin = turns()
     qk = batch.qkv[:, : (Q + KV) * HEAD_SIZE].float().view(batch.tokens, -1, 2, HEAD_SIZE // 2)
     c, s = cos_sin[batch.positions].float().view(batch.tokens, 2, 1, -1).unbind(1)
     x, y = qk.unbind(2)

@@ -17,10 +17,10 @@ from typing import Any
 
 import torch
 from llama_shape import lengths
-from one_step import KV, SCALE, Batch, Q, say, timed
+from one_step import KV, SCALE, Batch, Q, error, say, timed
 from vllm import _custom_ops as ops
 
-from mlperf_llama.engine.hopper import cublaslt, fused, products
+from mlperf_llama.engine.hopper import cublaslt, products
 from mlperf_llama.engine.hopper.kernels import Kernels
 
 LINEAR = {"qkv": (6144, 4096), "o": (4096, 4096), "gate_up": (28672, 4096), "down": (4096, 14336)}
@@ -131,38 +131,11 @@ def sums() -> None:
         for number, how in enumerate([*product.proposed(1), *(o for o in others if product.takes(o))]):
             run = partial(product.run, a, w, one, one, out, how, workspace, added)
             run()
-            error = float((out.float() - wanted).norm() / wanted.norm())
-            say("CHECK", f"{name} {rows} rows, sum {number}", error=error, tile=how.tile)
+            say("CHECK", f"{name} {rows} rows, sum {number}", error=error(out, wanted), tile=how.tile)
             calls[f"sum {number}, tile {how.tile}"] = run
         for title, call in [*calls.items(), ("alone", plain)]:
             spent = sustained([call], 0.25)
             say("KERNEL", f"{name} {rows} rows, {title}", us=round(1e6 * spent, 1))
-
-
-def fused_gate_up() -> None:
-    """Gate and up with activation and quantisation (hopper/fused.cu), against cuBLASLt's product alone."""
-    n, k = LINEAR["gate_up"]
-    order, ways = fused.order(n // 2).cuda(), list(fused.COSTS)
-    # Sums of 4,096 products of values of sd 30 and 60 have an sd of 115,000; gate and up one of 2.
-    scale, out_scale = torch.full((1,), 1 / 240, device="cuda"), torch.full((1,), 0.5, device="cuda")
-    for rows in (160, 512, 768, 1029, 1792, 4535, 8301, 33000):
-        a, w = operands(rows, n, k)
-        turned = w.view(torch.uint8)[order].view(w.dtype)
-        gate, up = (a.float() @ w.float().t() * scale * scale).chunk(2, dim=1)
-        wanted = torch.nn.functional.silu(gate) * up
-        alone = partial(products._run, a, w, scale, scale)
-        calls: dict[str, Callable[[], Any]] = {"product alone": alone}
-        for way in ways:
-            out = torch.zeros(rows, n // 2, dtype=torch.float8_e4m3fn, device="cuda")
-            run = partial(fused.gate_up, a, turned, scale, scale, out_scale, out, way)
-            run()
-            error = float((out.float() * out_scale - wanted).norm() / wanted.norm())
-            say("CHECK", f"gate and up {rows} rows, {way}", error=error)
-            calls[f"fused {way}"] = run
-        for title, call in [*calls.items(), ("product alone", alone)]:
-            spent = sustained([call], 0.4)
-            tflops = round(2 * rows * n * k / spent / 1e12)
-            say("KERNEL", f"gate and up {rows} rows, {title}", us=round(1e6 * spent, 1), tflops=tflops)
 
 
 def beside_attention() -> None:
@@ -208,7 +181,7 @@ if __name__ == "__main__":
     parts = {
         "libraries": libraries, "rows": row_counts, "beside": beside_attention,
         "algorithms": partial(algorithms, (512, 1024, 2048, 4096, 8448)),
-        "sums": sums, "fused": fused_gate_up,
+        "sums": sums,
         "odd": partial(algorithms, (1029, 2051, 4089, 6327, 8301), products.ASKED_ROWS),
     }  # fmt: skip
     for part in json.loads(sys.argv[1]).get("only") or parts:

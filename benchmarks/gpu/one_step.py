@@ -110,6 +110,12 @@ class Batch:
         )
 
 
+def turns(positions: int = 4096) -> torch.Tensor:
+    """Cosines and sines of random angles: [positions, 128] bf16."""
+    angles = torch.rand(positions, HEAD_SIZE // 2, device="cuda") * 6.28
+    return torch.cat((angles.cos(), angles.sin()), dim=1).bfloat16()
+
+
 def error(found: torch.Tensor, wanted: torch.Tensor) -> float:
     return float((found.float() - wanted).norm() / wanted.norm())
 

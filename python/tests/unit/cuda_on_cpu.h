@@ -23,7 +23,7 @@ struct Index { int x, y; };
 struct Gate { int here, turn; };
 struct Warp { Gate gate; unsigned values[2][32][6]; };
 struct Block { Index at; Gate gate; std::vector<Warp> warps; std::vector<unsigned char> memory; int running; };
-// A product of fused.cu that has begun: see fused_on_cpu.cpp.
+// A product of product.cu that has begun: see fused_on_cpu.cpp.
 struct Product { float *d; unsigned long long a, b; bool add; int group; };
 struct Thread {
   Index at;
@@ -65,6 +65,11 @@ template <class To, class From> static To bits(From from) {
   To to;
   std::memcpy(&to, &from, sizeof to);
   return to;
+}
+static float __uint_as_float(unsigned x) { return bits<float>(x); }
+static unsigned bf16(float x) {
+  const unsigned word = bits<unsigned>(x);
+  return std::isnan(x) ? 0x7fff : (word + 0x7fff + (word >> 16 & 1)) >> 16;
 }
 static float e4m3(unsigned code) {
   const int power = code >> 3 & 15, rest = code & 7;

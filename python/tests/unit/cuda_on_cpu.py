@@ -42,7 +42,7 @@ class Card:
         # Those with PTX stand in the shim.
         text = FUNCTION.sub(lambda found: "" if "asm" in found[0] else found[0], source.decode())
         assert "asm" not in text
-        name = "-".join((architecture, *map(str, defines.values())))
+        name = "-".join((architecture, *(f"{key}{value}" for key, value in defines.items())))
         kernels, library = self._folder / f"{name}.cu", self._folder / f"{name}.so"
         if not library.exists():
             kernels.write_text(text)

@@ -1,4 +1,4 @@
-// What fused.cu needs of a Hopper GPU besides threads (cuda_on_cpu.h): shared memory by 32-bit addresses,
+// What product.cu, gate_up.cu and qkv.cu need of a Hopper GPU besides threads (cuda_on_cpu.h): shared memory by 32-bit addresses,
 // mbarriers, TMA and wgmma. Each does what PTX defines at the moment that is worst for a kernel that waits too
 // little: a load comes at once, a product is read when a wait demands it. What PTX leaves undefined is an error.
 #include "cuda_on_cpu.h"
@@ -105,7 +105,7 @@ static void row_of(float (&values)[32], unsigned long long matrix, int row) {
   for (int k = 0; k < 32; k++) values[k] = known[*at(*current->block, swizzled(start + k), 1)];
 }
 
-// A thread's own sums: see `multiply` in fused.cu.
+// A thread's own sums: see `multiply` in product.cu.
 static void finish(const Product &product) {
   const int warp = current->at.x / 32 % 4, lane = current->at.x % 32;
   float a[2][32], b[32];
@@ -134,10 +134,12 @@ template <int N> static void multiply_wait() {
 static float exp2_of(float x) { return exp2f(x); }
 static float one_over(float x) { return 1 / x; }
 static unsigned e4m3x2(float low, float high) { return e4m3_of(low) | e4m3_of(high) << 8; }
+static unsigned bf16x2(float low, float high) { return bf16(low) | bf16(high) << 16; }
 
 #include KERNELS
 
-// The kernel's own arguments behind the grid.
+// The kernels' own arguments behind the grid; a library has one of them.
+#ifdef GATE_UP
 extern "C" const char *launch_gate_up(Grid grid, const TensorMap *x, const TensorMap *w, const float *x_scale,
                                       const float *w_scale, const float *out_scale, u8 *out, int tokens, int width,
                                       int depth) {
@@ -145,3 +147,13 @@ extern "C" const char *launch_gate_up(Grid grid, const TensorMap *x, const Tenso
     gate_up(x, w, x_scale, w_scale, out_scale, out, tokens, width, depth);
   });
 }
+#else
+extern "C" const char *launch_qkv(Grid grid, const TensorMap *x, const TensorMap *w, const float *x_scale,
+                                  const float *w_scale, const i64 *positions, const u16 *cos_sin, const i64 *slots,
+                                  const float *k_scale, const float *v_scale, u16 *out, u8 *cache, int tokens,
+                                  int q_heads, int kv_heads, int depth) {
+  return launch(grid, BLOCKS, [=, x = *x, w = *w] {
+    qkv(x, w, x_scale, w_scale, positions, cos_sin, slots, k_scale, v_scale, out, cache, tokens, q_heads, kv_heads, depth);
+  });
+}
+#endif

@@ -12,7 +12,6 @@ static Words &exchange(const unsigned *mine, int count) {
   return words;
 }
 
-static float __uint_as_float(unsigned x) { return bits<float>(x); }
 static bool __any_sync(unsigned, bool holds) {
   const unsigned mine = holds;
   Words &words = exchange(&mine, 1);
@@ -31,10 +30,6 @@ static unsigned __byte_perm(unsigned a, unsigned b, unsigned picks) {
   return found;
 }
 
-static unsigned bf16(float x) {
-  const unsigned word = bits<unsigned>(x);
-  return std::isnan(x) ? 0x7fff : (word + 0x7fff + (word >> 16 & 1)) >> 16;
-}
 static float half(unsigned word) { return (float)bits<_Float16>((unsigned short)word); }
 static unsigned half_of(float x) { return bits<unsigned short>((_Float16)x); }
 static unsigned float_to_bf16x2(float low, float high) { return bf16(low) | bf16(high) << 16; }

@@ -17,9 +17,10 @@ import torch
 
 pytest.importorskip("vllm")
 
-from mlperf_llama.engine.hopper import attention
+from mlperf_llama.engine.hopper import attention, fused
 
-SIZE, Q, KV, PAGE = 128, 8, 2, 16
+SIZE, Q, KV, PAGE, INPUTS = 128, 8, 2, 16, 256
+FP8 = torch.float8_e4m3fn
 SCALE, SOFTMAX = 0.02, SIZE**-0.5
 
 
@@ -50,6 +51,8 @@ class Model:
         self.table = torch.randperm(seats * 4, dtype=torch.int32).view(seats, 4)
         self.keys = [torch.zeros(0, KV, SIZE) for _ in range(seats)]
         self.values = [torch.zeros(0, KV, SIZE) for _ in range(seats)]
+        self.w = (torch.randn((Q + 2 * KV) * SIZE, INPUTS) * 60).clamp(-448, 448).to(FP8)
+        self.scales = torch.tensor([0.01]), torch.tensor([1 / (0.01 * 30 * 60 * INPUTS**0.5)])
         angles = torch.rand(4 * PAGE, SIZE // 2) * 6.28
         self.cos_sin = torch.cat((angles.cos(), angles.sin()), dim=1).bfloat16()
         self.layer = SimpleNamespace(
@@ -59,21 +62,26 @@ class Model:
     def _turned(self, x: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
         first, second = x.float().chunk(2, dim=-1)
         c, s = self.cos_sin[positions].float()[:, None].chunk(2, dim=-1)
-        return torch.cat((first * c - second * s, second * c + first * s), dim=-1).bfloat16()
+        return torch.cat((first * c - second * s, second * c + first * s), dim=-1)
 
-    def step(self, layer: Any, answers: Sequence[int], prompts: dict[int, int]) -> None:
+    def step(
+        self, layer: Any, answers: Sequence[int], prompts: dict[int, int], one_kernel: bool = False
+    ) -> None:
         """One token for each of `answers`, whole prompts of so many tokens for the others, all checked."""
         rows = [*answers, *prompts]
         tokens = [1] * len(answers) + list(prompts.values())
         past = [len(self.keys[row]) for row in rows]
         positions = torch.cat([torch.arange(p, p + n) for p, n in zip(past, tokens, strict=True)])
-        qkv = torch.randn(len(positions), (Q + 2 * KV) * SIZE).bfloat16()
+        x, (x_scale, w_scale) = (torch.randn(len(positions), INPUTS) * 30).to(FP8), self.scales
+        qkv = x.float() @ self.w.float().t() * (x_scale * w_scale)
+        # Two kernels round between them, and after turning.
+        qkv, between = (qkv, torch.float32) if one_kernel else (qkv.bfloat16(), torch.bfloat16)
         q, k, v = qkv.clone().unflatten(1, (-1, SIZE)).split([Q, KV, KV], dim=1)
-        q, k = self._turned(q, positions), self._turned(k, positions)
+        q, k = (self._turned(part, positions).to(between) for part in (q, k))
         lengths, wanted = [], []
         for row, part_q, part_k, part_v in zip(rows, *(x.split(tokens) for x in (q, k, v)), strict=True):
             for held, new in ((self.keys, part_k), (self.values, part_v)):
-                codes = (new.float() / SCALE).clamp(-448, 448).to(torch.float8_e4m3fn)
+                codes = (new.float() / SCALE).clamp(-448, 448).to(FP8)
                 held[row] = torch.cat((held[row], codes.float() * SCALE))
             lengths.append(len(self.keys[row]))
             own = (part_k, part_v) if row in prompts else (self.keys[row], self.values[row])
@@ -88,20 +96,29 @@ class Model:
             block_table=self.table[rows], seq_lens=seq_lens,
         )  # fmt: skip
         out = torch.full((len(positions), Q * SIZE), float("nan"), dtype=torch.bfloat16)
-        layer.run(qkv, positions, out, metadata, self.layer, self.cache)
+        if one_kernel:
+            ordered = self.w.view(torch.uint8)[fused.head_order(len(self.w))].view(FP8)
+            factors, room = (x, x_scale, ordered, w_scale), qkv.bfloat16()
+            layer.run_fused(factors, room, positions, out, (metadata, self.layer, self.cache))
+        else:
+            layer.run(qkv, positions, out, metadata, self.layer, self.cache)
         error = (out.float() - torch.cat(wanted)).norm() / torch.cat(wanted).norm()
         assert float(error) < 0.01, f"{len(answers)} answers and {len(prompts)} prompts: {float(error)}"
 
 
 @pytest.mark.skipif(cuda_on_cpu.COMPILER is None, reason="no C++ compiler (g++) here")
-def test_prompts_then_both_then_answers_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("one_kernel", [False, True])
+def test_prompts_then_both_then_answers_alone(
+    one_kernel: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     torch.manual_seed(3)
     # vLLM for CPUs has none.
     monkeypatch.setattr(attention.flash_attn, "flash_attn_varlen_func", whole_prompts, raising=False)
     model = Model(seats=4)
-    with cuda_on_cpu.card(tmp_path):
+    monkeypatch.setattr(fused, "_processors", lambda device: 4)
+    with cuda_on_cpu.card(tmp_path), cuda_on_cpu.card(tmp_path, fused):
         layer = attention.Attention(Q, KV, model.cos_sin)
-        model.step(layer, [], {2: 17, 0: 40})
-        model.step(layer, [2, 0], {3: 5, 1: 30})
+        model.step(layer, [], {2: 17, 0: 40}, one_kernel)
+        model.step(layer, [2, 0], {3: 5, 1: 30}, one_kernel)
         for _ in range(2):
-            model.step(layer, [0, 1, 2, 3], {})
+            model.step(layer, [0, 1, 2, 3], {}, one_kernel)

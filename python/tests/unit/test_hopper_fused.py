@@ -1,4 +1,4 @@
-"""fused.cu without a GPU, by way of fused.py, against torch in float32.
+"""gate_up.cu and qkv.cu without a GPU, by way of fused.py, against torch in float32.
 
 Index arithmetic, swizzles, barriers and what a cluster's blocks send each other are those of the card; speed
 and what NVRTC makes of it are not: benchmarks/gpu/measure_fused.py.
@@ -17,13 +17,13 @@ from cuda_on_cpu import COMPILER
 
 pytest.importorskip("vllm")
 
-from mlperf_llama.engine.hopper import fused
+from mlperf_llama.engine.hopper import fused, kernels
 
 FP8 = torch.float8_e4m3fn
 needs_compiler = pytest.mark.skipif(COMPILER is None, reason="no C++ compiler (g++) here")
 # Fewer than there are tiles, so that each block takes several.
 BLOCKS = 4
-GUARD = 0x5A
+GUARD, SIZE = 0x5A, 128
 LLAMA_ROWS, LLAMA_DEPTH, H100_BLOCKS = 28672, 4096, 132
 FEW_IN_A_GROUP = [(share, rows, 2) for share, rows, _ in fused.COSTS]
 
@@ -50,7 +50,7 @@ class Layer:
     def __init__(self, tokens: int, width: int, depth: int, spread: float = 2.0) -> None:
         torch.manual_seed(tokens)
         self.x, self.w = fp8(torch.randn(tokens, depth) * 30), fp8(torch.randn(2 * width, depth) * 60)
-        self.ordered = self.w.view(torch.uint8)[fused.order(width)].view(FP8)
+        self.ordered = self.w.view(torch.uint8)[fused.gate_up_order(2 * width)].view(FP8)
         scales = (0.01, spread / (0.01 * 30 * 60 * depth**0.5), 0.05 * spread)
         self.scales = tuple(torch.tensor([scale]) for scale in scales)
         # Behind the last token: not the kernel's. A pair of tiles is 256.
@@ -121,7 +121,7 @@ def test_the_operation_finds_its_way_and_makes_its_result() -> None:
 
 @pytest.mark.parametrize("width", [128, 512, LLAMA_ROWS // 2])
 def test_rows_lie_where_the_kernel_looks_for_them(width: int) -> None:
-    order = fused.order(width).tolist()
+    order = fused.gate_up_order(2 * width).tolist()
     assert sorted(order) == list(range(2 * width))
     for block, p, s, c, e in product(range(width // 128), range(16), range(2), range(4), range(2)):
         output = 128 * block + 64 * (p // 8) + 16 * c + 2 * (p % 8) + e
@@ -158,3 +158,93 @@ def test_which_weights_it_takes() -> None:
     assert fused.supported(LLAMA_ROWS, LLAMA_DEPTH)
     assert not fused.supported(LLAMA_ROWS + 128, LLAMA_DEPTH)
     assert not fused.supported(LLAMA_ROWS, LLAMA_DEPTH + 64)
+
+
+class Heads:
+    """q, k and v of some tokens, and a cache that holds other things already."""
+
+    def __init__(
+        self, tokens: int, q_heads: int, kv_heads: int, depth: int, heads_first: bool = False
+    ) -> None:
+        torch.manual_seed(tokens)
+        rows, pages, page = (q_heads + 2 * kv_heads) * SIZE, 40, 16
+        self.q_heads, self.kv_heads = q_heads, kv_heads
+        self.x, self.w = fp8(torch.randn(tokens, depth) * 30), fp8(torch.randn(rows, depth) * 60)
+        self.ordered = self.w.view(torch.uint8)[fused.head_order(rows)].view(FP8)
+        self.scales = torch.tensor([0.01]), torch.tensor([1 / (0.01 * 30 * 60 * depth**0.5)])
+        angles = torch.rand(500, SIZE // 2) * 6.28
+        self.cos_sin = torch.cat((angles.cos(), angles.sin()), dim=1).bfloat16()
+        self.positions, self.slots = torch.randint(0, 500, (tokens,)), torch.randperm(pages * page)[:tokens]
+        # A token that is not to be kept.
+        self.slots[tokens // 2] = -1
+        cache = torch.full((pages, page, kv_heads, 2 * SIZE), GUARD, dtype=torch.uint8).transpose(1, 2)
+        self.cache = cache.contiguous() if heads_first else cache
+        self.cache_scales = torch.tensor(0.02), torch.tensor(0.03)
+        self.room = torch.full((tokens + 256, rows), 7.0, dtype=torch.bfloat16)
+        self.out = self.room[:tokens]
+
+    def run(self, way: fused.How, tokens: int) -> None:
+        places = (self.positions, self.cos_sin, self.slots)
+        given = (self.x, self.ordered, *self.scales, *places, *self.cache_scales)
+        fused.qkv(*given, self.out, self.cache, tokens, way)
+
+    def check(self, tokens: int) -> None:
+        """The first `tokens` are there, in the result and in the cache, and nothing else is."""
+        x_scale, w_scale = self.scales
+        exact = (self.x.float() @ self.w.float().t() * (x_scale * w_scale))[:tokens].unflatten(1, (-1, SIZE))
+        turned = exact[:, : self.q_heads + self.kv_heads]
+        first, second = turned.chunk(2, dim=-1)
+        c, s = self.cos_sin[self.positions[:tokens]].float()[:, None].chunk(2, dim=-1)
+        turned.copy_(torch.cat((first * c - second * s, second * c + first * s), dim=-1))
+        assert (self.room[tokens:] == 7.0).all(), "written behind the last token"
+        torch.testing.assert_close(self.room[:tokens].float(), exact.flatten(1), rtol=2**-8, atol=1e-4)
+        wanted = torch.full_like(self.cache, GUARD)
+        k, v = exact[:, self.q_heads :].chunk(2, dim=1)
+        k_scale, v_scale = self.cache_scales
+        codes = torch.cat((fp8(k / k_scale), fp8(v / v_scale)), dim=-1).view(torch.uint8)
+        for token, slot in enumerate(self.slots[:tokens].tolist()):
+            if slot >= 0:
+                wanted[slot // 16, :, slot % 16] = codes[token]
+        assert (steps(self.cache.view(FP8)) - steps(wanted.view(FP8))).abs().max() <= 1
+        untouched = wanted == GUARD
+        assert (self.cache == wanted).float().mean() > 0.99 and untouched.any()
+
+
+@needs_compiler
+@pytest.mark.parametrize(("tokens", "q_heads", "kv_heads"), [(1, 2, 1), (130, 2, 1), (300, 8, 2)])
+@pytest.mark.parametrize("way", fused.COSTS)
+def test_q_k_and_v_are_turned_and_kept(way: fused.How, tokens: int, q_heads: int, kv_heads: int) -> None:
+    heads = Heads(tokens, q_heads, kv_heads, 256)
+    heads.run(way, tokens)
+    heads.check(tokens)
+
+
+@needs_compiler
+def test_rows_that_only_fill_a_graph_are_left_alone() -> None:
+    heads = Heads(40, 2, 1, 128, heads_first=True)
+    heads.run((False, 128, 8), 33)
+    heads.check(33)
+
+
+@needs_compiler
+def test_one_kernel_gives_what_two_give(folder: Path) -> None:
+    heads = Heads(60, 8, 2, 256)
+    heads.run((False, 256, 16), 60)
+    x_scale, w_scale = heads.scales
+    multiplied = (heads.x.float() @ heads.w.float().t() * (x_scale * w_scale)).bfloat16()
+    cache = torch.full_like(heads.cache, GUARD)
+    with cuda_on_cpu.card(folder):
+        two = kernels.Kernels(cache, 8, 2)
+        places = (heads.positions, heads.cos_sin, cache, heads.slots, *heads.cache_scales)
+        two.rope_cache(multiplied, *places, 60)
+    # The product is rounded once more there.
+    assert float((multiplied.float() - heads.out.float()).norm() / multiplied.float().norm()) < 0.004
+    one, other = (held.view(FP8).float() for held in (heads.cache, cache))
+    assert float((one - other).norm() / other.norm()) < 0.02
+
+
+def test_rows_of_heads_lie_where_the_kernel_looks_for_them() -> None:
+    order = fused.head_order(3 * SIZE).tolist()
+    for head, p, s, c, e in product(range(3), range(8), range(2), range(4), range(2)):
+        dim = 32 * (p // 4) + 8 * c + 2 * (p % 4) + e + 64 * s
+        assert order[SIZE * head + 8 * (2 * p + s) + 2 * c + e] == SIZE * head + dim

@@ -1,6 +1,6 @@
 """A decoder layer whose products add to the residual, against the sums written out, and its fused MLP.
 
-cuBLASLt and fused.cu need a GPU (benchmarks/gpu/measure_products.py, test_hopper_fused.py): without one
+cuBLASLt and the kernels need a GPU (benchmarks/gpu/measure_products.py, test_hopper_fused.py): without one
 products.py adds by itself, and gate and up are torch's here.
 """
 
@@ -14,7 +14,7 @@ import torch
 
 pytest.importorskip("vllm")
 
-from mlperf_llama.engine.hopper import extension, fused, mlp, model
+from mlperf_llama.engine.hopper import attention, extension, fused, mlp, model
 
 FP8 = torch.float8_e4m3fn
 HIDDEN, WIDE = 96, 256
@@ -99,7 +99,7 @@ def gate_up_of_torch(
     x: torch.Tensor, w: torch.Tensor, x_scale: Any, w_scale: Any, out_scale: Any, out: torch.Tensor
 ) -> None:
     """fused.gate_up on a CPU."""
-    rows = w.float()[fused.order(w.shape[0] // 2).argsort()]
+    rows = w.float()[fused.gate_up_order(w.shape[0]).argsort()]
     gate, up = (x.float() @ rows.t() * (x_scale * w_scale)).chunk(2, dim=-1)
     out.copy_((torch.nn.functional.silu(gate) * up / out_scale).clamp(-448, 448))
 
@@ -115,8 +115,8 @@ def test_the_fused_mlp_gives_what_the_other_gives(
     x, before = (torch.randn(rows, HIDDEN, dtype=torch.bfloat16) * size for size in (1, 30))
     residual = before if summed else None
     wanted = made(False, gate_up, down)(x, residual)
-    gate_up.mlperf_ordered = True  # type: ignore[attr-defined]
-    mlp.put_in_order(None, gate_up)  # type: ignore[arg-type]
+    gate_up.mlperf_order = fused.gate_up_order  # type: ignore[attr-defined]
+    fused.put_in_order(gate_up)
     found = made(True, gate_up, down)(x, residual)
     assert found.dtype == wanted.dtype and found.shape == wanted.shape
     product = wanted.float() - before.float() if summed else wanted.float()
@@ -129,11 +129,34 @@ def test_the_fused_mlp_gives_what_the_other_gives(
 def test_rows_of_a_fused_layer_alone_are_put_in_order(ordered: bool) -> None:
     gate_up = Linear(2 * WIDE, HIDDEN)
     if ordered:
-        gate_up.mlperf_ordered = True  # type: ignore[attr-defined]
+        gate_up.mlperf_order = fused.gate_up_order  # type: ignore[attr-defined]
     weight, before = gate_up.weight, gate_up.weight.float()
-    mlp.put_in_order(None, gate_up)  # type: ignore[arg-type]
-    wanted = before[:, fused.order(WIDE)] if ordered else before
+    fused.put_in_order(gate_up)
+    wanted = before[:, fused.gate_up_order(2 * WIDE)] if ordered else before
     assert gate_up.weight is weight and torch.equal(weight.float(), wanted)
+
+
+@pytest.mark.parametrize("rows", [3, 40])
+def test_q_k_and_v_are_left_to_one_kernel(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    qkv_proj, hidden = Linear(3 * HIDDEN, HIDDEN), torch.randn(rows, HIDDEN, dtype=torch.bfloat16)
+    positions = torch.arange(rows)
+
+    def run_fused(factors: attention.Factors, room: Any, at: Any, out: torch.Tensor, context: Any) -> None:
+        x, x_scale, w, w_scale = factors
+        assert room.shape == (rows, 3 * HIDDEN) and torch.equal(at, positions) and context[0] == "step"
+        out.copy_(((x.float() * x_scale) @ (w.float() * w_scale).t())[:, :HIDDEN])
+
+    whole: Any = SimpleNamespace(
+        is_fused=True, q_size=HIDDEN, qkv_proj=qkv_proj, attn=SimpleNamespace(layer_name="first")
+    )
+    layer = SimpleNamespace(mlperf=SimpleNamespace(run_fused=run_fused))
+    for step, wanted in (("step", qkv_proj.exactly(hidden)[:, :HIDDEN]), (None, torch.zeros(rows, HIDDEN))):
+        context = (step, layer, None, None)
+        monkeypatch.setattr(attention, "get_attention_context", lambda name, found=context: found)
+        out = model.Attention.before_output(whole, positions, hidden)
+        assert out.dtype == torch.bfloat16
+        torch.testing.assert_close(out.float(), wanted, rtol=2**-7, atol=1e-3)
 
 
 KERNEL = object.__new__(mlp.PerTensorTorchFP8ScaledMMLinearKernel)

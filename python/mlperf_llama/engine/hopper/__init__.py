@@ -6,7 +6,9 @@ Six changes, none of which alters what is computed beyond rounding:
   that rotates q and k and writes the cache.
 - `attention.py`: a step's new tokens and its prompts take separate kernels; whole prompts attend
   to their own unquantised keys.
-- `fused.cu`, `mlp.py`: gate and up, activation and quantisation in one kernel, where scales are static.
+- `product.cu`, `gate_up.cu`, `fused.py`, `mlp.py`: gate and up, activation and quantisation in one kernel,
+  where scales are static. `qkv.cu`, the same for q, k, v, rotation and cache, is off until a card has
+  measured it.
 - `products.py`: FP8 products accumulate the way vLLM's CUTLASS kernels do; those behind attention and
   activation add to the residual themselves; large ones take an algorithm of cuBLASLt's (`cublaslt.py`)
   that is faster than its first choice.
@@ -32,6 +34,7 @@ _OPERATIONS = (
     "vllm::unified_kv_cache_update",
     "vllm::unified_mla_kv_cache_update",
     "vllm::mlperf_rope_attention",
+    "vllm::mlperf_qkv_attention",
 )
 
 

@@ -4,11 +4,13 @@ vLLM gives one FlashAttention call all rows of a step. Here the rows that bring 
 those that bring a prompt (vLLM puts the former first) take separate kernels. A prompt that
 begins in this step needs no cache: it attends to the keys it has just made, unquantised. One
 that continues (a chunk) reads the FP8 cache, as in vLLM.
+
+q, k and v come rotated from the kernel that writes the cache, or from one that multiplies, too (qkv.cu).
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from vllm import _custom_ops as ops
@@ -17,9 +19,10 @@ from vllm.utils.torch_utils import LayerNameType, _resolve_layer_name, direct_re
 from vllm.v1.attention.backend import AttentionCGSupport
 from vllm.v1.attention.backends import flash_attn
 
+from . import fused
 from .kernels import HEAD_SIZE, Kernels
 
-OP = "mlperf_rope_attention"
+OP, FUSED_OP = "mlperf_rope_attention", "mlperf_qkv_attention"
 
 
 class Builder(flash_attn.FlashAttentionMetadataBuilder):  # type: ignore[misc]
@@ -48,6 +51,14 @@ class Builder(flash_attn.FlashAttentionMetadataBuilder):  # type: ignore[misc]
         return metadata
 
 
+# x [tokens, inputs] and w [heads * 128, inputs], E4M3, each with its scale [1] behind it.
+Factors: TypeAlias = tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]
+
+
+def _scales(layer: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    return layer._k_scale, layer._v_scale
+
+
 class Attention:
     """What one layer needs beside vLLM's own attention layer; made before the cache exists."""
 
@@ -67,14 +78,26 @@ class Attention:
         self, qkv: torch.Tensor, positions: torch.Tensor, out: torch.Tensor, step: Any, layer: Any, cache: Any
     ) -> None:
         """Fill `out` [tokens, q heads * 128] from `qkv`, whose q and k are rotated in place."""
-        kernels = self._prepared(cache, qkv)
+        kernels, tokens, scales = self._prepared(cache, qkv), step.num_actual_tokens, _scales(layer)
+        kernels.rope_cache(qkv, positions, self._cos_sin, cache, step.slot_mapping, *scales, tokens)
+        self._attend(qkv, out, step, layer, cache)
+
+    def run_fused(
+        self, factors: Factors, qkv: torch.Tensor, positions: torch.Tensor, out: torch.Tensor, context: Any
+    ) -> None:
+        """The same from what q, k and v are products of, by one kernel; `qkv` is room for them."""
+        step, layer, cache = context
+        self._prepared(cache, qkv)
+        x, x_scale, w, w_scale = factors
+        places = (positions, self._cos_sin, step.slot_mapping)
+        fused.qkv(x, w, x_scale, w_scale, *places, *_scales(layer), qkv, cache, step.num_actual_tokens)
+        self._attend(qkv, out, step, layer, cache)
+
+    def _attend(self, qkv: torch.Tensor, out: torch.Tensor, step: Any, layer: Any, cache: Any) -> None:
         rows, tokens = step.mlperf_answers, step.num_actual_tokens
-        k_scale, v_scale = layer._k_scale, layer._v_scale
-        kernels.rope_cache(qkv, positions, self._cos_sin, cache, step.slot_mapping, k_scale, v_scale, tokens)
         if rows:
-            kernels.decode(
-                qkv, cache, step.block_table, step.seq_lens, k_scale, v_scale, layer.impl.scale, out, rows
-            )
+            read = (qkv, cache, step.block_table, step.seq_lens, *_scales(layer))
+            self._prepared(cache, qkv).decode(*read, layer.impl.scale, out, rows)
         if rows < tokens:
             self._prompts(qkv[rows:tokens], out[rows:tokens], step, layer, cache)
 
@@ -127,7 +150,40 @@ def _fake(qkv: torch.Tensor, positions: torch.Tensor, out: torch.Tensor, layer_n
     return
 
 
+def _run_fused(
+    x: torch.Tensor,
+    x_scale: torch.Tensor,
+    w: torch.Tensor,
+    w_scale: torch.Tensor,
+    positions: torch.Tensor,
+    out: torch.Tensor,
+    layer_name: LayerNameType,
+) -> None:
+    step, layer, cache, _ = get_attention_context(_resolve_layer_name(layer_name))
+    # Made in vLLM's memory profile, too, which must see it.
+    qkv = torch.empty((x.shape[0], w.shape[0]), dtype=out.dtype, device=x.device)
+    if step is None:
+        out.zero_()
+        return
+    layer.mlperf.run_fused((x, x_scale, w, w_scale), qkv, positions, out, (step, layer, cache))
+
+
+def _fake_fused(
+    x: torch.Tensor,
+    x_scale: torch.Tensor,
+    w: torch.Tensor,
+    w_scale: torch.Tensor,
+    positions: torch.Tensor,
+    out: torch.Tensor,
+    layer_name: LayerNameType,
+) -> None:
+    return
+
+
 def install() -> None:
-    """Register the operation and the builder; once a process."""
+    """Register the operations and the builder; once a process."""
+    direct_register_custom_op(
+        op_name=FUSED_OP, op_func=_run_fused, mutates_args=["out"], fake_impl=_fake_fused
+    )
     direct_register_custom_op(op_name=OP, op_func=_run, mutates_args=["qkv", "out"], fake_impl=_fake)
     flash_attn.FlashAttentionBackend.get_builder_cls = staticmethod(lambda: Builder)

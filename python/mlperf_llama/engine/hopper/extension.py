@@ -46,7 +46,7 @@ def install() -> None:
     llama.LlamaMLP = mlp.MLP
     kernel = pytorch.PerTensorTorchFP8ScaledMMLinearKernel
     kernel.apply_scaled_mm = scaled_mm
-    kernel.process_weights_after_loading = mlp.put_in_order
+    kernel.process_weights_after_loading = lambda self, layer: fused.put_in_order(layer)
     # First choice where scales are static; with dynamic ones it does not apply and vLLM's order stands.
     known = linear._POSSIBLE_FP8_KERNELS[PlatformEnum.CUDA]
     linear._POSSIBLE_FP8_KERNELS[PlatformEnum.CUDA] = [kernel, *(k for k in known if k is not kernel)]

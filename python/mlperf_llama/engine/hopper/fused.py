@@ -1,11 +1,11 @@
-"""fused.cu in vLLM: gate and up, activation and quantisation of an MLP in one kernel."""
+"""product.cu, gate_up.cu and qkv.cu in vLLM: FP8 products in one kernel with what follows them."""
 
 from __future__ import annotations
 
 import ctypes
 from functools import cache, lru_cache
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 from vllm.utils.torch_utils import direct_register_custom_op
@@ -13,9 +13,8 @@ from vllm.utils.torch_utils import direct_register_custom_op
 from . import cuda
 
 OP = "mlperf_gate_up"
-
-SOURCE = Path(__file__).with_name("fused.cu")
-# Of one thread block: outputs of gate_up and tokens; bytes of a row at a time.
+FOLDER = Path(__file__).parent
+# Of a tile: outputs of gate_up, or a head; tokens; bytes of a row at a time.
 OUTPUTS, TOKENS, PIECE = 128, 128, 128
 # Rows of the weight that a block takes at a time, and pieces on their way.
 STAGES = {256: 4, 128: 6}
@@ -23,6 +22,9 @@ STAGES = {256: 4, 128: 6}
 How: TypeAlias = tuple[bool, int, int]
 # A round of all blocks takes about so long (benchmarks/RESULTS.md).
 COSTS: dict[How, float] = {(True, 256, 8): 0.98, (False, 256, 16): 1.0, (False, 128, 8): 0.54}
+# Of a cache: log2 of the tokens a page, strides in bytes of page, token and head.
+Layout: TypeAlias = tuple[int, int, int, int]
+NO_CACHE: Layout = (0, 0, 0, 0)
 
 
 def how(tokens: int, rows: int, blocks: int) -> How:
@@ -37,27 +39,43 @@ def how(tokens: int, rows: int, blocks: int) -> How:
     return min(COSTS, key=cost)
 
 
-def order(width: int) -> torch.Tensor:
-    """Rows of [gate, up] (each `width`) in the order of fused.cu: [2 * width] int64."""
+def gate_up_order(rows: int) -> torch.Tensor:
+    """Rows of gate, then up, in the order of gate_up.cu: [rows] int64."""
     p, s, c, e = torch.meshgrid(*map(torch.arange, (16, 2, 4, 2)), indexing="ij")
-    row = 64 * (p // 8) + 16 * c + 2 * (p % 8) + e + s * width
-    return (torch.arange(width // OUTPUTS)[:, None] * OUTPUTS + row.flatten()).flatten()
+    row = 64 * (p // 8) + 16 * c + 2 * (p % 8) + e + s * (rows // 2)
+    return (torch.arange(rows // 2 // OUTPUTS)[:, None] * OUTPUTS + row.flatten()).flatten()
+
+
+def head_order(rows: int) -> torch.Tensor:
+    """Rows of q, k and v heads in the order of qkv.cu: [rows] int64."""
+    p, s, c, e = torch.meshgrid(*map(torch.arange, (8, 2, 4, 2)), indexing="ij")
+    row = 32 * (p // 4) + 8 * c + 2 * (p % 4) + e + 64 * s
+    return (torch.arange(rows // OUTPUTS)[:, None] * OUTPUTS + row.flatten()).flatten()
+
+
+def put_in_order(layer: Any) -> None:
+    """Lay the rows of a weight [inputs, rows] down in the order that `layer` asks for, if any."""
+    if order := getattr(layer, "mlperf_order", None):
+        rows = layer.weight.t().view(torch.uint8)
+        rows.copy_(rows[order(len(rows)).to(rows.device)])
 
 
 def supported(rows: int, depth: int) -> bool:
-    """Whether fused.cu takes a weight of this shape."""
+    """Whether product.cu takes a weight of this shape."""
     return rows % max(STAGES) == 0 and depth % PIECE == 0
 
 
 @cache
-def _kernel(share: bool, rows: int, group: int) -> cuda.Kernel:
-    """`share`: whether two tiles of tokens share what they need of the weight."""
+def _kernel(name: str, way: How, layout: Layout) -> cuda.Kernel:
+    share, rows, group = way
     stages = STAGES[rows]
-    defines = {"ROWS": rows, "STAGES": stages, "GROUP": group, "SHARE_W": int(share)}
-    cubin = cuda.compile_source(SOURCE.read_bytes(), defines, "sm_90a")
+    defines = {name.upper(): 1, "ROWS": rows, "STAGES": stages, "GROUP": group, "SHARE_W": int(share)}
+    defines |= dict(zip(("PAGE_SHIFT", "PAGE_STRIDE", "TOKEN_STRIDE", "HEAD_STRIDE"), layout, strict=True))
+    source = b"".join((FOLDER / part).read_bytes() for part in ("product.cu", f"{name}.cu"))
+    cubin = cuda.compile_source(source, defines, "sm_90a")
     # The start is rounded up to 1,024; two barriers a stage.
     shared = 1024 + stages * ((TOKENS + rows) * PIECE + 16)
-    return cuda.load(cubin, ["gate_up"], shared)["gate_up"]
+    return cuda.load(cubin, [name], shared)[name]
 
 
 @lru_cache(4096)
@@ -68,6 +86,26 @@ def _map(address: int, rows: int, columns: int, box: int) -> ctypes.Array[ctypes
 @cache
 def _processors(device: torch.device) -> int:
     return int(torch.cuda.get_device_properties(device).multi_processor_count)
+
+
+def _launch(
+    name: str,
+    x: torch.Tensor,
+    w: torch.Tensor,
+    tokens: int,
+    given: list[torch.Tensor],
+    counts: list[int],
+    way: How | None,
+    layout: Layout = NO_CACHE,
+) -> None:
+    depth, count = x.shape[1], w.shape[0]
+    # As many blocks as can be at work at once, in pairs.
+    blocks = _processors(x.device) // 2 * 2
+    way = way or how(tokens, count, blocks)
+    share, rows, _ = way
+    maps = [_map(x.data_ptr(), tokens, depth, TOKENS)]
+    maps += [_map(w.data_ptr(), count, depth, rows // 2 if share else rows)]
+    _kernel(name, way, layout)((blocks, 1), 384, [*maps, *given, tokens, *counts, depth])
 
 
 def gate_up(
@@ -81,16 +119,37 @@ def gate_up(
 ) -> None:
     """`out` [tokens, width] = silu(gate) * up / out_scale of `x` [tokens, depth], all E4M3.
 
-    `w` [2 * width, depth] has the rows of gate and up in `order`. Scales [1] are float32 and on the GPU.
+    `w` [2 * width, depth] has its rows in `gate_up_order`. Scales [1] are float32 and on the GPU.
     """
-    (tokens, depth), count = x.shape, w.shape[0]
-    # As many blocks as can be at work at once, in pairs.
-    blocks = _processors(x.device) // 2 * 2
-    share, rows, group = way or how(tokens, count, blocks)
-    x_map = _map(x.data_ptr(), tokens, depth, TOKENS)
-    w_map = _map(w.data_ptr(), count, depth, rows // 2 if share else rows)
-    arguments = [x_map, w_map, x_scale, w_scale, out_scale, out, tokens, count // 2, depth]
-    _kernel(share, rows, group)((blocks, 1), 384, arguments)
+    _launch("gate_up", x, w, len(x), [x_scale, w_scale, out_scale, out], [len(w) // 2], way)
+
+
+def qkv(
+    x: torch.Tensor,
+    w: torch.Tensor,
+    x_scale: torch.Tensor,
+    w_scale: torch.Tensor,
+    positions: torch.Tensor,
+    cos_sin: torch.Tensor,
+    slots: torch.Tensor,
+    k_scale: torch.Tensor,
+    v_scale: torch.Tensor,
+    out: torch.Tensor,
+    cache: torch.Tensor,
+    tokens: int,
+    way: How | None = None,
+) -> None:
+    """`out` [rows, heads * 128] bf16: q, k and v of the first `tokens` rows of `x`, q and k rotated.
+
+    k and v go to the cache, too. `w` [heads * 128, depth] has its rows in `head_order`; the rest is as in
+    `Kernels.rope_cache` of kernels.py.
+    """
+    page, head, token, _ = cache.stride()
+    kv_heads = cache.shape[1]
+    heads = len(w) // OUTPUTS
+    given = [x_scale, w_scale, positions, cos_sin, slots, k_scale, v_scale, out, cache]
+    layout = (cache.shape[2].bit_length() - 1, page, token, head)
+    _launch("qkv", x, w, tokens, given, [heads - 2 * kv_heads, kv_heads], way, layout)
 
 
 def _run(

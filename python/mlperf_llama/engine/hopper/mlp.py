@@ -24,7 +24,7 @@ def static_fp8(linear: Any) -> bool:
 
 
 def fits(mlp: Any) -> bool:
-    """Whether fused.cu serves a layer of vLLM's LlamaMLP."""
+    """Whether gate_up.cu serves a layer of vLLM's LlamaMLP."""
     width, depth = mlp.down_proj.input_size, mlp.gate_up_proj.input_size
     return (
         static_fp8(mlp.gate_up_proj)
@@ -35,19 +35,14 @@ def fits(mlp: Any) -> bool:
     )
 
 
-def put_in_order(_: Any, layer: torch.nn.Module) -> None:
-    """vLLM calls this for each layer of FP8 products, once its weight [inputs, outputs] is there."""
-    if getattr(layer, "mlperf_ordered", False):
-        rows = layer.weight.t().view(torch.uint8)
-        rows.copy_(rows[fused.order(rows.shape[0] // 2).to(rows.device)])
-
-
 class MLP(llama.LlamaMLP):  # type: ignore[misc]
     """vLLM's; where `static_fp8` holds for down_proj, `residual` can be added to the result."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.is_fused = self.gate_up_proj.mlperf_ordered = fits(self)
+        self.is_fused = fits(self)
+        if self.is_fused:
+            self.gate_up_proj.mlperf_order = fused.gate_up_order
 
     def forward(self, x: torch.Tensor, residual: torch.Tensor | None = None) -> torch.Tensor:
         first, last = self.gate_up_proj, self.down_proj

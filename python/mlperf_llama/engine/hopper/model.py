@@ -14,12 +14,16 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from vllm.config import get_current_vllm_config
 from vllm.model_executor.models import llama
 from vllm.utils.torch_utils import _encode_layer_name
 
-from . import attention
+from . import attention, fused
 from .kernels import supported
 from .mlp import static_fp8
+
+# In vLLM's additional configuration: q, k and v by qkv.cu; off until a card has measured it.
+FUSED_QKV = "mlperf_llama_fused_qkv"
 
 
 def fast_attention(layer: Any) -> bool:
@@ -44,6 +48,10 @@ class Attention(llama.LlamaAttention):  # type: ignore[misc]
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.is_fast = fast_attention(self)
+        asked = get_current_vllm_config().additional_config.get(FUSED_QKV, False)
+        self.is_fused = bool(asked) and self.is_fast and self._fits()
+        if self.is_fused:
+            self.qkv_proj.mlperf_order = fused.head_order
         if self.is_fast:
             self.attn.mlperf = attention.Attention(
                 self.num_heads, self.num_kv_heads, self.rotary_emb.cos_sin_cache
@@ -53,12 +61,25 @@ class Attention(llama.LlamaAttention):  # type: ignore[misc]
         output, _ = self.o_proj(self.before_output(positions, hidden_states))
         return output
 
+    def _fits(self) -> bool:
+        rows = self.q_size + 2 * self.kv_size
+        return static_fp8(self.qkv_proj) and fused.supported(rows, self.qkv_proj.input_size)
+
     def before_output(self, positions: torch.Tensor, hidden_states: torch.Tensor) -> torch.Tensor:
         """All but the output projection."""
+        rows = hidden_states.shape[0]
+        out = hidden_states.new_empty((rows, self.q_size))
+        name = _encode_layer_name(self.attn.layer_name)
+        if self.is_fused:
+            linear = self.qkv_proj
+            given, scale = linear.quant_method.fp8_linear.quant_fp8(hidden_states, linear.input_scale)
+            # Outside compiled code vLLM pads short inputs.
+            x = (given.narrow(0, 0, rows), scale.view(1))
+            w = (linear.weight.t(), linear.weight_scale.view(1))
+            torch.ops.vllm.mlperf_qkv_attention(*x, *w, positions, out, name)
+            return out
         qkv, _ = self.qkv_proj(hidden_states)
         if self.is_fast:
-            out = torch.empty((qkv.shape[0], self.q_size), dtype=qkv.dtype, device=qkv.device)
-            name = _encode_layer_name(self.attn.layer_name)
             torch.ops.vllm.mlperf_rope_attention(qkv, positions, out, name)
             return out
         q, k, v = qkv.split([self.q_size, self.kv_size, self.kv_size], dim=-1)

@@ -1,20 +1,16 @@
-// Gate and up projections, activation and quantisation of Llama's MLP in one kernel, for Hopper (sm_90a):
-// out = E4M3(silu(g) * u / out_scale), where [g, u] = scale * x w^T; x and w are E4M3, too. Neither g nor u is
-// rounded or stored. Compiled by NVRTC at start, so it includes nothing.
+// FP8 products on Hopper (sm_90a) whose sums a kernel of its own finishes: gate_up.cu, qkv.cu. Compiled by NVRTC at
+// start behind this file, so nothing is included. x and w are E4M3, with one scale each.
 //
 // A block multiplies 128 tokens by ROWS rows of w (256 or 128) at a time: two groups of four warps take 64 tokens
 // each, one thread of a third group keeps STAGES pieces of x and w of 128 bytes a row coming (TMA, 128-byte
 // swizzle). Blocks stay and take tile after tile. With SHARE_W two blocks, a cluster, take the same rows of w for
 // two tiles of tokens and load half of them each. GROUP: so many tiles of tokens (or pairs) pass over all of w
 // together, so that x stays in L2.
-//
-// Rows of w lie so that a thread finds g and u of 2 x 16 neighbouring outputs in its own registers: row
-// 8 * (2p + s) + 2c + e of each 256 is that of gate (s = 0) or up (s = 1) for the output
-// 64 * (p / 8) + 16 * c + 2 * (p % 8) + e of each 128; c = 0..3, p = 0..15, e = 0..1. See fused.py.
 
 typedef unsigned char u8;
 typedef unsigned short u16;
 typedef unsigned int u32;
+typedef long long i64;
 typedef unsigned long long u64;
 
 #define BLOCKS (1 + SHARE_W)                // a cluster
@@ -23,7 +19,6 @@ typedef unsigned long long u64;
 #define X_BYTES (TOKENS * PIECE)
 #define W_BYTES (ROWS * PIECE)
 #define WARPS 8                             // that multiply
-#define LOG2E 1.44269504f
 
 struct __align__(64) TensorMap { u8 opaque[128]; };
 
@@ -130,29 +125,10 @@ __device__ __forceinline__ void multiply(float (&d)[ROWS / 2], u64 a, u64 b, int
 #endif
 }
 
-__device__ __forceinline__ float exp2_of(float x) {
-  float y;
-  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
-  return y;
-}
-__device__ __forceinline__ float one_over(float x) {
-  float y;
-  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
-  return y;
-}
 __device__ __forceinline__ u32 e4m3x2(float low, float high) {
   u16 packed;
   asm("cvt.rn.satfinite.e4m3x2.f32 %0, %1, %2;" : "=h"(packed) : "f"(high), "f"(low));
   return packed;
-}
-
-// Two neighbouring outputs, of sums that are still to be scaled; one reciprocal serves both.
-__device__ __forceinline__ u32 activated(float g0, float g1, float u0, float u1, float scale, float out_scale) {
-  g0 *= scale, g1 *= scale;
-  // silu(-40) is 0 in every format here, and the product of two such denominators is still finite.
-  const float a = 1.0f + exp2_of(fminf(-g0, 40.0f) * LOG2E), b = 1.0f + exp2_of(fminf(-g1, 40.0f) * LOG2E);
-  const float both = one_over(a * b);
-  return e4m3x2(g0 * u0 * out_scale * (b * both), g1 * u1 * out_scale * (a * both));
 }
 
 struct Tile { int token, row; };
@@ -171,19 +147,20 @@ __device__ __forceinline__ Tile tile_of(int number, int token_tiles, int row_til
 #define EMPTY(stage) (barriers + 16 * (stage) + 8)
 
 #if SHARE_W
-#define CLUSTER __cluster_dims__(2, 1, 1)
+#define KERNEL extern "C" __global__ void __cluster_dims__(2, 1, 1) __launch_bounds__(384, 1)
 #else
-#define CLUSTER
+#define KERNEL extern "C" __global__ void __launch_bounds__(384, 1)
 #endif
 
-// x [tokens, depth], w [2 * width, depth], out [tokens, width]; depth is a multiple of 128, 2 * width of ROWS.
-extern "C" __global__ void CLUSTER __launch_bounds__(384, 1)
-    gate_up(const __grid_constant__ TensorMap x_map, const __grid_constant__ TensorMap w_map, const float *x_scale,
-            const float *w_scale, const float *out_scale, u8 *out, int tokens, int width, int depth) {
+// x [tokens, depth] times w [rows, depth]; depth is a multiple of 128, rows of ROWS. A thread that multiplies calls
+// `begin` before a tile and `finish` with its sums.
+template <class Begin, class Finish>
+__device__ __forceinline__ void multiply_tiles(const TensorMap *x_map, const TensorMap *w_map, int tokens, int rows,
+                                               int depth, Begin begin, Finish finish) {
   extern __shared__ u8 memory[];
   const u32 start = (shared_address(memory) + 1023) & ~1023u, barriers = start + STAGES * (X_BYTES + W_BYTES);
   const u32 rank = SHARE_W ? block_of_cluster() : 0, warp = threadIdx.x / 32, lane = threadIdx.x % 32;
-  const int pieces = depth / PIECE, row_tiles = 2 * width / ROWS;
+  const int pieces = depth / PIECE, row_tiles = rows / ROWS;
   const int token_tiles = (tokens + TOKENS * BLOCKS - 1) / (TOKENS * BLOCKS), tiles = token_tiles * row_tiles;
   const int first = blockIdx.x / BLOCKS, stride = gridDim.x / BLOCKS;
   if (threadIdx.x == 0) {
@@ -207,19 +184,20 @@ extern "C" __global__ void CLUSTER __launch_bounds__(384, 1)
           barrier_wait(EMPTY(stage), parity);
           barrier_expect(FULL(stage), X_BYTES + W_BYTES);
           const int part = SHARE_W ? rank * (ROWS / 2) : 0;
-          load(X_AT(stage), &x_map, piece * PIECE, tile.token, FULL(stage), false);
-          load(W_AT(stage) + part * PIECE, &w_map, piece * PIECE, tile.row + part, FULL(stage), SHARE_W);
+          load(X_AT(stage), x_map, piece * PIECE, tile.token, FULL(stage), false);
+          load(W_AT(stage) + part * PIECE, w_map, piece * PIECE, tile.row + part, FULL(stage), SHARE_W);
           if (++stage == STAGES) stage = 0, parity ^= 1;
         }
       }
     }
   } else {
     more_registers();
-    const float scale = *x_scale * *w_scale, over = scale / *out_scale;
     const u32 x_rows = warp / 4 * 64 * PIECE;
     int stage = 0;
     u32 parity = 0;
     for (int number = first; number < tiles; number += stride) {
+      const Tile tile = tile_of(number, token_tiles, row_tiles, rank);
+      begin(tile);
       float d[ROWS / 2];
       int before = -1;
       for (int piece = 0; piece < pieces; piece++) {
@@ -236,24 +214,7 @@ extern "C" __global__ void CLUSTER __launch_bounds__(384, 1)
       }
       multiply_wait<0>();
       if (lane < BLOCKS) barrier_arrive(EMPTY(before), lane);
-
-      const Tile tile = tile_of(number, token_tiles, row_tiles, rank);
-#pragma unroll
-      for (int half = 0; half < 2; half++) {
-        const int token = tile.token + warp * 16 + half * 8 + lane / 4;
-        u8 *to = out + (u64)token * width + tile.row / 2 + lane % 4 * 16;
-#pragma unroll
-        for (int part = 0; part < ROWS / 128; part++) {
-          u32 four[4];
-#pragma unroll
-          for (int i = 0; i < 4; i++) {
-            const float *g = d + 64 * part + 16 * i + 2 * half;
-            four[i] = activated(g[0], g[1], g[4], g[5], scale, over) |
-                      activated(g[8], g[9], g[12], g[13], scale, over) << 16;
-          }
-          if (token < tokens) *(uint4 *)(to + 64 * part) = make_uint4(four[0], four[1], four[2], four[3]);
-        }
-      }
+      finish(d, tile);
     }
   }
   // A block must not end while the other still sends to it.

@@ -33,11 +33,11 @@ class Steps:
     """Milliseconds. An H100 with Llama-3.1-8B in static FP8 and the kernels of engine/hopper."""
 
     step: float = 3.4
-    token: float = 0.0121
-    answer: float = 0.0404
-    alone: float = 6.5
-    alone_answer: float = 0.038
-    floor: float = 33.0
+    token: float = 0.0116
+    answer: float = 0.039
+    alone: float = 6.1
+    alone_answer: float = 0.037
+    floor: float = 14.0
 
     def seconds(self, prompt_tokens: int, answers: int) -> float:
         if not prompt_tokens:

@@ -98,7 +98,7 @@ class Model:
         out = torch.full((len(positions), Q * SIZE), float("nan"), dtype=torch.bfloat16)
         if one_kernel:
             ordered = self.w.view(torch.uint8)[fused.head_order(len(self.w))].view(FP8)
-            factors, room = (x, x_scale, ordered, w_scale), qkv.bfloat16()
+            factors, room = (x, ordered, x_scale, w_scale), qkv.bfloat16()
             layer.run_fused(factors, room, positions, out, (metadata, self.layer, self.cache))
         else:
             layer.run(qkv, positions, out, metadata, self.layer, self.cache)

@@ -142,13 +142,17 @@ def test_q_k_and_v_are_left_to_one_kernel(rows: int, monkeypatch: pytest.MonkeyP
     qkv_proj, hidden = Linear(3 * HIDDEN, HIDDEN), torch.randn(rows, HIDDEN, dtype=torch.bfloat16)
     positions = torch.arange(rows)
 
-    def run_fused(factors: attention.Factors, room: Any, at: Any, out: torch.Tensor, context: Any) -> None:
-        x, x_scale, w, w_scale = factors
+    def run_fused(factors: fused.Factors, room: Any, at: Any, out: torch.Tensor, context: Any) -> None:
+        x, w, x_scale, w_scale = factors
         assert room.shape == (rows, 3 * HIDDEN) and torch.equal(at, positions) and context[0] == "step"
         out.copy_(((x.float() * x_scale) @ (w.float() * w_scale).t())[:, :HIDDEN])
 
     whole: Any = SimpleNamespace(
-        is_fused=True, q_size=HIDDEN, qkv_proj=qkv_proj, attn=SimpleNamespace(layer_name="first")
+        is_fast=True,
+        is_fused=True,
+        q_size=HIDDEN,
+        qkv_proj=qkv_proj,
+        attn=SimpleNamespace(layer_name="first"),
     )
     layer = SimpleNamespace(mlperf=SimpleNamespace(run_fused=run_fused))
     for step, wanted in (("step", qkv_proj.exactly(hidden)[:, :HIDDEN]), (None, torch.zeros(rows, HIDDEN))):

@@ -10,7 +10,7 @@ q, k and v come rotated from the kernel that writes the cache, or from one that 
 
 from __future__ import annotations
 
-from typing import Any, TypeAlias
+from typing import Any
 
 import torch
 from vllm import _custom_ops as ops
@@ -51,10 +51,6 @@ class Builder(flash_attn.FlashAttentionMetadataBuilder):  # type: ignore[misc]
         return metadata
 
 
-# x [tokens, inputs] and w [heads * 128, inputs], E4M3, each with its scale [1] behind it.
-Factors: TypeAlias = tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]
-
-
 def _scales(layer: Any) -> tuple[torch.Tensor, torch.Tensor]:
     return layer._k_scale, layer._v_scale
 
@@ -80,24 +76,30 @@ class Attention:
         """Fill `out` [tokens, q heads * 128] from `qkv`, whose q and k are rotated in place."""
         kernels, tokens, scales = self._prepared(cache, qkv), step.num_actual_tokens, _scales(layer)
         kernels.rope_cache(qkv, positions, self._cos_sin, cache, step.slot_mapping, *scales, tokens)
-        self._attend(qkv, out, step, layer, cache)
+        self._attend(kernels, qkv, out, step, layer, cache)
 
     def run_fused(
-        self, factors: Factors, qkv: torch.Tensor, positions: torch.Tensor, out: torch.Tensor, context: Any
+        self,
+        factors: fused.Factors,
+        qkv: torch.Tensor,
+        positions: torch.Tensor,
+        out: torch.Tensor,
+        context: Any,
     ) -> None:
         """The same from what q, k and v are products of, by one kernel; `qkv` is room for them."""
         step, layer, cache = context
-        self._prepared(cache, qkv)
-        x, x_scale, w, w_scale = factors
+        kernels, tokens = self._prepared(cache, qkv), step.num_actual_tokens
         places = (positions, self._cos_sin, step.slot_mapping)
-        fused.qkv(x, w, x_scale, w_scale, *places, *_scales(layer), qkv, cache, step.num_actual_tokens)
-        self._attend(qkv, out, step, layer, cache)
+        fused.qkv(*factors, *places, *_scales(layer), qkv, cache, tokens)
+        self._attend(kernels, qkv, out, step, layer, cache)
 
-    def _attend(self, qkv: torch.Tensor, out: torch.Tensor, step: Any, layer: Any, cache: Any) -> None:
+    def _attend(
+        self, kernels: Kernels, qkv: torch.Tensor, out: torch.Tensor, step: Any, layer: Any, cache: Any
+    ) -> None:
         rows, tokens = step.mlperf_answers, step.num_actual_tokens
         if rows:
             read = (qkv, cache, step.block_table, step.seq_lens, *_scales(layer))
-            self._prepared(cache, qkv).decode(*read, layer.impl.scale, out, rows)
+            kernels.decode(*read, layer.impl.scale, out, rows)
         if rows < tokens:
             self._prompts(qkv[rows:tokens], out[rows:tokens], step, layer, cache)
 
@@ -146,14 +148,14 @@ def _run(qkv: torch.Tensor, positions: torch.Tensor, out: torch.Tensor, layer_na
     layer.mlperf.run(qkv, positions, out, step, layer, cache)
 
 
-def _fake(qkv: torch.Tensor, positions: torch.Tensor, out: torch.Tensor, layer_name: LayerNameType) -> None:
-    return
+def _fake(*_: Any) -> None:
+    """What either operation gives without a GPU: nothing, `out` is there."""
 
 
 def _run_fused(
     x: torch.Tensor,
-    x_scale: torch.Tensor,
     w: torch.Tensor,
+    x_scale: torch.Tensor,
     w_scale: torch.Tensor,
     positions: torch.Tensor,
     out: torch.Tensor,
@@ -165,25 +167,11 @@ def _run_fused(
     if step is None:
         out.zero_()
         return
-    layer.mlperf.run_fused((x, x_scale, w, w_scale), qkv, positions, out, (step, layer, cache))
-
-
-def _fake_fused(
-    x: torch.Tensor,
-    x_scale: torch.Tensor,
-    w: torch.Tensor,
-    w_scale: torch.Tensor,
-    positions: torch.Tensor,
-    out: torch.Tensor,
-    layer_name: LayerNameType,
-) -> None:
-    return
+    layer.mlperf.run_fused((x, w, x_scale, w_scale), qkv, positions, out, (step, layer, cache))
 
 
 def install() -> None:
     """Register the operations and the builder; once a process."""
-    direct_register_custom_op(
-        op_name=FUSED_OP, op_func=_run_fused, mutates_args=["out"], fake_impl=_fake_fused
-    )
     direct_register_custom_op(op_name=OP, op_func=_run, mutates_args=["qkv", "out"], fake_impl=_fake)
+    direct_register_custom_op(op_name=FUSED_OP, op_func=_run_fused, mutates_args=["out"], fake_impl=_fake)
     flash_attn.FlashAttentionBackend.get_builder_cls = staticmethod(lambda: Builder)

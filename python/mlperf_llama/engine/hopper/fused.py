@@ -22,6 +22,8 @@ STAGES = {256: 4, 128: 6}
 How: TypeAlias = tuple[bool, int, int]
 # A round of all blocks takes about so long (benchmarks/RESULTS.md).
 COSTS: dict[How, float] = {(True, 256, 8): 0.98, (False, 256, 16): 1.0, (False, 128, 8): 0.54}
+# x [tokens, depth] and w [rows, depth], E4M3, and the scale [1] of each, float32.
+Factors: TypeAlias = tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]
 # Of a cache: log2 of the tokens a page, strides in bytes of page, token and head.
 Layout: TypeAlias = tuple[int, int, int, int]
 NO_CACHE: Layout = (0, 0, 0, 0)
@@ -78,6 +80,12 @@ def _kernel(name: str, way: How, layout: Layout) -> cuda.Kernel:
     return cuda.load(cubin, [name], shared)[name]
 
 
+@cache
+def _kernels(name: str, layout: Layout) -> dict[How, cuda.Kernel]:
+    """All that `how` may choose from, so that none is compiled while a run is timed."""
+    return {way: _kernel(name, way, layout) for way in COSTS}
+
+
 @lru_cache(4096)
 def _map(address: int, rows: int, columns: int, box: int) -> ctypes.Array[ctypes.c_char]:
     return cuda.byte_map(address, rows, columns, box)
@@ -101,11 +109,15 @@ def _launch(
     depth, count = x.shape[1], w.shape[0]
     # As many blocks as can be at work at once, in pairs.
     blocks = _processors(x.device) // 2 * 2
-    way = way or how(tokens, count, blocks)
+    if way is None:
+        way = how(tokens, count, blocks)
+        kernel = _kernels(name, layout)[way]
+    else:
+        kernel = _kernel(name, way, layout)
     share, rows, _ = way
     maps = [_map(x.data_ptr(), tokens, depth, TOKENS)]
     maps += [_map(w.data_ptr(), count, depth, rows // 2 if share else rows)]
-    _kernel(name, way, layout)((blocks, 1), 384, [*maps, *given, tokens, *counts, depth])
+    kernel((blocks, 1), 384, [*maps, *given, tokens, *counts, depth])
 
 
 def gate_up(

@@ -18,6 +18,11 @@ MIN_BLOCKS = 2
 AHEAD = 256
 
 
+def on_hopper() -> bool:
+    """Whether the kernels of this package can run here."""
+    return bool(torch.cuda.is_available() and torch.cuda.get_device_capability() == (9, 0))
+
+
 def supported(q_heads: int, kv_heads: int, head_size: int, page: int) -> bool:
     """What kernels.cu was written for."""
     group, rest = divmod(q_heads, kv_heads)

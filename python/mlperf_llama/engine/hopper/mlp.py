@@ -9,6 +9,7 @@ from vllm.model_executor.kernels.linear.scaled_mm.pytorch import PerTensorTorchF
 from vllm.model_executor.models import llama
 
 from . import fused, products
+from .kernels import on_hopper
 
 
 def static_fp8(linear: Any) -> bool:
@@ -30,9 +31,16 @@ def fits(mlp: Any) -> bool:
         static_fp8(mlp.gate_up_proj)
         and static_fp8(mlp.down_proj)
         and fused.supported(2 * width, depth)
-        and torch.cuda.is_available()
-        and torch.cuda.get_device_capability() == (9, 0)
+        and on_hopper()
     )
+
+
+def factors(linear: Any, x: torch.Tensor) -> fused.Factors:
+    """What a layer of `static_fp8` multiplies for `x` [tokens, inputs]."""
+    given, scale = linear.quant_method.fp8_linear.quant_fp8(x, linear.input_scale)
+    # Outside compiled code vLLM pads short inputs.
+    given = given.narrow(0, 0, x.shape[0])
+    return given, linear.weight.t(), scale.view(1), linear.weight_scale.view(1)
 
 
 class MLP(llama.LlamaMLP):  # type: ignore[misc]
@@ -47,15 +55,12 @@ class MLP(llama.LlamaMLP):  # type: ignore[misc]
     def forward(self, x: torch.Tensor, residual: torch.Tensor | None = None) -> torch.Tensor:
         first, last = self.gate_up_proj, self.down_proj
         if self.is_fused:
-            given, scale = first.quant_method.fp8_linear.quant_fp8(x, first.input_scale)
-            scales = (scale.view(1), first.weight_scale.view(1), last.input_scale.view(1))
-            # Outside compiled code vLLM pads short inputs.
-            given = given.narrow(0, 0, x.shape[0])
-            activated = torch.ops.vllm.mlperf_gate_up(given, first.weight.t(), *scales)
-            factors = (activated, last.weight.t(), scales[2], last.weight_scale.view(1))
+            scale = last.input_scale.view(1)
+            activated = torch.ops.vllm.mlperf_gate_up(*factors(first, x), scale)
+            behind = (activated, last.weight.t(), scale, last.weight_scale.view(1))
             if residual is not None:
-                return products.product_sum(*factors, residual)
-            return products.product(*factors)
+                return products.product_sum(*behind, residual)
+            return products.product(*behind)
         if residual is None:
             found: torch.Tensor = super().forward(x)
         else:

@@ -19,8 +19,8 @@ from vllm.model_executor.models import llama
 from vllm.utils.torch_utils import _encode_layer_name
 
 from . import attention, fused
-from .kernels import supported
-from .mlp import static_fp8
+from .kernels import on_hopper, supported
+from .mlp import factors, static_fp8
 
 # In vLLM's additional configuration: q, k and v by qkv.cu; off until a card has measured it.
 FUSED_QKV = "mlperf_llama_fused_qkv"
@@ -37,8 +37,7 @@ def fast_attention(layer: Any) -> bool:
         and rotary.rotary_dim == layer.head_dim
         # The page's size is not known yet; vLLM's is 16, and kernels.cu checks the rest.
         and supported(layer.num_heads, layer.num_kv_heads, layer.head_dim, 16)
-        and torch.cuda.is_available()
-        and torch.cuda.get_device_capability() == (9, 0)
+        and on_hopper()
     )
 
 
@@ -67,24 +66,20 @@ class Attention(llama.LlamaAttention):  # type: ignore[misc]
 
     def before_output(self, positions: torch.Tensor, hidden_states: torch.Tensor) -> torch.Tensor:
         """All but the output projection."""
-        rows = hidden_states.shape[0]
-        out = hidden_states.new_empty((rows, self.q_size))
+        if not self.is_fast:
+            qkv, _ = self.qkv_proj(hidden_states)
+            q, k, v = qkv.split([self.q_size, self.kv_size, self.kv_size], dim=-1)
+            q, k = self.rotary_emb(positions, q, k)
+            return self.attn(q, k, v)
+        out = hidden_states.new_empty((hidden_states.shape[0], self.q_size))
         name = _encode_layer_name(self.attn.layer_name)
         if self.is_fused:
-            linear = self.qkv_proj
-            given, scale = linear.quant_method.fp8_linear.quant_fp8(hidden_states, linear.input_scale)
-            # Outside compiled code vLLM pads short inputs.
-            x = (given.narrow(0, 0, rows), scale.view(1))
-            w = (linear.weight.t(), linear.weight_scale.view(1))
-            torch.ops.vllm.mlperf_qkv_attention(*x, *w, positions, out, name)
-            return out
-        qkv, _ = self.qkv_proj(hidden_states)
-        if self.is_fast:
+            multiplied = factors(self.qkv_proj, hidden_states)
+            torch.ops.vllm.mlperf_qkv_attention(*multiplied, positions, out, name)
+        else:
+            qkv, _ = self.qkv_proj(hidden_states)
             torch.ops.vllm.mlperf_rope_attention(qkv, positions, out, name)
-            return out
-        q, k, v = qkv.split([self.q_size, self.kv_size, self.kv_size], dim=-1)
-        q, k = self.rotary_emb(positions, q, k)
-        return self.attn(q, k, v)
+        return out
 
 
 class DecoderLayer(llama.LlamaDecoderLayer):  # type: ignore[misc]

@@ -6,6 +6,8 @@ Imported in the engine's process, which is the worker's too where one GPU is use
 from __future__ import annotations
 
 import time
+from collections import defaultdict
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -15,6 +17,8 @@ from mlperf_llama.engine.scheduler import CappedAsyncScheduler, CappedScheduler
 
 # Kernels listed of a profile, by time.
 KERNELS = 40
+# Idle times listed, by time, and how long one is at least.
+GAPS, GAP_US = 12, 20.0
 
 
 class _Noting:
@@ -47,7 +51,7 @@ def take_notes(core: EngineCore) -> list[tuple[float, int, int, int]]:
 
 
 def profile(core: EngineCore, on: bool) -> Any:
-    """Utility: start the profiler, or stop it and give (wall seconds, [[kernel, count, seconds]])."""
+    """Utility: start the profiler, or stop it and give (wall seconds, [[kernel, count, seconds]], idle)."""
     if on:
         core.bench_profile = torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA])
         core.bench_profile.start()
@@ -59,7 +63,22 @@ def profile(core: EngineCore, on: bool) -> Any:
     core.bench_profile.stop()
     found = core.bench_profile.key_averages()
     rows = [[e.key[:160], e.count, e.self_device_time_total / 1e6] for e in found if e.self_device_time_total]
-    return wall, sorted(rows, key=lambda row: -row[2])[:KERNELS]
+    return wall, sorted(rows, key=lambda row: -row[2])[:KERNELS], idle(core.bench_profile.events())
+
+
+def idle(events: Iterable[Any]) -> list[list[Any]]:
+    """Where the GPU stood still for GAP_US and more: [[kernel before, kernel behind, count, seconds]]."""
+    kernels = [event for event in events if event.device_type == torch.autograd.DeviceType.CUDA]
+    kernels.sort(key=lambda kernel: kernel.time_range.start)
+    found = defaultdict[tuple[str, str], list[float]](list)
+    last = kernels[0]
+    for kernel in kernels[1:]:
+        gap = kernel.time_range.start - last.time_range.end
+        if gap >= GAP_US:
+            found[last.name[:80], kernel.name[:80]].append(gap / 1e6)
+        last = max(last, kernel, key=lambda kernel: kernel.time_range.end)
+    rows = [[*pair, len(gaps), sum(gaps)] for pair, gaps in found.items()]
+    return sorted(rows, key=lambda row: -row[3])[:GAPS]
 
 
 EngineCore.bench_notes, EngineCore.bench_profile_switch = take_notes, profile

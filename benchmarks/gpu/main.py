@@ -72,6 +72,10 @@ def table(out: Path) -> str:
                 f"  {100 * s / row['profile_s']:5.1f}% {count:6d} x {1e6 * s / count:8.1f} us  {name[:100]}"
                 for name, count, s in row["kernels"][:16]
             ]
+            text += [
+                f"  {100 * s / row['profile_s']:5.2f}% {count:6d} x {1e6 * s / count:8.1f} us idle: {a} | {b}"
+                for a, b, count, s in row["idle"]
+            ]
     return "\n".join(text)
 
 

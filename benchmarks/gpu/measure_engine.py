@@ -109,7 +109,11 @@ class Bench:
             row = {"name": self.spec["name"], **point, **row, "load_s": info.load_s}
             with (self.out / "results.jsonl").open("a") as file:
                 file.write(json.dumps(row) + "\n")
-            print("POINT", json.dumps({k: v for k, v in row.items() if k != "kernels"}), flush=True)
+            print(
+                "POINT",
+                json.dumps({k: v for k, v in row.items() if k not in ("kernels", "idle")}),
+                flush=True,
+            )
         await self.engine.close()
 
     async def offline(self, point: dict[str, Any]) -> dict[str, Any]:
@@ -126,7 +130,7 @@ class Bench:
         row |= {"mean_prompt": round(float(samples.lengths.mean()), 1)}
         row["steady_tok_s"] = _steady(sink.ends, point["seqs"]) if point.get("seqs") else None
         if profile:
-            row["profile_s"], row["kernels"] = await profile
+            row["profile_s"], row["kernels"], row["idle"] = await profile
         return {**row, "full_tok_s": None, "first": sink.first} if point.get("keep") else row
 
     async def profile(self, point: dict[str, Any]) -> dict[str, Any]:

@@ -13,8 +13,8 @@ from typing import Any
 
 import torch
 from llama_shape import lengths
-from measure_products import LINEAR, operands, sustained
-from one_step import KV, Batch, Q, error, say, turns
+from measure_products import LINEAR, operands
+from one_step import KV, Batch, Q, error, say, sustained, turns
 
 from mlperf_llama.engine.hopper import fused, products
 from mlperf_llama.engine.hopper.kernels import Kernels

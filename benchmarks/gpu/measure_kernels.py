@@ -1,6 +1,6 @@
 """Kernels alone: are they right, and how fast beside vLLM's own? `python measure_kernels.py SPEC OUT`
 
-Prints CHECK lines (relative error against float32) and KERNEL lines (median microseconds).
+Prints CHECK lines (relative error against float32) and KERNEL lines (microseconds).
 The batch is one step of the benchmark: 480 sequences, or as many beside eight whole prompts.
 """
 
@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 from llama_shape import lengths
-from one_step import FP8, KV, PAGE, SCALE, Batch, Q, attention, error, say, timed, turns
+from measure_products import LINEAR, operands
+from one_step import FP8, KV, PAGE, SCALE, Batch, Q, attention, error, say, sustained, timed, turns
 from vllm.vllm_flash_attn import flash_attn_varlen_func, get_scheduler_metadata
 
+from mlperf_llama.engine.hopper import products
 from mlperf_llama.engine.hopper.kernels import HEAD_SIZE, Kernels
 
 
@@ -154,36 +154,44 @@ def measure_mixed(batch: Batch, kernels: Kernels) -> None:
         other()
         main.wait_stream(stream)
 
-    def ten(call: Callable[[], Any]) -> float:
-        return round(timed(lambda: [call() for _ in range(10)]) / 10, 1)
-
     name = f"mixed, {n} answers and {batch.tokens - n} prompt tokens"
-    say("KERNEL", f"{name}, prompts", us=ten(prompts))
-    say("KERNEL", f"{name}, answers", us=ten(answers))
-    say("KERNEL", f"{name}, one after the other", us=ten(lambda: (answers(), prompts())))
+    say("KERNEL", f"{name}, prompts", us=timed(prompts))
+    say("KERNEL", f"{name}, answers", us=timed(answers))
+    say("KERNEL", f"{name}, one after the other", us=timed(lambda: (answers(), prompts())))
     for prompts_first in (True, False):
         for kind, stream in (("high", first), ("equal", second)):
-            us = ten(partial(side_by_side, prompts_first, stream))
+            us = timed(partial(side_by_side, prompts_first, stream))
             say(
                 "KERNEL", f"{name}, {'prompts' if prompts_first else 'answers'} first, {kind} priority", us=us
             )
 
 
 def measure_variants() -> None:
-    """The decode kernel alone: warps, blocks a multiprocessor, bytes ahead, order of the sequences."""
-    for longest_first, count in ((False, 480), (True, 480), (False, 160), (False, 1000)):
+    """The decode kernel by warps, blocks a multiprocessor and tiles under way: alone, and beside a product.
+
+    Beside a product of gate and up the card sits at its power limit, and what one kernel spares the other
+    takes: `us` is both, and `us` less the product's own time can be less than alone.
+    """
+    products.install()
+    one = torch.full((1,), 1 / 240, device="cuda")
+    product = partial(products._run, *operands(8301, *LINEAR["gate_up"]), one, one)
+    for longest_first, count in ((False, 160), (True, 160), (False, 512), (True, 512), (False, 800)):
         batch = Batch(count, [], longest_first=longest_first)
         read = 2 * KV * HEAD_SIZE * sum(batch.lengths)
-        for warps, blocks, ahead in ((4, 4, 128), (4, 4, 256), (8, 2, 128), (8, 2, 256)):
-            kernels = Kernels(batch.cache, Q, KV, blocks, warps, ahead)
+        name = f"decode {count} sequences, {'longest first' if longest_first else 'any order'}"
+        for way in ((8, 2, 2), (8, 2, 3), (4, 4, 2), (4, 4, 3)):
+            warps, blocks, stages = way
+            kernels = Kernels(batch.cache, Q, KV, blocks, warps, stages)
             call = partial(
                 kernels.decode, batch.qkv, batch.cache, batch.table, batch.seq_lens,
                 batch.scale, batch.scale, SCALE, batch.out, count,
             )  # fmt: skip
-            us = timed(call, 25)
-            name = f"decode {count} sequences, {'longest first' if longest_first else 'any order'}"
-            name += f", {warps} warps x {blocks}, {ahead} bytes ahead"
-            say("KERNEL", name, us=round(us, 1), tb_s=round(read / us / 1e6, 2))
+            us = timed(call)
+            say("KERNEL", f"{name}, {way}", us=round(us, 1), tb_s=round(read / us / 1e6, 2))
+            if not longest_first:
+                both = 1e6 * sustained([product, call, call], 0.4)
+                say("KERNEL", f"{name}, {way}, twice beside a product", us=round(both, 1))
+    say("KERNEL", "the product", us=round(1e6 * sustained([product], 0.4), 1))
 
 
 def main() -> None:

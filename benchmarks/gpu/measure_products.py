@@ -9,7 +9,6 @@ from __future__ import annotations
 import itertools
 import json
 import sys
-import time
 import traceback
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -17,38 +16,13 @@ from typing import Any
 
 import torch
 from llama_shape import lengths
-from one_step import KV, SCALE, Batch, Q, error, say, timed
+from one_step import KV, SCALE, Batch, Calls, Q, error, say, sustained
 from vllm import _custom_ops as ops
 
 from mlperf_llama.engine.hopper import cublaslt, products
 from mlperf_llama.engine.hopper.kernels import Kernels
 
 LINEAR = {"qkv": (6144, 4096), "o": (4096, 4096), "gate_up": (28672, 4096), "down": (4096, 14336)}
-Calls = Sequence[Callable[[], Any]]
-
-
-def sustained(calls: Calls, seconds: float) -> float:
-    """Seconds that one round of `calls` takes while they are repeated for `seconds`, in a graph of ten."""
-    for call in calls:
-        call()
-    torch.cuda.synchronize()
-    graph, rounds = torch.cuda.CUDAGraph(), 10
-    with torch.cuda.graph(graph):
-        for call in [*calls] * rounds:
-            call()
-    graph.replay()
-    torch.cuda.synchronize()
-    begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-    started, replays = time.perf_counter(), 0
-    begin.record()
-    while time.perf_counter() - started < seconds:
-        graph.replay()
-        replays += 1
-        if replays % 5 == 0:
-            torch.cuda.synchronize()
-    end.record()
-    torch.cuda.synchronize()
-    return begin.elapsed_time(end) / 1000 / rounds / replays
 
 
 def operands(rows: int, n: int, k: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -173,7 +147,7 @@ def beside_attention() -> None:
             spent = sustained(run, 1.0)
             say("KERNEL", f"{name}, products and answers, {order}", us=round(1e6 * spent))
     torch._C._set_sm_carveout_experimental(None)
-    say("KERNEL", "answers alone", us=round(1e6 * sustained([answers], 1.0)), single=round(timed(answers)))
+    say("KERNEL", "answers alone", us=round(1e6 * sustained([answers], 1.0)))
 
 
 if __name__ == "__main__":

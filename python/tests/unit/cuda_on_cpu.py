@@ -39,8 +39,9 @@ class Card:
     def compile_source(self, source: bytes, defines: Mapping[str, int], architecture: str) -> bytes:
         """The path of a library, where NVRTC gives a cubin."""
         shim = Path(__file__).with_name(SHIMS[architecture])
-        # Those with PTX stand in the shim.
+        # Those with PTX stand in the shim, as does the memory that a launch asks for.
         text = FUNCTION.sub(lambda found: "" if "asm" in found[0] else found[0], source.decode())
+        text = text.replace("extern __shared__ u8 memory[];\n", "")
         assert "asm" not in text
         name = "-".join((architecture, *(f"{key}{value}" for key, value in defines.items())))
         kernels, library = self._folder / f"{name}.cu", self._folder / f"{name}.so"
@@ -56,10 +57,17 @@ class Card:
         found = ctypes.CDLL(library.decode())
         return {name: partial(_launch, getattr(found, f"launch_{name}"), shared) for name in names}
 
-    def byte_map(self, address: int, rows: int, columns: int, box_rows: int) -> ctypes.Array[ctypes.c_char]:
-        """As fused_on_cpu.cpp reads it; within what the driver accepts."""
-        assert address % 16 == columns % 16 == 0 and rows > 0 and 0 < box_rows <= 256
-        return ctypes.create_string_buffer(struct.pack("<Qiii", address, rows, columns, box_rows), 128)
+    def tensor_map(
+        self, address: int, sizes: Sequence[int], strides: Sequence[int], box: Sequence[int]
+    ) -> ctypes.Array[ctypes.c_char]:
+        """As tma_on_cpu.h reads it; within what the driver accepts."""
+        rank = len(sizes)
+        assert len(strides) + 1 == len(box) == rank <= 4
+        assert all(size > 0 for size in sizes) and box[0] == 128 and all(0 < part <= 256 for part in box)
+        assert not any(step % 16 for step in (address, *strides))
+        padded = [*sizes, *[0] * (4 - rank), *box, *[0] * (4 - rank)]
+        packed = struct.pack("<Qi8i4x3q", address, rank, *padded, *strides, *[0] * (4 - rank))
+        return ctypes.create_string_buffer(packed, 128)
 
 
 def _launch(function: Any, shared: int, grid: tuple[int, int], threads: int, given: Sequence[Any]) -> None:

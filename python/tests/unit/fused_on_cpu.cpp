@@ -1,86 +1,22 @@
-// What product.cu, gate_up.cu and qkv.cu need of a Hopper GPU besides threads (cuda_on_cpu.h): shared memory by 32-bit addresses,
-// mbarriers, TMA and wgmma. Each does what PTX defines at the moment that is worst for a kernel that waits too
-// little: a load comes at once, a product is read when a wait demands it. What PTX leaves undefined is an error.
-#include "cuda_on_cpu.h"
+// What product.cu, gate_up.cu and qkv.cu need of a Hopper GPU besides threads and TMA (cuda_on_cpu.h, tma_on_cpu.h):
+// clusters and wgmma. A product is computed when a wait demands it, which is the worst moment for a kernel that waits
+// too little.
+#define __shared__
+#include "tma_on_cpu.h"
 
 #include <algorithm>
 
-#define __shared__
-#define __align__(bytes) alignas(bytes)
-#define __grid_constant__
 #define __cluster_dims__(...)
 
 using std::min;
 
-// A block's memory begins where a kernel that takes it for aligned goes wrong.
-static const unsigned FIRST = 16;
-unsigned char memory[1];
-static unsigned shared_address(const void *) { return FIRST; }
-static unsigned char *at(Block &block, unsigned address, unsigned bytes) {
-  if (address < FIRST || address - FIRST + bytes > block.memory.size()) throw "outside of shared memory";
-  return block.memory.data() + address - FIRST;
-}
-static Block &other(unsigned rank) {
-  Block &block = blocks.at(rank);
-  if (!block.running) throw "sent to a block that has ended";
-  return block;
-}
-
 static unsigned block_of_cluster() { return (unsigned)(current->block - blocks.data()); }
 static void cluster_sync() { wait_at(cluster_gate, (int)threads.size()); }
-
-// `pending`: arrivals of the phase that are still to come; `bytes`: those expected less those that came.
-struct Barrier { short count, pending; int bytes : 31; unsigned phase : 1; };
-static_assert(sizeof(Barrier) == 8, "");
-
-static Barrier &barrier_at(Block &block, unsigned address) {
-  Barrier &barrier = *(Barrier *)at(block, address, 8);
-  if (address % 8 || !barrier.count) throw "not a barrier, or not set yet";
-  return barrier;
-}
-static void change(Barrier &barrier, int arrivals, int bytes) {
-  if (barrier.pending < arrivals) throw "more came to a barrier than it counts";
-  moved = true;
-  barrier.pending -= arrivals;
-  barrier.bytes += bytes;
-  if (!barrier.pending && !barrier.bytes) barrier.pending = barrier.count, barrier.phase ^= 1;
-}
-static void barrier_init(unsigned barrier, unsigned count) {
-  *(Barrier *)at(*current->block, barrier, 8) = {(short)count, (short)count, 0, 0};
-}
-static void barriers_are_set() {}
-static void barrier_expect(unsigned barrier, unsigned bytes) {
-  change(barrier_at(*current->block, barrier), 1, (int)bytes);
-}
-static bool barrier_passed(unsigned barrier, unsigned parity) {
-  const bool passed = barrier_at(*current->block, barrier).phase != parity;
-  if (!passed) wait();
-  return passed;
-}
 static void barrier_arrive(unsigned barrier, unsigned rank) { change(barrier_at(other(rank), barrier), 1, 0); }
 
-// 128-byte swizzle: the place of a byte, in each 1,024.
-static unsigned swizzled(unsigned address) { return address ^ (address >> 3 & 0x70); }
-
-// What `byte_map` of cuda_on_cpu.py made.
-struct Map { const unsigned char *address; int rows, columns, box_rows; };
-struct TensorMap;
-
-static void load(unsigned to, const TensorMap *given, int column, int row, unsigned barrier, bool both) {
-  const Map map = *(const Map *)given;
-  if (to % 1024) throw "a swizzled box begins at a multiple of 1,024";
-  for (unsigned rank = 0; rank < blocks.size(); rank++) {
-    if (!both && rank != block_of_cluster()) continue;
-    for (int r = 0; r < map.box_rows; r++)
-      for (int c = 0; c < 128; c += 16) {
-        unsigned char *place = at(other(rank), swizzled(to + r * 128 + c), 16);
-        if (row + r < map.rows && column + c < map.columns)
-          std::memcpy(place, map.address + (size_t)(row + r) * map.columns + column + c, 16);
-        else
-          std::memset(place, 0, 16);
-      }
-    change(barrier_at(other(rank), barrier), 0, -map.box_rows * 128);
-  }
+static void load(unsigned to, const TensorMap *map, int column, int row, unsigned barrier, bool both) {
+  for (unsigned rank = 0; rank < blocks.size(); rank++)
+    if (both || rank == block_of_cluster()) load_box(other(rank), to, map, {column, row}, barrier);
 }
 
 static void fewer_registers() {}

@@ -1,7 +1,6 @@
-// What kernels.cu needs of a GPU besides threads (cuda_on_cpu.h).
-#include "cuda_on_cpu.h"
-
+// What kernels.cu needs of a GPU besides threads and TMA (cuda_on_cpu.h, tma_on_cpu.h).
 #define __shared__ static
+#include "tma_on_cpu.h"
 
 // Every lane gives up to six words and then reads everybody's; two sets take turns.
 typedef unsigned Words[32][6];
@@ -23,6 +22,10 @@ static float __shfl_xor_sync(unsigned, float value, int lanes) {
   const unsigned mine = bits<unsigned>(value);
   return bits<float>(exchange(&mine, 1)[current->at.x % 32 ^ lanes][0]);
 }
+static int __shfl_sync(unsigned, int value, int lane) {
+  const unsigned mine = value;
+  return (int)exchange(&mine, 1)[lane][0];
+}
 static unsigned __byte_perm(unsigned a, unsigned b, unsigned picks) {
   const unsigned long long all = (unsigned long long)b << 32 | a;
   unsigned found = 0;
@@ -36,7 +39,10 @@ static unsigned float_to_bf16x2(float low, float high) { return bf16(low) | bf16
 static unsigned float_to_f16x2(float low, float high) { return half_of(low) | half_of(high) << 16; }
 static unsigned float_to_e4m3x2(float low, float high) { return e4m3_of(low) | e4m3_of(high) << 8; }
 static float fast_exp2(float x) { return exp2f(x); }
-static uint4 load_stream(const unsigned char *address) { return *(const uint4 *)address; }
+static void load(unsigned to, const TensorMap *cache, int byte, int head, int token, int page, unsigned barrier) {
+  load_box(*current->block, to, cache, {byte, head, token, page}, barrier);
+}
+static uint4 read_shared(unsigned address) { return *(const uint4 *)at(*current->block, address, 16); }
 static unsigned unpack_e4m3(unsigned four, bool high) {
   const unsigned two = high ? four >> 16 : four;
   return float_to_f16x2(e4m3(two & 255), e4m3(two >> 8 & 255));
@@ -66,11 +72,11 @@ static unsigned turn(unsigned pair) {
 #include KERNELS
 
 // The kernels' own arguments behind the grid.
-extern "C" const char *launch_decode(Grid grid, const u16 *q, int q_stride, const u8 *cache, const int *table,
+extern "C" const char *launch_decode(Grid grid, const TensorMap *cache, const u16 *q, int q_stride, const int *table,
                                      int table_stride, const int *lengths, const float *k_scale, const float *v_scale,
                                      float softmax_scale, u16 *out, int out_stride) {
-  return launch(grid, 1, [=] {
-    decode(q, q_stride, cache, table, table_stride, lengths, k_scale, v_scale, softmax_scale, out, out_stride);
+  return launch(grid, 1, [=, cache = *cache] {
+    decode(cache, q, q_stride, table, table_stride, lengths, k_scale, v_scale, softmax_scale, out, out_stride);
   });
 }
 

@@ -2,13 +2,12 @@
 
 Six changes, none of which alters what is computed beyond rounding:
 
-- `kernels.cu`: decode attention that reads the FP8 cache near memory bandwidth, and one kernel
-  that rotates q and k and writes the cache.
+- `kernels.cu`: decode attention that reads the FP8 cache near memory bandwidth at little power, and one
+  kernel that rotates q and k and writes the cache.
 - `attention.py`: a step's new tokens and its prompts take separate kernels; whole prompts attend
   to their own unquantised keys.
-- `product.cu`, `gate_up.cu`, `fused.py`, `mlp.py`: gate and up, activation and quantisation in one kernel,
-  where scales are static. `qkv.cu`, the same for q, k, v, rotation and cache, is off until a card has
-  measured it.
+- `product.cu`, `fused.py`, where scales are static: gate and up, activation and quantisation in one kernel
+  (`gate_up.cu`, `mlp.py`); q, k, v, rotation and cache in another (`qkv.cu`).
 - `products.py`: FP8 products accumulate the way vLLM's CUTLASS kernels do; those behind attention and
   activation add to the residual themselves; large ones take an algorithm of cuBLASLt's (`cublaslt.py`)
   that is faster than its first choice.
@@ -28,7 +27,7 @@ RANDOM, RANDOM_EXTENSION = (
     "mlperf_llama.engine.hopper.random_extension.Extension",
 )
 # Raised when what the extension does to vLLM changes, so that no compiled model of before is taken.
-REVISION = 3
+REVISION = 4
 # vLLM runs these outside its compiled pieces, beside its own attention operations.
 _OPERATIONS = (
     "vllm::unified_kv_cache_update",

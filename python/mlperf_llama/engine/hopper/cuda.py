@@ -93,15 +93,22 @@ class Kernel:
         _check(code, "cuLaunchKernel")
 
 
-def byte_map(address: int, rows: int, columns: int, box_rows: int) -> ctypes.Array[ctypes.c_char]:
-    """How TMA reads a matrix of bytes, `box_rows` x 128 at a time; rows behind its end are zeros."""
+def tensor_map(
+    address: int, sizes: Sequence[int], strides: Sequence[int], box: Sequence[int]
+) -> ctypes.Array[ctypes.c_char]:
+    """How TMA reads bytes of several dimensions, a `box` at a time; what lies outside of `sizes` is zeros.
+
+    The innermost dimension comes first; `strides` of the others are bytes, multiples of 16. A box is 128
+    bytes wide.
+    """
     memory = (ctypes.c_char * (_MAP_BYTES + 64))()
     # The driver writes to multiples of 64 alone.
     made = (ctypes.c_char * _MAP_BYTES).from_buffer(memory, -ctypes.addressof(memory) % 64)
-    sizes, strides = (ctypes.c_uint64 * 2)(columns, rows), (ctypes.c_uint64 * 1)(columns)
-    box, steps = (ctypes.c_uint32 * 2)(128, box_rows), (ctypes.c_uint32 * 2)(1, 1)
-    matrix = (_UINT8, 2, ctypes.c_void_p(address), sizes, strides, box, steps)
-    code = _driver().cuTensorMapEncodeTiled(made, *matrix, 0, _SWIZZLE_128B, _L2_256B, 0)
+    rank = len(sizes)
+    extents = (ctypes.c_uint64 * rank)(*sizes), (ctypes.c_uint64 * (rank - 1))(*strides)
+    boxes = (ctypes.c_uint32 * rank)(*box), (ctypes.c_uint32 * rank)(*[1] * rank)
+    given = (_UINT8, rank, ctypes.c_void_p(address), *extents, *boxes)
+    code = _driver().cuTensorMapEncodeTiled(made, *given, 0, _SWIZZLE_128B, _L2_256B, 0)
     _check(code, "cuTensorMapEncodeTiled")
     return made
 

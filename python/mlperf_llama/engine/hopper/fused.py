@@ -1,4 +1,4 @@
-"""product.cu, gate_up.cu and qkv.cu in vLLM: FP8 products in one kernel with what follows them."""
+"""product.cu with gate_up.cu and qkv.cu in vLLM: FP8 products in one kernel with what follows them."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def _kernel(name: str, way: How, layout: Layout) -> cuda.Kernel:
     stages = STAGES[rows]
     defines = {name.upper(): 1, "ROWS": rows, "STAGES": stages, "GROUP": group, "SHARE_W": int(share)}
     defines |= dict(zip(("PAGE_SHIFT", "PAGE_STRIDE", "TOKEN_STRIDE", "HEAD_STRIDE"), layout, strict=True))
-    source = b"".join((FOLDER / part).read_bytes() for part in ("product.cu", f"{name}.cu"))
+    source = b"".join((FOLDER / part).read_bytes() for part in ("tma.cu", "product.cu", f"{name}.cu"))
     cubin = cuda.compile_source(source, defines, "sm_90a")
     # The start is rounded up to 1,024; two barriers a stage.
     shared = 1024 + stages * ((TOKENS + rows) * PIECE + 16)
@@ -88,7 +88,7 @@ def _kernels(name: str, layout: Layout) -> dict[How, cuda.Kernel]:
 
 @lru_cache(4096)
 def _map(address: int, rows: int, columns: int, box: int) -> ctypes.Array[ctypes.c_char]:
-    return cuda.byte_map(address, rows, columns, box)
+    return cuda.tensor_map(address, (columns, rows), (columns,), (PIECE, box))
 
 
 @cache

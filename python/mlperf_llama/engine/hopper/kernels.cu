@@ -1,22 +1,17 @@
-// Two kernels for Llama's attention on Hopper with an FP8 (E4M3) KV cache. Compiled by NVRTC at
-// start, so they include nothing.
+// Two kernels for Llama's attention on Hopper with an FP8 (E4M3) KV cache, behind tma.cu.
 //
 // rope_cache   rotates q and k inside the fused qkv tensor and writes k and v to the paged cache.
 // decode       attention of one new token a sequence over the paged cache.
 //
 // The cache is vLLM's FlashAttention layout: for each (page, token, KV head) 128 bytes of K, then 128
-// of V. Head size is 128. The command line sets WARPS (a block), MIN_BLOCKS, AHEAD (load_stream), GROUP
-// (query heads a KV head, at most 8), PAGE_SHIFT (log2 of the tokens a page, at least 4) and the strides
-// in bytes: PAGE_STRIDE, TOKEN_STRIDE, HEAD_STRIDE. Known strides become constants inside the loads.
-
-typedef unsigned char u8;
-typedef unsigned short u16;
-typedef unsigned int u32;
-typedef long long i64;
+// of V. Head size is 128. The command line sets WARPS (a block), MIN_BLOCKS, STAGES (tiles a warp has
+// under way), GROUP (query heads a KV head, at most 8), PAGE_SHIFT (log2 of the tokens a page, at least
+// 4) and, for rope_cache, the strides in bytes: PAGE_STRIDE, TOKEN_STRIDE, HEAD_STRIDE.
 
 #define HEAD 128
 #define SLACK 8.0f                    // log2: probabilities reach 256 before the sums are rescaled
 #define TILE 16                       // keys a warp takes at a time; a page holds whole tiles
+#define HALF_BYTES (TILE * HEAD)      // of a tile: K, then as much V
 
 __device__ __forceinline__ float bf16_to_float(u32 bits) { return __uint_as_float(bits << 16); }
 
@@ -48,15 +43,25 @@ __device__ __forceinline__ float fast_exp2(float x) {
   return y;
 }
 
-// Read once: the cache of a step is far larger than L2. AHEAD: bytes that a load brings to L2; 256 takes V with K.
-#define TEXT(x) #x
-#define TEXT_OF(x) TEXT(x)
-__device__ __forceinline__ uint4 load_stream(const u8 *address) {
+// A tile's K (`byte` 0) or V (128) of a head: rows of 128 bytes, swizzled.
+__device__ __forceinline__ void load(u32 to, const TensorMap *map, int byte, int head, int token, int page, u32 barrier) {
+  asm volatile("cp.async.bulk.tensor.4d.shared::cluster.global.mbarrier::complete_tx::bytes"
+               " [%0], [%1, {%2, %3, %4, %5}], [%6];" ::"r"(to),
+               "l"(map), "r"(byte), "r"(head), "r"(token), "r"(page), "r"(barrier)
+               : "memory");
+}
+
+__device__ __forceinline__ uint4 read_shared(u32 address) {
   uint4 v;
-  asm volatile("ld.global.nc.L1::no_allocate.L2::" TEXT_OF(AHEAD) "B.v4.u32 {%0, %1, %2, %3}, [%4];"
+  asm volatile("ld.shared.v4.u32 {%0, %1, %2, %3}, [%4];"
                : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
-               : "l"(address));
+               : "r"(address));
   return v;
+}
+
+// Sixteen bytes of a swizzled box: the piece-th of eight in a row.
+__device__ __forceinline__ uint4 read_piece(u32 box, int row, int piece) {
+  return read_shared(box + row * 128 + ((piece ^ (row & 7)) << 4));
 }
 
 // Two E4M3 values to two halves, exactly. `high` picks the upper pair of the four in a register.
@@ -145,31 +150,57 @@ extern "C" __global__ void rope_cache(u16 *qkv, const i64 *positions, const u16 
   }
 }
 
-// One block a (KV head, sequence), its warps take tiles of 16 keys in turn. Nothing passes through
-// shared memory but the warps' sums at the end: both products sum over an index (dims, then keys)
-// whose order is free, so each lane loads 16 bytes at a time straight into fragments of the matrix
+// One block a (KV head, sequence), its warps take tiles of 16 keys in turn, each on its own: one lane has
+// STAGES of them under way to shared memory. Both products sum over an index (dims, then keys) whose
+// order is free, so each lane reads 16 bytes at a time straight into fragments of the matrix
 // instruction, and only V's bytes are turned round, in registers. Hopper's mma.sync has no FP8: it
 // is unpacked to halves, exactly, so q and the probabilities stay halves too. Lane = 4 * row + column.
 //
 // S^T[key, head] = K Q^T:    a lane holds keys row, row + 8 for heads 2c, 2c + 1 (GROUP of 8 are used).
 // O^T[dim, head] = V^T P^T:  movmatrix turns what a lane holds of S^T into what it must give of P^T.
 extern "C" __global__ void __launch_bounds__(WARPS * 32, MIN_BLOCKS)
-    decode(const u16 *q, int q_stride, const u8 *cache, const int *block_table, int table_stride, const int *seq_lens,
-           const float *k_scale, const float *v_scale, float softmax_scale, u16 *out, int out_stride) {
+    decode(const __grid_constant__ TensorMap cache, const u16 *q, int q_stride, const int *block_table,
+           int table_stride, const int *seq_lens, const float *k_scale, const float *v_scale, float softmax_scale,
+           u16 *out, int out_stride) {
   __shared__ float sums[WARPS][GROUP][HEAD], tops[WARPS][8], masses[WARPS][8];
   const int kv_head = blockIdx.x, seq = blockIdx.y;
   const int warp = threadIdx.x >> 5, lane = threadIdx.x & 31, row = lane >> 2, column = lane & 3;
-  const int length = seq_lens[seq], tiles = (length + TILE - 1) / TILE;
   const int *table = block_table + (i64)seq * table_stride;
-  const u8 *keys_from = cache + kv_head * HEAD_STRIDE + row * TOKEN_STRIDE + column * 16;
-  const u8 *values_from = cache + kv_head * HEAD_STRIDE + 2 * column * TOKEN_STRIDE + HEAD + row * 16;
+  // Where the warp's next 32 tiles lie, one a lane; asked for before the length is known.
+  const auto page_of = [&](int number) {
+    const int at = (warp + number * WARPS) * TILE >> PAGE_SHIFT;
+    return at < table_stride ? table[at] : 0;
+  };
+  int pages = page_of(lane);
+  const int length = seq_lens[seq], tiles = (length + TILE - 1) / TILE;
+  const int mine = (tiles - warp + WARPS - 1) / WARPS;
+  const u32 start = (shared_address(memory) + 1023) & ~1023u, ring = start + warp * STAGES * 2 * HALF_BYTES;
+  const u32 barriers = start + WARPS * STAGES * 2 * HALF_BYTES + warp * STAGES * 8;
+  if (lane == 0) {
+    for (int stage = 0; stage < STAGES; stage++) barrier_init(barriers + 8 * stage, 1);
+    barriers_are_set();
+  }
+  __syncwarp();
+  const auto ask = [&](int number, int stage) {
+    if (number && (number & 31) == 0) pages = page_of(number + lane);
+    const int page = __shfl_sync(~0u, pages, number & 31);
+    if (lane) return;
+    const int token = (warp + number * WARPS) * TILE & ((1 << PAGE_SHIFT) - 1);
+    const u32 to = ring + stage * 2 * HALF_BYTES, barrier = barriers + 8 * stage;
+    barrier_expect(barrier, 2 * HALF_BYTES);
+    load(to, &cache, 0, kv_head, token, page, barrier);
+    load(to + HALF_BYTES, &cache, HEAD, kv_head, token, page, barrier);
+  };
+#pragma unroll
+  for (int number = 0; number < STAGES; number++)
+    if (number < mine) ask(number, number);
 
   // Dims 16 c .. + 15 and 64 + 16 c .. + 15 of this row's head, as halves: two a register.
   u32 query[16];
 #pragma unroll
   for (int i = 0; i < 4; i++) {
-    const u16 *mine = q + (i64)seq * q_stride + (kv_head * GROUP + row) * HEAD + column * 16 + (i >> 1) * 64 + (i & 1) * 8;
-    const uint4 x = row < GROUP ? *(const uint4 *)mine : make_uint4(0, 0, 0, 0);
+    const u16 *from = q + (i64)seq * q_stride + (kv_head * GROUP + row) * HEAD + column * 16 + (i >> 1) * 64 + (i & 1) * 8;
+    const uint4 x = row < GROUP ? *(const uint4 *)from : make_uint4(0, 0, 0, 0);
     const u32 four[4] = {x.x, x.y, x.z, x.w};
 #pragma unroll
     for (int e = 0; e < 4; e++)
@@ -177,54 +208,39 @@ extern "C" __global__ void __launch_bounds__(WARPS * 32, MIN_BLOCKS)
   }
   const float to_log2 = *k_scale * softmax_scale * 1.4426950408889634f;
 
-  auto place = [&](int tile) {
-    const int key = tile * TILE;
-    return table[key >> PAGE_SHIFT] * (i64)PAGE_STRIDE + (key & ((1 << PAGE_SHIFT) - 1)) * TOKEN_STRIDE;
-  };
-  uint4 keys[2][2];
-  auto load_keys = [&](i64 at) {
-#pragma unroll
-    for (int j = 0; j < 2; j++) {
-      keys[j][0] = load_stream(keys_from + at + 8 * j * TOKEN_STRIDE);
-      keys[j][1] = load_stream(keys_from + at + 8 * j * TOKEN_STRIDE + 64);
-    }
-  };
-
   float acc[8][4], top[2] = {-1e30f, -1e30f}, mass[2] = {0.0f, 0.0f};
 #pragma unroll
   for (int j = 0; j < 8; j++) acc[j][0] = acc[j][1] = acc[j][2] = acc[j][3] = 0.0f;
-  i64 here = 0, next = 0;
-  if (warp < tiles) {
-    here = place(warp);
-    load_keys(here);
-  }
-  if (warp + WARPS < tiles) next = place(warp + WARPS);
+  int stage = 0;
+  u32 parity = 0;
 #pragma unroll 1
-  for (int tile = warp; tile < tiles; tile += WARPS) {
-    const int left = length - tile * TILE;
-    u32 v[4][4];
-#pragma unroll
-    for (int i = 0; i < 4; i++) {
-      const int key = 8 * (i >> 1) + (i & 1);
-      uint4 x = make_uint4(0, 0, 0, 0);
-      // A key past the end must be zero, not garbage: its probability is 0 and 0 x NaN is NaN.
-      if (key + 2 * column < left) x = load_stream(values_from + here + key * TOKEN_STRIDE);
-      v[i][0] = x.x, v[i][1] = x.y, v[i][2] = x.z, v[i][3] = x.w;
-    }
-
+  for (int number = 0; number < mine; number++) {
+    const int left = length - (warp + number * WARPS) * TILE;
+    const u32 here = ring + stage * 2 * HALF_BYTES;
+    barrier_wait(barriers + 8 * stage, parity);
     float s[4] = {0.0f, 0.0f, 0.0f, 0.0f};
 #pragma unroll
     for (int i = 0; i < 2; i++) {
-      const u32 upper[4] = {keys[0][i].x, keys[0][i].y, keys[0][i].z, keys[0][i].w};
-      const u32 lower[4] = {keys[1][i].x, keys[1][i].y, keys[1][i].z, keys[1][i].w};
+      const uint4 a = read_piece(here, row, column + 4 * i), b = read_piece(here, row + 8, column + 4 * i);
+      const u32 upper[4] = {a.x, a.y, a.z, a.w}, lower[4] = {b.x, b.y, b.z, b.w};
 #pragma unroll
       for (int e = 0; e < 4; e++)
         mma(s, unpack_e4m3(upper[e], false), unpack_e4m3(lower[e], false), unpack_e4m3(upper[e], true),
             unpack_e4m3(lower[e], true), query[8 * i + 2 * e], query[8 * i + 2 * e + 1]);
     }
-    here = next;
-    if (tile + WARPS < tiles) load_keys(here);
-    if (tile + 2 * WARPS < tiles) next = place(tile + 2 * WARPS);
+    u32 v[4][4];
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+      const int key = 8 * (i >> 1) + (i & 1) + 2 * column;
+      uint4 x = read_piece(here + HALF_BYTES, key, row);
+      // A key past the end must be zero, not garbage: its probability is 0 and 0 x NaN is NaN.
+      if (key >= left) x = make_uint4(0, 0, 0, 0);
+      v[i][0] = x.x, v[i][1] = x.y, v[i][2] = x.z, v[i][3] = x.w;
+    }
+    // The tile is in registers: its place can be filled again.
+    __syncwarp();
+    if (number + STAGES < mine) ask(number + STAGES, stage);
+    if (++stage == STAGES) stage = 0, parity ^= 1;
 
 #pragma unroll
     for (int e = 0; e < 4; e++) s[e] = row + 8 * (e >> 1) < left ? s[e] * to_log2 : -1e30f;

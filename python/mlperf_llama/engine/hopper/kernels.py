@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 from functools import lru_cache
 from pathlib import Path
 
@@ -9,13 +10,13 @@ import torch
 
 from . import cuda
 
-SOURCE = Path(__file__).with_name("kernels.cu")
+FOLDER = Path(__file__).parent
 HEAD_SIZE = 128
 WARPS = 8
-# Blocks a multiprocessor holds at once: 127 registers a thread allow no third.
+# Blocks a multiprocessor holds at once: 108 registers a thread allow no third.
 MIN_BLOCKS = 2
-# Bytes that a load brings to L2: V comes along with K (480 sequences: 373 us for 388, 1,000: no difference).
-AHEAD = 256
+# Tiles of 16 keys that a warp has under way: 3 took a little more power than 2 (benchmarks/RESULTS.md).
+STAGES, TILE = 2, 16
 
 
 def on_hopper() -> bool:
@@ -32,21 +33,31 @@ def supported(q_heads: int, kv_heads: int, head_size: int, page: int) -> bool:
 
 @lru_cache
 def _compiled(
-    group: int, page: int, strides: tuple[int, int, int], blocks: int, warps: int, ahead: int
+    group: int, page: int, strides: tuple[int, int, int], blocks: int, warps: int, stages: int
 ) -> dict[str, cuda.Kernel]:
     """Both kernels for one layout; `strides` in bytes: page, token, head."""
     names = ("PAGE_STRIDE", "TOKEN_STRIDE", "HEAD_STRIDE")
     defines = {"GROUP": group, "PAGE_SHIFT": page.bit_length() - 1}
-    defines |= {"MIN_BLOCKS": blocks, "WARPS": warps, "AHEAD": ahead}
-    major, minor = torch.cuda.get_device_capability()
-    cubin = cuda.compile_source(
-        SOURCE.read_bytes(), {**defines, **dict(zip(names, strides, strict=True))}, f"sm_{major}{minor}"
+    defines |= {"MIN_BLOCKS": blocks, "WARPS": warps, "STAGES": stages}
+    source = b"".join((FOLDER / part).read_bytes() for part in ("tma.cu", "kernels.cu"))
+    cubin = cuda.compile_source(source, {**defines, **dict(zip(names, strides, strict=True))}, "sm_90")
+    # The start is rounded up to 1,024; K and V of the tiles, and a barrier each.
+    shared = 1024 + warps * stages * (TILE * 2 * HEAD_SIZE + 8)
+    return {**cuda.load(cubin, ["rope_cache"]), **cuda.load(cubin, ["decode"], shared)}
+
+
+@lru_cache(1024)
+def _map(address: int, shape: tuple[int, ...], strides: tuple[int, ...]) -> ctypes.Array[ctypes.c_char]:
+    """How TMA reads a cache: K or V of 16 tokens and one head at a time."""
+    pages, heads, tokens, size = shape
+    page, head, token, _ = strides
+    return cuda.tensor_map(
+        address, (size, heads, tokens, pages), (head, token, page), (HEAD_SIZE, 1, TILE, 1)
     )
-    return cuda.load(cubin, ["rope_cache", "decode"])
 
 
 class Kernels:
-    """Bound to one cache: [pages, KV heads, tokens a page, K and V: 256] bytes, whatever its strides."""
+    """Bound to one layout: a cache [pages, KV heads, tokens a page, K and V: 256] of bytes, any strides."""
 
     def __init__(
         self,
@@ -55,11 +66,11 @@ class Kernels:
         kv_heads: int,
         blocks: int = MIN_BLOCKS,
         warps: int = WARPS,
-        ahead: int = AHEAD,
+        stages: int = STAGES,
     ) -> None:
         page, head, token, _ = cache.stride()
         self.q_heads, self.kv_heads = q_heads, kv_heads
-        found = _compiled(q_heads // kv_heads, cache.shape[2], (page, token, head), blocks, warps, ahead)
+        found = _compiled(q_heads // kv_heads, cache.shape[2], (page, token, head), blocks, warps, stages)
         self._threads = warps * 32
         self._rope_cache, self._decode = found["rope_cache"], found["decode"]
         self._rope_threads = (q_heads + kv_heads) * 8 + kv_heads * 16
@@ -95,6 +106,14 @@ class Kernels:
         sequences: int,
     ) -> None:
         """Attention of one rotated query a sequence (a row of `qkv`); `out` [rows, q heads * 128] bf16."""
-        arguments = [qkv, qkv.stride(0), cache, block_table, block_table.stride(0), lengths]
+        read = _map(cache.data_ptr(), tuple(cache.shape), cache.stride())
+        arguments: list[cuda.Argument] = [
+            read,
+            qkv,
+            qkv.stride(0),
+            block_table,
+            block_table.stride(0),
+            lengths,
+        ]
         arguments += [k_scale, v_scale, softmax_scale, out, out.stride(0)]
         self._decode((self.kv_heads, sequences), self._threads, arguments)

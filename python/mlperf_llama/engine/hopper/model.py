@@ -14,16 +14,12 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from vllm.config import get_current_vllm_config
 from vllm.model_executor.models import llama
 from vllm.utils.torch_utils import _encode_layer_name
 
 from . import attention, fused
 from .kernels import on_hopper, supported
 from .mlp import factors, static_fp8
-
-# In vLLM's additional configuration: q, k and v by qkv.cu; off until a card has measured it.
-FUSED_QKV = "mlperf_llama_fused_qkv"
 
 
 def fast_attention(layer: Any) -> bool:
@@ -47,8 +43,7 @@ class Attention(llama.LlamaAttention):  # type: ignore[misc]
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.is_fast = fast_attention(self)
-        asked = get_current_vllm_config().additional_config.get(FUSED_QKV, False)
-        self.is_fused = bool(asked) and self.is_fast and self._fits()
+        self.is_fused = self.is_fast and self._fits()
         if self.is_fused:
             self.qkv_proj.mlperf_order = fused.head_order
         if self.is_fast:
@@ -61,6 +56,7 @@ class Attention(llama.LlamaAttention):  # type: ignore[misc]
         return output
 
     def _fits(self) -> bool:
+        """Whether qkv.cu serves it."""
         rows = self.q_size + 2 * self.kv_size
         return static_fp8(self.qkv_proj) and fused.supported(rows, self.qkv_proj.input_size)
 

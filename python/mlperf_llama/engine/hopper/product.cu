@@ -1,17 +1,11 @@
-// FP8 products on Hopper (sm_90a) whose sums a kernel of its own finishes: gate_up.cu, qkv.cu. Compiled by NVRTC at
-// start behind this file, so nothing is included. x and w are E4M3, with one scale each.
+// FP8 products on Hopper (sm_90a) whose sums a kernel of its own finishes: gate_up.cu, qkv.cu. Stands between tma.cu and
+// one of these. x and w are E4M3, with one scale each.
 //
 // A block multiplies 128 tokens by ROWS rows of w (256 or 128) at a time: two groups of four warps take 64 tokens
 // each, one thread of a third group keeps STAGES pieces of x and w of 128 bytes a row coming (TMA, 128-byte
 // swizzle). Blocks stay and take tile after tile. With SHARE_W two blocks, a cluster, take the same rows of w for
 // two tiles of tokens and load half of them each. GROUP: so many tiles of tokens (or pairs) pass over all of w
 // together, so that x stays in L2.
-
-typedef unsigned char u8;
-typedef unsigned short u16;
-typedef unsigned int u32;
-typedef long long i64;
-typedef unsigned long long u64;
 
 #define BLOCKS (1 + SHARE_W)                // a cluster
 #define TOKENS 128                          // a tile: of x
@@ -20,13 +14,6 @@ typedef unsigned long long u64;
 #define W_BYTES (ROWS * PIECE)
 #define WARPS 8                             // that multiply
 
-struct __align__(64) TensorMap { u8 opaque[128]; };
-
-__device__ __forceinline__ u32 shared_address(const void *pointer) {
-  u64 address;
-  asm("cvta.to.shared.u64 %0, %1;" : "=l"(address) : "l"(pointer));
-  return (u32)address;
-}
 __device__ __forceinline__ u32 block_of_cluster() {
   u32 rank;
   asm volatile("mov.u32 %0, %%cluster_ctarank;" : "=r"(rank));
@@ -36,27 +23,6 @@ __device__ __forceinline__ void cluster_sync() {
   asm volatile("barrier.cluster.arrive.release.aligned;\nbarrier.cluster.wait.acquire.aligned;" ::: "memory");
 }
 
-__device__ __forceinline__ void barrier_init(u32 barrier, u32 count) {
-  asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(barrier), "r"(count) : "memory");
-}
-__device__ __forceinline__ void barriers_are_set() {
-  asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
-}
-__device__ __forceinline__ void barrier_expect(u32 barrier, u32 bytes) {
-  asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(barrier), "r"(bytes) : "memory");
-}
-__device__ __forceinline__ bool barrier_passed(u32 barrier, u32 parity) {
-  u32 passed;
-  asm volatile("{\n.reg .pred p;\nmbarrier.try_wait.parity.shared::cta.b64 p, [%1], %2;\nselp.u32 %0, 1, 0, p;\n}"
-               : "=r"(passed)
-               : "r"(barrier), "r"(parity)
-               : "memory");
-  return passed;
-}
-__device__ __forceinline__ void barrier_wait(u32 barrier, u32 parity) {
-  while (!barrier_passed(barrier, parity)) {
-  }
-}
 // At the same place in a block of the cluster. Without `release`, which would wait for all of memory: what was
 // read of a stage was read by wgmma, which has ended.
 __device__ __forceinline__ void barrier_arrive(u32 barrier, u32 block) {
@@ -157,7 +123,6 @@ __device__ __forceinline__ Tile tile_of(int number, int token_tiles, int row_til
 template <class Begin, class Finish>
 __device__ __forceinline__ void multiply_tiles(const TensorMap *x_map, const TensorMap *w_map, int tokens, int rows,
                                                int depth, Begin begin, Finish finish) {
-  extern __shared__ u8 memory[];
   const u32 start = (shared_address(memory) + 1023) & ~1023u, barriers = start + STAGES * (X_BYTES + W_BYTES);
   const u32 rank = SHARE_W ? block_of_cluster() : 0, warp = threadIdx.x / 32, lane = threadIdx.x % 32;
   const int pieces = depth / PIECE, row_tiles = rows / ROWS;

@@ -91,7 +91,8 @@ lint: ## ruff, mypy, ShellCheck and shfmt
 .PHONY: test
 test: lint ## everything that can be tested on this machine, without an image
 	@docker/native.sh --dev ./test_pipeline.sh
-	@docker/native.sh --dev python -m pytest -q -m 'not image'
+	@docker/native.sh --dev python -m pytest -q -m 'not image and not vllm' -n 2 --dist loadfile
+	@docker/native.sh --dev python -m pytest -q -m 'vllm and not image' # takes every core
 
 .PHONY: test-image
 test-image: ## builds the CPU image (TARGET=cuda: the CUDA image) and runs it

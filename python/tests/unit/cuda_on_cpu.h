@@ -1,4 +1,4 @@
-// A GPU's threads on a CPU, for kernels_on_cpu.cpp and fused_on_cpu.cpp: each thread is a coroutine that runs
+// A GPU's threads on a CPU, for tma_on_cpu.h, kernels_on_cpu.cpp and fused_on_cpu.cpp: each thread is a coroutine that runs
 // until it must wait for others. One block (or cluster of blocks) runs after the other, and of a cluster one
 // block as far as it comes before the next, so that what it should have waited for is missing. KERNELS names
 // the kernels' source, less the functions with PTX, which stand in the other two files.
@@ -22,7 +22,8 @@ static uint4 make_uint4(unsigned x, unsigned y, unsigned z, unsigned w) { return
 struct Index { int x, y; };
 struct Gate { int here, turn; };
 struct Warp { Gate gate; unsigned values[2][32][6]; };
-struct Block { Index at; Gate gate; std::vector<Warp> warps; std::vector<unsigned char> memory; int running; };
+// `running`: threads; `loads`: what tma_on_cpu.h has under way.
+struct Block { Index at; Gate gate; std::vector<Warp> warps; std::vector<unsigned char> memory; int running, loads; };
 // A product of product.cu that has begun: see fused_on_cpu.cpp.
 struct Product { float *d; unsigned long long a, b; bool add; int group; };
 struct Thread {
@@ -149,6 +150,8 @@ static const char *launch(Grid grid, int cluster, std::function<void()> kernel) 
       }
       if (left && !any && !failure) failure = "deadlock: every thread waits";
     }
+    for (Block &block : blocks)
+      if (block.loads && !failure) failure = "a block ended while a load was under way";
     if (failure) return failure;
   }
   return nullptr;

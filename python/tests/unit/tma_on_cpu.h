@@ -51,7 +51,7 @@ static unsigned swizzled(unsigned address) { return address ^ (address >> 3 & 0x
 struct Map { const unsigned char *address; int rank, sizes[4], box[4]; long long strides[3]; };
 struct TensorMap;
 struct Load { Block *block; unsigned to, barrier; Map map; std::vector<int> from; };
-static std::vector<Load> under_way;
+static std::vector<Load> under_way;         // of the launch that runs
 
 // Pieces of 16 bytes of a box: every other one, and those between.
 static void bring(const Load &load, int which) {
@@ -76,6 +76,7 @@ static void bring(const Load &load, int which) {
 static void load_box(Block &block, unsigned to, const TensorMap *given, std::vector<int> from, unsigned barrier) {
   if (to % 1024) throw "a swizzled box begins at a multiple of 1,024";
   under_way.push_back({&block, to, barrier, *(const Map *)given, from});
+  block.loads++;
   bring(under_way.back(), 0);
 }
 static bool barrier_passed(unsigned address, unsigned parity) {
@@ -87,6 +88,7 @@ static bool barrier_passed(unsigned address, unsigned parity) {
       continue;
     }
     bring(load, 1);
+    load.block->loads--;
     under_way.erase(under_way.begin() + i);
     int bytes = 128;
     for (int d = 1; d < load.map.rank; d++) bytes *= load.map.box[d];

@@ -1,7 +1,7 @@
-// A GPU's threads on a CPU, for tma_on_cpu.h, kernels_on_cpu.cpp and fused_on_cpu.cpp: each thread is a coroutine that runs
-// until it must wait for others. One block (or cluster of blocks) runs after the other, and of a cluster one
-// block as far as it comes before the next, so that what it should have waited for is missing. KERNELS names
-// the kernels' source, less the functions with PTX, which stand in the other two files.
+// A GPU's threads on a CPU: each is a coroutine that runs until it must wait for others. One block (or cluster of
+// blocks) runs after the other, and of a cluster one block as far as it comes before the next, so that what it
+// should have waited for is missing. KERNELS names the kernels' source, less the functions with PTX, which stand in
+// common_on_cpu.h and in kernels_on_cpu.cpp or fused_on_cpu.cpp.
 #include <cmath>
 #include <cstring>
 #include <functional>
@@ -22,7 +22,7 @@ static uint4 make_uint4(unsigned x, unsigned y, unsigned z, unsigned w) { return
 struct Index { int x, y; };
 struct Gate { int here, turn; };
 struct Warp { Gate gate; unsigned values[2][32][6]; };
-// `running`: threads; `loads`: what tma_on_cpu.h has under way.
+// `running`: threads; `loads`: what common_on_cpu.h has under way.
 struct Block { Index at; Gate gate; std::vector<Warp> warps; std::vector<unsigned char> memory; int running, loads; };
 // A product of product.cu that has begun: see fused_on_cpu.cpp.
 struct Product { float *d; unsigned long long a, b; bool add; int group; };

@@ -53,14 +53,13 @@ class Card:
             subprocess.run([*command, "-o", str(library), str(shim)], check=True)
         return str(library).encode()
 
-    def load(self, library: bytes, names: Sequence[str], shared: int = 0) -> dict[str, Any]:
-        found = ctypes.CDLL(library.decode())
-        return {name: partial(_launch, getattr(found, f"launch_{name}"), shared) for name in names}
+    def load(self, library: bytes, name: str, shared: int = 0) -> Any:
+        return partial(_launch, getattr(ctypes.CDLL(library.decode()), f"launch_{name}"), shared)
 
     def tensor_map(
         self, address: int, sizes: Sequence[int], strides: Sequence[int], box: Sequence[int]
     ) -> ctypes.Array[ctypes.c_char]:
-        """As tma_on_cpu.h reads it; within what the driver accepts."""
+        """As common_on_cpu.h reads it; within what the driver accepts."""
         rank = len(sizes)
         assert len(strides) + 1 == len(box) == rank <= 4
         assert all(size > 0 for size in sizes) and box[0] == 128 and all(0 < part <= 256 for part in box)

@@ -1,8 +1,8 @@
-// What product.cu, gate_up.cu and qkv.cu need of a Hopper GPU besides threads and TMA (cuda_on_cpu.h, tma_on_cpu.h):
+// What product.cu, gate_up.cu and qkv.cu need of a Hopper GPU besides what common.cu has (cuda_on_cpu.h, common_on_cpu.h):
 // clusters and wgmma. A product is computed when a wait demands it, which is the worst moment for a kernel that waits
 // too little.
 #define __shared__
-#include "tma_on_cpu.h"
+#include "common_on_cpu.h"
 
 #include <algorithm>
 
@@ -69,8 +69,6 @@ template <int N> static void multiply_wait() {
 
 static float exp2_of(float x) { return exp2f(x); }
 static float one_over(float x) { return 1 / x; }
-static unsigned e4m3x2(float low, float high) { return e4m3_of(low) | e4m3_of(high) << 8; }
-static unsigned bf16x2(float low, float high) { return bf16(low) | bf16(high) << 16; }
 
 #include KERNELS
 

@@ -1,6 +1,6 @@
-// What kernels.cu needs of a GPU besides threads and TMA (cuda_on_cpu.h, tma_on_cpu.h).
+// What decode.cu and rope_cache.cu need of a GPU besides what common.cu has (cuda_on_cpu.h, common_on_cpu.h).
 #define __shared__ static
-#include "tma_on_cpu.h"
+#include "common_on_cpu.h"
 
 // Every lane gives up to six words and then reads everybody's; two sets take turns.
 typedef unsigned Words[32][6];
@@ -35,9 +35,7 @@ static unsigned __byte_perm(unsigned a, unsigned b, unsigned picks) {
 
 static float half(unsigned word) { return (float)bits<_Float16>((unsigned short)word); }
 static unsigned half_of(float x) { return bits<unsigned short>((_Float16)x); }
-static unsigned float_to_bf16x2(float low, float high) { return bf16(low) | bf16(high) << 16; }
 static unsigned float_to_f16x2(float low, float high) { return half_of(low) | half_of(high) << 16; }
-static unsigned float_to_e4m3x2(float low, float high) { return e4m3_of(low) | e4m3_of(high) << 8; }
 static float fast_exp2(float x) { return exp2f(x); }
 static void load(unsigned to, const TensorMap *cache, int byte, int head, int token, int page, unsigned barrier) {
   load_box(*current->block, to, cache, {byte, head, token, page}, barrier);
@@ -71,7 +69,8 @@ static unsigned turn(unsigned pair) {
 
 #include KERNELS
 
-// The kernels' own arguments behind the grid.
+// The kernels' own arguments behind the grid; a library has one of them.
+#ifdef DECODE
 extern "C" const char *launch_decode(Grid grid, const TensorMap *cache, const u16 *q, int q_stride, const int *table,
                                      int table_stride, const int *lengths, const float *k_scale, const float *v_scale,
                                      float softmax_scale, u16 *out, int out_stride) {
@@ -79,7 +78,7 @@ extern "C" const char *launch_decode(Grid grid, const TensorMap *cache, const u1
     decode(cache, q, q_stride, table, table_stride, lengths, k_scale, v_scale, softmax_scale, out, out_stride);
   });
 }
-
+#else
 extern "C" const char *launch_rope_cache(Grid grid, u16 *qkv, const i64 *positions, const u16 *cos_sin, u8 *cache,
                                          const i64 *slots, const float *k_scale, const float *v_scale, int q_heads,
                                          int kv_heads) {
@@ -87,3 +86,4 @@ extern "C" const char *launch_rope_cache(Grid grid, u16 *qkv, const i64 *positio
     rope_cache(qkv, positions, cos_sin, cache, slots, k_scale, v_scale, q_heads, kv_heads);
   });
 }
+#endif

@@ -1,4 +1,4 @@
-"""kernels.cu without a GPU, by way of kernels.py, against torch in float32.
+"""decode.cu and rope_cache.cu without a GPU, by way of kernels.py, against torch in float32.
 
 Index arithmetic, fragments, masks and rounding are those of the card; speed, memory order and what NVRTC
 makes of it are not: benchmarks/gpu/measure_kernels.py.

@@ -1,4 +1,4 @@
-"""Attention of a step: new tokens through kernels.cu, whole prompts through FlashAttention on their own keys.
+"""Attention of a step: new tokens through decode.cu, whole prompts through FlashAttention on their own keys.
 
 vLLM gives one FlashAttention call all rows of a step. Here the rows that bring one token and
 those that bring a prompt (vLLM puts the former first) take separate kernels. A prompt that
@@ -28,7 +28,7 @@ OP, FUSED_OP = "mlperf_rope_attention", "mlperf_qkv_attention"
 class Builder(flash_attn.FlashAttentionMetadataBuilder):  # type: ignore[misc]
     """vLLM's metadata of a step, and where its prompts begin."""
 
-    # Whole-step graphs for steps without prompts only: kernels.cu's launch depends on the mixture.
+    # Whole-step graphs for steps without prompts only: decode.cu's launch depends on the mixture.
     _cudagraph_support = AttentionCGSupport.UNIFORM_SINGLE_TOKEN_DECODE
 
     def build(self, common_prefix_len: int, common_attn_metadata: Any, fast_build: bool = False) -> Any:

@@ -49,7 +49,7 @@ def compile_source(source: bytes, defines: Mapping[str, int], architecture: str)
     program, size = ctypes.c_void_p(), ctypes.c_size_t()
     given = [f"--gpu-architecture={architecture}", "--std=c++17", *(f"-D{k}={v}" for k, v in defines.items())]
     options = (ctypes.c_char_p * len(given))(*(option.encode() for option in given))
-    rtc.nvrtcCreateProgram(ctypes.byref(program), source, b"kernels.cu", 0, None, None)
+    rtc.nvrtcCreateProgram(ctypes.byref(program), source, b"kernel.cu", 0, None, None)
     code = rtc.nvrtcCompileProgram(program, len(given), options)
     if code:
         rtc.nvrtcGetProgramLogSize(program, ctypes.byref(size))
@@ -113,13 +113,10 @@ def tensor_map(
     return made
 
 
-def load(cubin: bytes, names: Sequence[str], shared: int = 0) -> dict[str, Kernel]:
-    """Load a cubin into the current context."""
+def load(cubin: bytes, name: str, shared: int = 0) -> Kernel:
+    """A cubin's kernel, in the current context."""
     torch.cuda.current_stream()
-    module, found = ctypes.c_void_p(), {}
+    module, function = ctypes.c_void_p(), ctypes.c_void_p()
     _check(_driver().cuModuleLoadData(ctypes.byref(module), cubin), "cuModuleLoadData")
-    for name in names:
-        function = ctypes.c_void_p()
-        _check(_driver().cuModuleGetFunction(ctypes.byref(function), module, name.encode()), name)
-        found[name] = Kernel(function, shared)
-    return found
+    _check(_driver().cuModuleGetFunction(ctypes.byref(function), module, name.encode()), name)
+    return Kernel(function, shared)

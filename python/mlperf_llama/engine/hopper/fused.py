@@ -73,11 +73,11 @@ def _kernel(name: str, way: How, layout: Layout) -> cuda.Kernel:
     stages = STAGES[rows]
     defines = {name.upper(): 1, "ROWS": rows, "STAGES": stages, "GROUP": group, "SHARE_W": int(share)}
     defines |= dict(zip(("PAGE_SHIFT", "PAGE_STRIDE", "TOKEN_STRIDE", "HEAD_STRIDE"), layout, strict=True))
-    source = b"".join((FOLDER / part).read_bytes() for part in ("tma.cu", "product.cu", f"{name}.cu"))
+    source = b"".join((FOLDER / part).read_bytes() for part in ("common.cu", "product.cu", f"{name}.cu"))
     cubin = cuda.compile_source(source, defines, "sm_90a")
     # The start is rounded up to 1,024; two barriers a stage.
     shared = 1024 + stages * ((TOKENS + rows) * PIECE + 16)
-    return cuda.load(cubin, [name], shared)[name]
+    return cuda.load(cubin, name, shared)
 
 
 @cache

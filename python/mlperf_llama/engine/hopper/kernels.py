@@ -1,9 +1,9 @@
-"""kernels.cu, compiled for one cache layout and called with torch tensors."""
+"""decode.cu and rope_cache.cu, compiled for one cache layout and called with torch tensors."""
 
 from __future__ import annotations
 
 import ctypes
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 import torch
@@ -25,25 +25,17 @@ def on_hopper() -> bool:
 
 
 def supported(q_heads: int, kv_heads: int, head_size: int, page: int) -> bool:
-    """What kernels.cu was written for."""
+    """What decode.cu and rope_cache.cu were written for."""
     group, rest = divmod(q_heads, kv_heads)
     whole_pages = page >= 16 and page & (page - 1) == 0
     return head_size == HEAD_SIZE and not rest and group <= 8 and whole_pages
 
 
-@lru_cache
-def _compiled(
-    group: int, page: int, strides: tuple[int, int, int], blocks: int, warps: int, stages: int
-) -> dict[str, cuda.Kernel]:
-    """Both kernels for one layout; `strides` in bytes: page, token, head."""
-    names = ("PAGE_STRIDE", "TOKEN_STRIDE", "HEAD_STRIDE")
-    defines = {"GROUP": group, "PAGE_SHIFT": page.bit_length() - 1}
-    defines |= {"MIN_BLOCKS": blocks, "WARPS": warps, "STAGES": stages}
-    source = b"".join((FOLDER / part).read_bytes() for part in ("tma.cu", "kernels.cu"))
-    cubin = cuda.compile_source(source, {**defines, **dict(zip(names, strides, strict=True))}, "sm_90")
-    # The start is rounded up to 1,024; K and V of the tiles, and a barrier each.
-    shared = 1024 + warps * stages * (TILE * 2 * HEAD_SIZE + 8)
-    return {**cuda.load(cubin, ["rope_cache"]), **cuda.load(cubin, ["decode"], shared)}
+@cache
+def _kernel(name: str, defines: tuple[tuple[str, int], ...], shared: int = 0) -> cuda.Kernel:
+    source = b"".join((FOLDER / part).read_bytes() for part in ("common.cu", f"{name}.cu"))
+    cubin = cuda.compile_source(source, {name.upper(): 1, **dict(defines)}, "sm_90")
+    return cuda.load(cubin, name, shared)
 
 
 @lru_cache(1024)
@@ -70,9 +62,14 @@ class Kernels:
     ) -> None:
         page, head, token, _ = cache.stride()
         self.q_heads, self.kv_heads = q_heads, kv_heads
-        found = _compiled(q_heads // kv_heads, cache.shape[2], (page, token, head), blocks, warps, stages)
+        shift = ("PAGE_SHIFT", cache.shape[2].bit_length() - 1)
+        strides = ("PAGE_STRIDE", page), ("TOKEN_STRIDE", token), ("HEAD_STRIDE", head)
+        self._rope_cache = _kernel("rope_cache", (shift, *strides))
+        sizes = ("GROUP", q_heads // kv_heads), ("MIN_BLOCKS", blocks), ("WARPS", warps), ("STAGES", stages)
+        # The start is rounded up to 1,024; K and V of the tiles, and a barrier each.
+        shared = 1024 + warps * stages * (TILE * 2 * HEAD_SIZE + 8)
+        self._decode = _kernel("decode", (shift, *sizes), shared)
         self._threads = warps * 32
-        self._rope_cache, self._decode = found["rope_cache"], found["decode"]
         self._rope_threads = (q_heads + kv_heads) * 8 + kv_heads * 16
 
     def rope_cache(

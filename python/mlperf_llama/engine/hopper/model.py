@@ -23,7 +23,7 @@ from .mlp import factors, static_fp8
 
 
 def fast_attention(layer: Any) -> bool:
-    """Whether kernels.cu serves a layer of vLLM's LlamaAttention."""
+    """Whether decode.cu and rope_cache.cu serve a layer of vLLM's LlamaAttention."""
     core, rotary = layer.attn, layer.rotary_emb
     return (
         core.kv_cache_dtype in ("fp8", "fp8_e4m3")
@@ -31,7 +31,7 @@ def fast_attention(layer: Any) -> bool:
         and core.sliding_window is None
         and rotary.is_neox_style
         and rotary.rotary_dim == layer.head_dim
-        # The page's size is not known yet; vLLM's is 16, and kernels.cu checks the rest.
+        # The page's size is not known yet; vLLM's is 16, and kernels.py asks about the rest.
         and supported(layer.num_heads, layer.num_kv_heads, layer.head_dim, 16)
         and on_hopper()
     )

@@ -1,5 +1,5 @@
-// FP8 products on Hopper (sm_90a) whose sums a kernel of its own finishes: gate_up.cu, qkv.cu. Stands between tma.cu and
-// one of these. x and w are E4M3, with one scale each.
+// FP8 products on Hopper (sm_90a) whose sums a kernel of its own finishes: gate_up.cu, qkv.cu. Stands between common.cu
+// and one of these. x and w are E4M3, with one scale each.
 //
 // A block multiplies 128 tokens by ROWS rows of w (256 or 128) at a time: two groups of four warps take 64 tokens
 // each, one thread of a third group keeps STAGES pieces of x and w of 128 bytes a row coming (TMA, 128-byte
@@ -89,12 +89,6 @@ __device__ __forceinline__ void multiply(float (&d)[ROWS / 2], u64 a, u64 b, int
       : F64(0)
       : "l"(a), "l"(b), "r"(add));
 #endif
-}
-
-__device__ __forceinline__ u32 e4m3x2(float low, float high) {
-  u16 packed;
-  asm("cvt.rn.satfinite.e4m3x2.f32 %0, %1, %2;" : "=h"(packed) : "f"(high), "f"(low));
-  return packed;
 }
 
 struct Tile { int token, row; };

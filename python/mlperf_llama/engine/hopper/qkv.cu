@@ -1,5 +1,5 @@
 // Products with q, k and v, rotation and the FP8 cache of Llama's attention in one kernel, behind product.cu: what
-// rope_cache of kernels.cu does, before the product is rounded. The layout of the cache is that file's, the command
+// rope_cache.cu does, before the product is rounded. The layout of the cache is that file's, the command
 // line sets it in the same way: PAGE_SHIFT, PAGE_STRIDE, TOKEN_STRIDE, HEAD_STRIDE.
 //
 // Rows of w lie so that a thread finds both halves of a rotated pair, and 2 x 8 neighbouring dims of each half, in its
@@ -8,11 +8,6 @@
 
 #define HEAD 128
 
-__device__ __forceinline__ u32 bf16x2(float low, float high) {
-  u32 packed;
-  asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(packed) : "f"(high), "f"(low));
-  return packed;
-}
 __device__ __forceinline__ uint4 eight_bf16(const float (&v)[8]) {
   return make_uint4(bf16x2(v[0], v[1]), bf16x2(v[2], v[3]), bf16x2(v[4], v[5]), bf16x2(v[6], v[7]));
 }

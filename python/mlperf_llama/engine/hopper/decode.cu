@@ -1,40 +1,18 @@
-// Two kernels for Llama's attention on Hopper with an FP8 (E4M3) KV cache, behind tma.cu.
+// Attention of one new token a sequence over a paged FP8 (E4M3) KV cache, on Hopper. Behind common.cu.
 //
-// rope_cache   rotates q and k inside the fused qkv tensor and writes k and v to the paged cache.
-// decode       attention of one new token a sequence over the paged cache.
-//
-// The cache is vLLM's FlashAttention layout: for each (page, token, KV head) 128 bytes of K, then 128
-// of V. Head size is 128. The command line sets WARPS (a block), MIN_BLOCKS, STAGES (tiles a warp has
-// under way), GROUP (query heads a KV head, at most 8), PAGE_SHIFT (log2 of the tokens a page, at least
-// 4) and, for rope_cache, the strides in bytes: PAGE_STRIDE, TOKEN_STRIDE, HEAD_STRIDE.
+// The cache is vLLM's FlashAttention layout: for each (page, token, KV head) 128 bytes of K, then 128 of V, wherever its
+// map says. Head size is 128. The command line sets WARPS (a block), MIN_BLOCKS, STAGES (tiles a warp has under way),
+// GROUP (query heads a KV head, at most 8) and PAGE_SHIFT (log2 of the tokens a page, at least 4).
 
 #define HEAD 128
 #define SLACK 8.0f                    // log2: probabilities reach 256 before the sums are rescaled
 #define TILE 16                       // keys a warp takes at a time; a page holds whole tiles
 #define HALF_BYTES (TILE * HEAD)      // of a tile: K, then as much V
 
-__device__ __forceinline__ float bf16_to_float(u32 bits) { return __uint_as_float(bits << 16); }
-
-__device__ __forceinline__ u32 float_to_bf16x2(float low, float high) {
-  u32 packed;
-  asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(packed) : "f"(high), "f"(low));
-  return packed;
-}
-
 __device__ __forceinline__ u32 float_to_f16x2(float low, float high) {
   u32 packed;
   asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(packed) : "f"(high), "f"(low));
   return packed;
-}
-
-__device__ __forceinline__ u32 float_to_e4m3x2(float low, float high) {
-  u16 packed;
-  asm("cvt.rn.satfinite.e4m3x2.f32 %0, %1, %2;" : "=h"(packed) : "f"(high), "f"(low));
-  return packed;
-}
-
-__device__ __forceinline__ u32 pack_e4m3(float a, float b, float c, float d) {
-  return float_to_e4m3x2(a, b) | (float_to_e4m3x2(c, d) << 16);
 }
 
 __device__ __forceinline__ float fast_exp2(float x) {
@@ -93,61 +71,6 @@ __device__ __forceinline__ void transpose_bytes(u32 &r0, u32 &r1, u32 &r2, u32 &
   r1 = __byte_perm(a, b, 0x7632);
   r2 = __byte_perm(c, d, 0x5410);
   r3 = __byte_perm(c, d, 0x7632);
-}
-
-// One block a token; threads 0..8*(heads)-1 rotate (8 pairs each), the next 16 a KV head move v.
-extern "C" __global__ void rope_cache(u16 *qkv, const i64 *positions, const u16 *cos_sin, u8 *cache,
-                                      const i64 *slots, const float *k_scale, const float *v_scale, int q_heads,
-                                      int kv_heads) {
-  const int token = blockIdx.x, unit = threadIdx.x, rotated = q_heads + kv_heads;
-  u16 *row = qkv + (i64)token * (rotated + kv_heads) * HEAD;
-  const i64 slot = slots[token];
-  u8 *place = cache + (slot >> PAGE_SHIFT) * (i64)PAGE_STRIDE + (slot & ((1 << PAGE_SHIFT) - 1)) * TOKEN_STRIDE;
-  if (unit < rotated * 8) {
-    const int head = unit >> 3, part = unit & 7;
-    u16 *first = row + head * HEAD + part * 8;
-    const u16 *turn = cos_sin + positions[token] * HEAD + part * 8;
-    const uint4 low = *(uint4 *)first, high = *(uint4 *)(first + 64);
-    const uint4 cosines = *(const uint4 *)turn, sines = *(const uint4 *)(turn + 64);
-    const u32 x[4] = {low.x, low.y, low.z, low.w}, y[4] = {high.x, high.y, high.z, high.w};
-    const u32 c[4] = {cosines.x, cosines.y, cosines.z, cosines.w}, s[4] = {sines.x, sines.y, sines.z, sines.w};
-    u32 a[4], b[4];
-#pragma unroll
-    for (int i = 0; i < 4; i++) {
-      float x0 = bf16_to_float(x[i] & 0xffff), x1 = bf16_to_float(x[i] >> 16);
-      float y0 = bf16_to_float(y[i] & 0xffff), y1 = bf16_to_float(y[i] >> 16);
-      float c0 = bf16_to_float(c[i] & 0xffff), c1 = bf16_to_float(c[i] >> 16);
-      float s0 = bf16_to_float(s[i] & 0xffff), s1 = bf16_to_float(s[i] >> 16);
-      a[i] = float_to_bf16x2(x0 * c0 - y0 * s0, x1 * c1 - y1 * s1);
-      b[i] = float_to_bf16x2(y0 * c0 + x0 * s0, y1 * c1 + x1 * s1);
-    }
-    *(uint4 *)first = make_uint4(a[0], a[1], a[2], a[3]);
-    *(uint4 *)(first + 64) = make_uint4(b[0], b[1], b[2], b[3]);
-    if (head >= q_heads && slot >= 0) {
-      const float scale = 1.0f / *k_scale;
-      u32 packed[4];
-#pragma unroll
-      for (int i = 0; i < 4; i++) {
-        const u32 *from = i < 2 ? a + 2 * i : b + 2 * (i - 2);
-        packed[i] = pack_e4m3(bf16_to_float(from[0] & 0xffff) * scale, bf16_to_float(from[0] >> 16) * scale,
-                              bf16_to_float(from[1] & 0xffff) * scale, bf16_to_float(from[1] >> 16) * scale);
-      }
-      u8 *to = place + (head - q_heads) * HEAD_STRIDE + part * 8;
-      *(uint2 *)to = make_uint2(packed[0], packed[1]);
-      *(uint2 *)(to + 64) = make_uint2(packed[2], packed[3]);
-    }
-  } else if (unit < rotated * 8 + kv_heads * 16 && slot >= 0) {
-    const int at = (unit - rotated * 8) * 8;
-    const uint4 v = *(const uint4 *)(row + rotated * HEAD + at);
-    const u32 x[4] = {v.x, v.y, v.z, v.w};
-    const float scale = 1.0f / *v_scale;
-    u32 packed[2];
-#pragma unroll
-    for (int i = 0; i < 2; i++)
-      packed[i] = pack_e4m3(bf16_to_float(x[2 * i] & 0xffff) * scale, bf16_to_float(x[2 * i] >> 16) * scale,
-                            bf16_to_float(x[2 * i + 1] & 0xffff) * scale, bf16_to_float(x[2 * i + 1] >> 16) * scale);
-    *(uint2 *)(place + (at / HEAD) * HEAD_STRIDE + HEAD + at % HEAD) = make_uint2(packed[0], packed[1]);
-  }
 }
 
 // One block a (KV head, sequence), its warps take tiles of 16 keys in turn, each on its own: one lane has
@@ -302,6 +225,6 @@ extern "C" __global__ void __launch_bounds__(WARPS * 32, MIN_BLOCKS)
       value += weight * sums[w][head][dim];
     }
     value = total > 0.0f ? value * *v_scale / total : 0.0f;
-    out[(i64)seq * out_stride + kv_head * GROUP * HEAD + i] = (u16)float_to_bf16x2(value, 0.0f);
+    out[(i64)seq * out_stride + kv_head * GROUP * HEAD + i] = (u16)bf16x2(value, 0.0f);
   }
 }

@@ -1,10 +1,13 @@
-// What tma.cu has of a Hopper GPU besides threads (cuda_on_cpu.h): shared memory by 32-bit addresses, mbarriers, TMA.
+// What common.cu has of a Hopper GPU besides threads (cuda_on_cpu.h): shared memory by 32-bit addresses, mbarriers, TMA.
 // Each does what PTX defines at the moments that are worst for a kernel that waits too little: half of a load comes
 // at once, the rest when its barrier is asked. What PTX leaves undefined is an error.
 #include "cuda_on_cpu.h"
 
 #define __align__(bytes) alignas(bytes)
 #define __grid_constant__
+
+static unsigned e4m3x2(float low, float high) { return e4m3_of(low) | e4m3_of(high) << 8; }
+static unsigned bf16x2(float low, float high) { return bf16(low) | bf16(high) << 16; }
 
 // A block's memory begins where a kernel that takes it for aligned goes wrong.
 static const unsigned FIRST = 16;

@@ -1,11 +1,25 @@
-// Memory that comes to a block without its threads (TMA), and the barriers that tell when (mbarriers). Stands in front
-// of kernels.cu and product.cu; NVRTC compiles them at start, so that nothing is included.
+// What the kernels share: numbers of 16 and 8 bits, and memory that comes to a block without its threads (TMA), with the
+// barriers that tell when (mbarriers). Stands in front of each source; NVRTC compiles them at start, so that nothing is
+// included.
 
 typedef unsigned char u8;
 typedef unsigned short u16;
 typedef unsigned int u32;
 typedef long long i64;
 typedef unsigned long long u64;
+
+__device__ __forceinline__ float bf16_to_float(u32 bits) { return __uint_as_float(bits << 16); }
+
+__device__ __forceinline__ u32 bf16x2(float low, float high) {
+  u32 packed;
+  asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(packed) : "f"(high), "f"(low));
+  return packed;
+}
+__device__ __forceinline__ u32 e4m3x2(float low, float high) {
+  u16 packed;
+  asm("cvt.rn.satfinite.e4m3x2.f32 %0, %1, %2;" : "=h"(packed) : "f"(high), "f"(low));
+  return packed;
+}
 
 struct __align__(64) TensorMap { u8 opaque[128]; };
 

@@ -32,11 +32,11 @@ LONGEST, SHORTEST = 2540, 80
 class Steps:
     """Milliseconds. An H100 with Llama-3.1-8B in static FP8 and the kernels of engine/hopper."""
 
-    step: float = 3.4
-    token: float = 0.0116
-    answer: float = 0.039
-    alone: float = 6.1
-    alone_answer: float = 0.037
+    step: float = 4.0
+    token: float = 0.0111
+    answer: float = 0.042
+    alone: float = 3.5
+    alone_answer: float = 0.034
     floor: float = 14.0
 
     def seconds(self, prompt_tokens: int, answers: int) -> float:

@@ -2,7 +2,7 @@
 
 A point is one of
   offline   the bare engine: all prompts at once, no LoadGen
-  profile   the same, with a kernel breakdown of `at` = [start, seconds]
+  profile   the same, with the kernels of `at` = [start, seconds] and where the GPU stood still
   first     log the first tokens of some prompts, to compare engines
   loadgen   through LoadGen and the driver: `scenario`, `samples`, `duration`, `qps`
 Limits of a point: `seqs`, `prefill` (prompt tokens a step), `whole` (prompts are not split) and `gap`

@@ -50,14 +50,10 @@ static void barrier_expect(unsigned barrier, unsigned bytes) {
 // 128-byte swizzle: the place of a byte, in each 1,024.
 static unsigned swizzled(unsigned address) { return address ^ (address >> 3 & 0x70); }
 
-// What `tensor_map` of cuda_on_cpu.py made.
-struct Map { const unsigned char *address; int rank, sizes[4], box[4]; long long strides[3]; };
 struct TensorMap;
-struct Load { Block *block; unsigned to, barrier; Map map; std::vector<int> from; };
-static std::vector<Load> under_way;         // of the launch that runs
 
 // Pieces of 16 bytes of a box: every other one, and those between.
-static void bring(const Load &load, int which) {
+static void bring(Block &block, const Load &load, int which) {
   const Map &map = load.map;
   int rows = 1;
   for (int i = 1; i < map.rank; i++) rows *= map.box[i];
@@ -71,30 +67,28 @@ static void bring(const Load &load, int which) {
       inside &= index >= 0 && index < map.sizes[i];
       source += index * map.strides[i - 1];
     }
-    unsigned char *place = at(*load.block, swizzled(load.to + piece * 16), 16);
+    unsigned char *place = at(block, swizzled(load.to + piece * 16), 16);
     if (inside) std::memcpy(place, source, 16);
     else std::memset(place, 0, 16);
   }
 }
 static void load_box(Block &block, unsigned to, const TensorMap *given, std::vector<int> from, unsigned barrier) {
   if (to % 1024) throw "a swizzled box begins at a multiple of 1,024";
-  under_way.push_back({&block, to, barrier, *(const Map *)given, from});
-  block.loads++;
-  bring(under_way.back(), 0);
+  block.loads.push_back({to, barrier, *(const Map *)given, from});
+  bring(block, block.loads.back(), 0);
 }
 static bool barrier_passed(unsigned address, unsigned parity) {
-  Barrier &barrier = barrier_at(*current->block, address);
-  for (size_t i = 0; i < under_way.size();) {
-    const Load load = under_way[i];
-    if (load.block != current->block || load.barrier != address) {
-      i++;
+  Block &block = *current->block;
+  Barrier &barrier = barrier_at(block, address);
+  for (auto load = block.loads.begin(); load != block.loads.end();) {
+    if (load->barrier != address) {
+      load++;
       continue;
     }
-    bring(load, 1);
-    load.block->loads--;
-    under_way.erase(under_way.begin() + i);
+    bring(block, *load, 1);
     int bytes = 128;
-    for (int d = 1; d < load.map.rank; d++) bytes *= load.map.box[d];
+    for (int d = 1; d < load->map.rank; d++) bytes *= load->map.box[d];
+    load = block.loads.erase(load);
     change(barrier, 0, -bytes);
   }
   const bool passed = barrier.phase != parity;

@@ -22,8 +22,18 @@ static uint4 make_uint4(unsigned x, unsigned y, unsigned z, unsigned w) { return
 struct Index { int x, y; };
 struct Gate { int here, turn; };
 struct Warp { Gate gate; unsigned values[2][32][6]; };
-// `running`: threads; `loads`: what common_on_cpu.h has under way.
-struct Block { Index at; Gate gate; std::vector<Warp> warps; std::vector<unsigned char> memory; int running, loads; };
+// What `tensor_map` of cuda_on_cpu.py made, and a load that is under way: see common_on_cpu.h.
+struct Map { const unsigned char *address; int rank, sizes[4], box[4]; long long strides[3]; };
+struct Load { unsigned to, barrier; Map map; std::vector<int> from; };
+// `running`: threads.
+struct Block {
+  Index at;
+  Gate gate;
+  std::vector<Warp> warps;
+  std::vector<unsigned char> memory;
+  std::vector<Load> loads;
+  int running;
+};
 // A product of product.cu that has begun: see fused_on_cpu.cpp.
 struct Product { float *d; unsigned long long a, b; bool add; int group; };
 struct Thread {
@@ -151,7 +161,7 @@ static const char *launch(Grid grid, int cluster, std::function<void()> kernel) 
       if (left && !any && !failure) failure = "deadlock: every thread waits";
     }
     for (Block &block : blocks)
-      if (block.loads && !failure) failure = "a block ended while a load was under way";
+      if (!block.loads.empty() && !failure) failure = "a block ended while a load was under way";
     if (failure) return failure;
   }
   return nullptr;

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import torch
 
-from mlperf_llama.engine.hopper import kernels
+from mlperf_llama.engine.hopper import cuda, kernels
 
 COMPILER = shutil.which("g++")
 # By the architecture that a source is compiled for: what stands for its PTX.
@@ -35,6 +35,8 @@ class Card:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+
+    source = staticmethod(cuda.source)
 
     def compile_source(self, source: bytes, defines: Mapping[str, int], architecture: str) -> bytes:
         """The path of a library, where NVRTC gives a cubin."""

@@ -2,8 +2,8 @@
 
 Six changes, none of which alters what is computed beyond rounding:
 
-- `decode.cu`, `rope_cache.cu`, `kernels.py`: decode attention that reads the FP8 cache near memory bandwidth
-  at little power, and one kernel that rotates q and k and writes the cache.
+- `decode.cu`, `rope_cache.cu`, `kernels.py`: decode attention that reads the FP8 cache near memory bandwidth,
+  and one kernel that rotates q and k and writes the cache.
 - `attention.py`: a step's new tokens and its prompts take separate kernels; whole prompts attend
   to their own unquantised keys.
 - `product.cu`, `fused.py`, where scales are static: gate and up, activation and quantisation in one kernel

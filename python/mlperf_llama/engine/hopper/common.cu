@@ -8,6 +8,8 @@ typedef unsigned int u32;
 typedef long long i64;
 typedef unsigned long long u64;
 
+#define HEAD 128                            // dims of a head
+
 __device__ __forceinline__ float bf16_to_float(u32 bits) { return __uint_as_float(bits << 16); }
 
 __device__ __forceinline__ u32 bf16x2(float low, float high) {
@@ -31,6 +33,8 @@ __device__ __forceinline__ u32 shared_address(const void *pointer) {
   asm("cvta.to.shared.u64 %0, %1;" : "=l"(address) : "l"(pointer));
   return (u32)address;
 }
+// Where swizzled boxes may begin; the launch asks for 1,024 bytes more than it uses.
+__device__ __forceinline__ u32 memory_start() { return (shared_address(memory) + 1023) & ~1023u; }
 
 __device__ __forceinline__ void barrier_init(u32 barrier, u32 count) {
   asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(barrier), "r"(count) : "memory");

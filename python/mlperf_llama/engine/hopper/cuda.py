@@ -43,6 +43,11 @@ def _check(code: int, what: str) -> None:
         raise RuntimeError(f"CUDA driver: {what}: error {code}")
 
 
+def source(*parts: str) -> bytes:
+    """Files of this folder, one behind the other."""
+    return b"".join(Path(__file__).with_name(part).read_bytes() for part in parts)
+
+
 def compile_source(source: bytes, defines: Mapping[str, int], architecture: str) -> bytes:
     """A cubin for `architecture` (such as sm_90); RuntimeError with the compiler's log."""
     rtc = _nvrtc()

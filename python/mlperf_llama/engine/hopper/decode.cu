@@ -4,7 +4,6 @@
 // map says. Head size is 128. The command line sets WARPS (a block), MIN_BLOCKS, STAGES (tiles a warp has under way),
 // GROUP (query heads a KV head, at most 8) and PAGE_SHIFT (log2 of the tokens a page, at least 4).
 
-#define HEAD 128
 #define SLACK 8.0f                    // log2: probabilities reach 256 before the sums are rescaled
 #define TILE 16                       // keys a warp takes at a time; a page holds whole tiles
 #define HALF_BYTES (TILE * HEAD)      // of a tile: K, then as much V
@@ -97,7 +96,7 @@ extern "C" __global__ void __launch_bounds__(WARPS * 32, MIN_BLOCKS)
   int pages = page_of(lane);
   const int length = seq_lens[seq], tiles = (length + TILE - 1) / TILE;
   const int mine = (tiles - warp + WARPS - 1) / WARPS;
-  const u32 start = (shared_address(memory) + 1023) & ~1023u, ring = start + warp * STAGES * 2 * HALF_BYTES;
+  const u32 start = memory_start(), ring = start + warp * STAGES * 2 * HALF_BYTES;
   const u32 barriers = start + WARPS * STAGES * 2 * HALF_BYTES + warp * STAGES * 8;
   if (lane == 0) {
     for (int stage = 0; stage < STAGES; stage++) barrier_init(barriers + 8 * stage, 1);

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 from functools import cache, lru_cache
-from pathlib import Path
 from typing import Any, TypeAlias
 
 import torch
@@ -13,7 +12,6 @@ from vllm.utils.torch_utils import direct_register_custom_op
 from . import cuda
 
 OP = "mlperf_gate_up"
-FOLDER = Path(__file__).parent
 # Of a tile: outputs of gate_up, or a head; tokens; bytes of a row at a time.
 OUTPUTS, TOKENS, PIECE = 128, 128, 128
 # Rows of the weight that a block takes at a time, and pieces on their way.
@@ -73,9 +71,8 @@ def _kernel(name: str, way: How, layout: Layout) -> cuda.Kernel:
     stages = STAGES[rows]
     defines = {name.upper(): 1, "ROWS": rows, "STAGES": stages, "GROUP": group, "SHARE_W": int(share)}
     defines |= dict(zip(("PAGE_SHIFT", "PAGE_STRIDE", "TOKEN_STRIDE", "HEAD_STRIDE"), layout, strict=True))
-    source = b"".join((FOLDER / part).read_bytes() for part in ("common.cu", "product.cu", f"{name}.cu"))
-    cubin = cuda.compile_source(source, defines, "sm_90a")
-    # The start is rounded up to 1,024; two barriers a stage.
+    cubin = cuda.compile_source(cuda.source("common.cu", "product.cu", f"{name}.cu"), defines, "sm_90a")
+    # memory_start in common.cu; two barriers a stage.
     shared = 1024 + stages * ((TOKENS + rows) * PIECE + 16)
     return cuda.load(cubin, name, shared)
 

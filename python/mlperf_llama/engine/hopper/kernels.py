@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import ctypes
 from functools import cache, lru_cache
-from pathlib import Path
 
 import torch
 
 from . import cuda
 
-FOLDER = Path(__file__).parent
 HEAD_SIZE = 128
 WARPS = 8
 # Blocks a multiprocessor holds at once: 108 registers a thread allow no third.
 MIN_BLOCKS = 2
-# Tiles of 16 keys that a warp has under way: 3 took a little more power than 2 (benchmarks/RESULTS.md).
+# Tiles of 16 keys that a warp has under way: 3 are no faster than 2 (benchmarks/RESULTS.md).
 STAGES, TILE = 2, 16
 
 
@@ -33,7 +31,7 @@ def supported(q_heads: int, kv_heads: int, head_size: int, page: int) -> bool:
 
 @cache
 def _kernel(name: str, defines: tuple[tuple[str, int], ...], shared: int = 0) -> cuda.Kernel:
-    source = b"".join((FOLDER / part).read_bytes() for part in ("common.cu", f"{name}.cu"))
+    source = cuda.source("common.cu", f"{name}.cu")
     cubin = cuda.compile_source(source, {name.upper(): 1, **dict(defines)}, "sm_90")
     return cuda.load(cubin, name, shared)
 
@@ -66,7 +64,7 @@ class Kernels:
         strides = ("PAGE_STRIDE", page), ("TOKEN_STRIDE", token), ("HEAD_STRIDE", head)
         self._rope_cache = _kernel("rope_cache", (shift, *strides))
         sizes = ("GROUP", q_heads // kv_heads), ("MIN_BLOCKS", blocks), ("WARPS", warps), ("STAGES", stages)
-        # The start is rounded up to 1,024; K and V of the tiles, and a barrier each.
+        # memory_start in common.cu; K and V of the tiles, and a barrier each.
         shared = 1024 + warps * stages * (TILE * 2 * HEAD_SIZE + 8)
         self._decode = _kernel("decode", (shift, *sizes), shared)
         self._threads = warps * 32
@@ -104,13 +102,6 @@ class Kernels:
     ) -> None:
         """Attention of one rotated query a sequence (a row of `qkv`); `out` [rows, q heads * 128] bf16."""
         read = _map(cache.data_ptr(), tuple(cache.shape), cache.stride())
-        arguments: list[cuda.Argument] = [
-            read,
-            qkv,
-            qkv.stride(0),
-            block_table,
-            block_table.stride(0),
-            lengths,
-        ]
-        arguments += [k_scale, v_scale, softmax_scale, out, out.stride(0)]
+        given = (read, qkv, qkv.stride(0), block_table, block_table.stride(0), lengths)
+        arguments = [*given, k_scale, v_scale, softmax_scale, out, out.stride(0)]
         self._decode((self.kv_heads, sequences), self._threads, arguments)

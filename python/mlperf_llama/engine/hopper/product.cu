@@ -117,7 +117,7 @@ __device__ __forceinline__ Tile tile_of(int number, int token_tiles, int row_til
 template <class Begin, class Finish>
 __device__ __forceinline__ void multiply_tiles(const TensorMap *x_map, const TensorMap *w_map, int tokens, int rows,
                                                int depth, Begin begin, Finish finish) {
-  const u32 start = (shared_address(memory) + 1023) & ~1023u, barriers = start + STAGES * (X_BYTES + W_BYTES);
+  const u32 start = memory_start(), barriers = start + STAGES * (X_BYTES + W_BYTES);
   const u32 rank = SHARE_W ? block_of_cluster() : 0, warp = threadIdx.x / 32, lane = threadIdx.x % 32;
   const int pieces = depth / PIECE, row_tiles = rows / ROWS;
   const int token_tiles = (tokens + TOKENS * BLOCKS - 1) / (TOKENS * BLOCKS), tiles = token_tiles * row_tiles;

@@ -6,8 +6,6 @@
 // own registers: row 8 * (2p + s) + 2c + e of a head's 128 is that of dim 32 * (p / 4) + 8 * c + 2 * (p % 4) + e + 64 * s;
 // c = 0..3, p = 0..7, e = 0..1, s = 0..1. See fused.py.
 
-#define HEAD 128
-
 __device__ __forceinline__ uint4 eight_bf16(const float (&v)[8]) {
   return make_uint4(bf16x2(v[0], v[1]), bf16x2(v[2], v[3]), bf16x2(v[4], v[5]), bf16x2(v[6], v[7]));
 }

@@ -5,8 +5,6 @@
 // 128. The command line sets PAGE_SHIFT (log2 of the tokens a page) and the strides in bytes: PAGE_STRIDE, TOKEN_STRIDE,
 // HEAD_STRIDE. Known strides become constants inside the stores.
 
-#define HEAD 128
-
 __device__ __forceinline__ u32 pack_e4m3(float a, float b, float c, float d) {
   return e4m3x2(a, b) | (e4m3x2(c, d) << 16);
 }

@@ -5,7 +5,7 @@
 #   offline      three whole passes of 13,368 samples, 600 s or more
 #   interactive  tuned, confirmed by a run of 120 s or more
 #   server       tuned, confirmed by a full-length run
-#   NAME@QPS     server or interactive at that rate, as long as its confirmation, not tuned
+#   NAME@QPS     server or interactive at that rate, a full-length run (600 s or more), not tuned
 #   dynamic      a short Offline run with dynamic scales (no calibration data)
 #   rouge        accuracy of the stand-in on ARTICLES, in 16 bits and in FP8
 # Reads: ARTICLES (JSON Lines with article and highlights, for rouge)
@@ -32,14 +32,15 @@ pipeline() {
 }
 
 fp8=(MLPERF_MODEL=random-fp8 MLPERF_MODE=performance)
-interactive=("${fp8[@]}" MLPERF_SCENARIO=Interactive MLPERF_SAMPLES=7200 MLPERF_DURATION_S=120)
+interactive=("${fp8[@]}" MLPERF_SCENARIO=Interactive)
 server=("${fp8[@]}" MLPERF_SCENARIO=Server)
 for stage in "$@"; do
     case $stage in
         # 60 queries a second expected: 39,600 samples, rounded up to three passes.
         offline) pipeline offline "${fp8[@]}" MLPERF_SCENARIO=Offline MLPERF_TARGET_QPS=60 "$root/entrypoint.sh" run ;;
         interactive)
-            pipeline "$stage" "${interactive[@]}" MLPERF_TARGET_QPS=52 MLPERF_PROBE_S=40 "$root/entrypoint.sh" tune
+            pipeline "$stage" "${interactive[@]}" MLPERF_SAMPLES=7200 MLPERF_DURATION_S=120 MLPERF_TARGET_QPS=52 \
+                MLPERF_PROBE_S=40 "$root/entrypoint.sh" tune
             ;;
         server) pipeline "$stage" "${server[@]}" MLPERF_TARGET_QPS=60 MLPERF_PROBE_S=64 "$root/entrypoint.sh" tune ;;
         interactive@*)

@@ -36,8 +36,8 @@ def apply(
     return torch.nn.functional.linear(inputs, layer.weight, bias)
 
 
-int8.Int8Linear.process_weights_after_loading = load
-int8.Int8Linear.apply = apply
+int8.Int8Linear.process_weights_after_loading = load  # type: ignore[method-assign]
+int8.Int8Linear.apply = apply  # type: ignore[method-assign]
 
 
 class Extension:

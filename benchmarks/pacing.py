@@ -69,7 +69,8 @@ def requests_at(qps: float, seconds: float, round_name: str) -> list[Request]:
 
 def taken(waiting: deque[Request], room: int, prefill: int, whole: bool) -> tuple[int, list[Request]]:
     """Prompt tokens of the next step, and the requests whose prompt it ends."""
-    tokens, begun = 0, []
+    tokens = 0
+    begun: list[Request] = []
     if whole and waiting:
         # A longer one enters alone.
         prefill = max(prefill, waiting[0].left)

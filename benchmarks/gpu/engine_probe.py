@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sized
 from typing import Any
 
 import torch
@@ -24,12 +24,14 @@ GAPS, GAP_US = 12, 20.0
 class _Noting:
     """Mixed into both schedulers: (seconds, tokens, sequences, waiting) of each step."""
 
+    waiting: Sized
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.notes: list[tuple[float, int, int, int]] = []
 
     def schedule(self, *args: Any, **kwargs: Any) -> Any:
-        output = super().schedule(*args, **kwargs)
+        output = super().schedule(*args, **kwargs)  # type: ignore[misc]
         if tokens := output.total_num_scheduled_tokens:
             sequences = len(output.num_scheduled_tokens)
             self.notes.append((time.perf_counter(), tokens, sequences, len(self.waiting)))
@@ -46,7 +48,8 @@ class Sync(_Noting, CappedScheduler):
 
 def take_notes(core: EngineCore) -> list[tuple[float, int, int, int]]:
     """Utility: the notes since the last call."""
-    found, core.scheduler.notes = core.scheduler.notes, []
+    found: list[tuple[float, int, int, int]] = core.scheduler.notes
+    core.scheduler.notes = []
     return found
 
 
@@ -77,7 +80,7 @@ def idle(events: Iterable[Any]) -> list[list[Any]]:
         if gap >= GAP_US:
             found[last.name[:80], kernel.name[:80]].append(gap / 1e6)
         last = max(last, kernel, key=lambda kernel: kernel.time_range.end)
-    rows = [[*pair, len(gaps), sum(gaps)] for pair, gaps in found.items()]
+    rows: list[list[Any]] = [[*pair, len(gaps), sum(gaps)] for pair, gaps in found.items()]
     return sorted(rows, key=lambda row: -row[3])[:GAPS]
 
 

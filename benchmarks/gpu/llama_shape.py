@@ -36,7 +36,8 @@ def lengths(count: int, seed: int = 7) -> np.ndarray[Any, np.dtype[np.int32]]:
         middle = (low + high) / 2
         found = np.clip(np.exp(middle + LOG_SD * draws), LOW, HIGH)
         low, high = (middle, high) if found.mean() < MEAN else (low, middle)
-    return np.rint(found).astype(np.int32)
+    rounded: np.ndarray[Any, np.dtype[np.int32]] = np.rint(found).astype(np.int32)
+    return rounded
 
 
 class Samples:

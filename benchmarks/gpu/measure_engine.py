@@ -126,7 +126,11 @@ class Bench:
         profile = asyncio.create_task(self._profile(*point["at"])) if "at" in point else None
         await sink.done
         wall = time.perf_counter() - started
-        row = {"wall_s": round(wall, 2), "tok_s": round(sink.tokens / wall, 1), "tokens": sink.tokens}
+        row: dict[str, Any] = {
+            "wall_s": round(wall, 2),
+            "tok_s": round(sink.tokens / wall, 1),
+            "tokens": sink.tokens,
+        }
         row |= {"mean_prompt": round(float(samples.lengths.mean()), 1)}
         row["steady_tok_s"] = _steady(sink.ends, point["seqs"]) if point.get("seqs") else None
         if profile:

@@ -31,7 +31,7 @@ def gate_up() -> None:
         turned = w.view(torch.uint8)[order].view(w.dtype)
         g, u = (a.float() @ w.float().t() * scale * scale).chunk(2, dim=1)
         wanted = torch.nn.functional.silu(g) * u
-        alone = partial(products._run, a, w, scale, scale)
+        alone: Callable[[], Any] = partial(products._run, a, w, scale, scale)
         calls: dict[str, Callable[[], Any]] = {"product alone": alone}
         for way in ways:
             out = torch.zeros(rows, n // 2, dtype=torch.float8_e4m3fn, device="cuda")
@@ -69,7 +69,9 @@ def qkv() -> None:
         rows, places = batch.tokens, (batch.positions, cos_sin, batch.slots, batch.scale, batch.scale)
         a, w = operands(rows, n, k)
         turned = w.view(torch.uint8)[order].view(w.dtype)
-        two = partial(product_then_rope, a, w, scale, cos_sin, batch, Kernels(batch.cache, Q, KV))
+        two: Callable[[], Any] = partial(
+            product_then_rope, a, w, scale, cos_sin, batch, Kernels(batch.cache, Q, KV)
+        )
         wanted = two()
         calls: dict[str, Callable[[], Any]] = {"two kernels": two}
         for way in fused.COSTS:

@@ -22,17 +22,7 @@ from mlperf_llama.engine.hopper.kernels import HEAD_SIZE, Kernels
 
 
 def check_decode(batch: Batch, kernels: Kernels) -> None:
-    kernels.decode(
-        batch.qkv,
-        batch.cache,
-        batch.table,
-        batch.seq_lens,
-        batch.scale,
-        batch.scale,
-        SCALE,
-        batch.out,
-        batch.answers,
-    )
+    batch.decode(kernels)
     say("CHECK", "decode", error=error(batch.out[: batch.answers], attention(batch)))
 
 
@@ -43,9 +33,7 @@ def check_rope(batch: Batch, kernels: Kernels) -> None:
     x, y = qk.unbind(2)
     turned = torch.stack((x * c - y * s, y * c + x * s), dim=2).flatten(1)
     v = batch.qkv[:, (Q + KV) * HEAD_SIZE :].float().clone()
-    kernels.rope_cache(
-        batch.qkv, batch.positions, cos_sin, batch.cache, batch.slots, batch.scale, batch.scale, batch.tokens
-    )
+    batch.rope_cache(kernels, cos_sin)
     page = batch.cache.shape[2]
     stored = batch.cache.view(FP8)[batch.slots // page, :, batch.slots % page].float() * batch.scale
     k_stored, v_stored = stored.view(batch.tokens, KV, 2, HEAD_SIZE).unbind(2)
@@ -56,22 +44,8 @@ def check_rope(batch: Batch, kernels: Kernels) -> None:
         k=error(k_stored.flatten(1), turned[:, Q * HEAD_SIZE :]),
         v=error(v_stored.flatten(1), v),
     )
-    say(
-        "KERNEL",
-        f"rope_cache {batch.tokens} tokens",
-        us=timed(
-            lambda: kernels.rope_cache(
-                batch.qkv,
-                batch.positions,
-                cos_sin,
-                batch.cache,
-                batch.slots,
-                batch.scale,
-                batch.scale,
-                batch.tokens,
-            )
-        ),
-    )
+    us = timed(partial(batch.rope_cache, kernels, cos_sin))
+    say("KERNEL", f"rope_cache {batch.tokens} tokens", us=us)
 
 
 def measure_decode(batch: Batch) -> None:
@@ -79,20 +53,7 @@ def measure_decode(batch: Batch) -> None:
     q8 = (batch.qkv[:, : Q * HEAD_SIZE].float() / 0.02).clamp(-440, 440).to(FP8)
     say("KERNEL", "bytes", mb=round(read / 1e6))
     for blocks in (3, 4, 5):
-        kernels = Kernels(batch.cache, Q, KV, blocks)
-        us = timed(
-            lambda k=kernels: k.decode(
-                batch.qkv,
-                batch.cache,
-                batch.table,
-                batch.seq_lens,
-                batch.scale,
-                batch.scale,
-                SCALE,
-                batch.out,
-                batch.answers,
-            )
-        )
+        us = timed(partial(batch.decode, Kernels(batch.cache, Q, KV, blocks)))
         say("KERNEL", f"decode ours, {blocks} blocks", us=round(us, 1), tb_s=round(read / us / 1e6, 2))
     plan = get_scheduler_metadata(
         batch_size=batch.rows, max_seqlen_q=1, max_seqlen_k=2668, num_heads_q=Q, num_heads_kv=KV,
@@ -104,7 +65,7 @@ def measure_decode(batch: Batch) -> None:
         ("free", {}),
         ("1 split", {"num_splits": 1}),
     ):
-        us = timed(lambda m=more: batch.flash(q8, batch.out, **m))
+        us = timed(partial(batch.flash, q8, batch.out, **more))
         say("KERNEL", f"decode FlashAttention, {name}", us=round(us, 1), tb_s=round(read / us / 1e6, 2))
 
 
@@ -123,11 +84,7 @@ def measure_mixed(batch: Batch, kernels: Kernels) -> None:
             softmax_scale=SCALE, causal=True, fa_version=3,
         )  # fmt: skip
 
-    def answers() -> None:
-        kernels.decode(
-            batch.qkv, batch.cache, batch.table, batch.seq_lens, batch.scale, batch.scale, SCALE, batch.out, n
-        )
-
+    answers = partial(batch.decode, kernels)
     wanted = (
         torch.nn.functional.scaled_dot_product_attention(
             *(x[: batch.lengths[n]].float().transpose(0, 1)[None] for x in (q, k, v)),
@@ -157,7 +114,7 @@ def measure_mixed(batch: Batch, kernels: Kernels) -> None:
     name = f"mixed, {n} answers and {batch.tokens - n} prompt tokens"
     say("KERNEL", f"{name}, prompts", us=timed(prompts))
     say("KERNEL", f"{name}, answers", us=timed(answers))
-    say("KERNEL", f"{name}, one after the other", us=timed(lambda: (answers(), prompts())))
+    say("KERNEL", f"{name}, one after the other", us=1e6 * sustained([answers, prompts], 0.1))
     for prompts_first in (True, False):
         for kind, stream in (("high", first), ("equal", second)):
             us = timed(partial(side_by_side, prompts_first, stream))
@@ -181,11 +138,7 @@ def measure_variants() -> None:
         name = f"decode {count} sequences, {'longest first' if longest_first else 'any order'}"
         for way in ((8, 2, 2), (8, 2, 3), (4, 4, 2), (4, 4, 3)):
             warps, blocks, stages = way
-            kernels = Kernels(batch.cache, Q, KV, blocks, warps, stages)
-            call = partial(
-                kernels.decode, batch.qkv, batch.cache, batch.table, batch.seq_lens,
-                batch.scale, batch.scale, SCALE, batch.out, count,
-            )  # fmt: skip
+            call = partial(batch.decode, Kernels(batch.cache, Q, KV, blocks, warps, stages))
             us = timed(call)
             say("KERNEL", f"{name}, {way}", us=round(us, 1), tb_s=round(read / us / 1e6, 2))
             if not longest_first:

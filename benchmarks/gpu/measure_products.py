@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 from llama_shape import lengths
-from one_step import KV, SCALE, Batch, Calls, Q, error, say, sustained
+from one_step import KV, Batch, Calls, Q, error, say, sustained
 from vllm import _custom_ops as ops
 
 from mlperf_llama.engine.hopper import cublaslt, products
@@ -34,7 +34,8 @@ def operands(rows: int, n: int, k: int) -> tuple[torch.Tensor, torch.Tensor]:
 
 def layer(rows: int, how: str) -> list[Callable[[], Any]]:
     """The four products of a layer; `how`: cutlass, cublaslt, or cublaslt fast."""
-    one, calls = torch.ones(1, device="cuda"), []
+    one = torch.ones(1, device="cuda")
+    calls: list[Callable[[], Any]] = []
     for n, k in LINEAR.values():
         a, w = operands(rows, n, k)
         if how == "cutlass":
@@ -87,6 +88,11 @@ def algorithms(numbers: Sequence[int], asked: int | None = None) -> None:
             say("KERNEL", f"{name} {rows} rows, {number}", tflops=rate, tile=tile, error=wrong)
 
 
+def summed(call: Callable[[], Any], added: torch.Tensor) -> torch.Tensor:
+    found: torch.Tensor = call() + added
+    return found
+
+
 def sums() -> None:
     """The products behind attention and activation, alone, with the residual added by cuBLASLt's favourite
     and by what it proposes for other numbers of rows, and alone once more."""
@@ -95,13 +101,16 @@ def sums() -> None:
     for rows, name in itertools.product((512, 1029, 4089, 8301), ("o", "down")):
         n, k = LINEAR[name]
         a, w = operands(rows, n, k)
-        plain = partial(products.scaled, a, w, one, one)
+        plain: Callable[[], Any] = partial(products.scaled, a, w, one, one)
         # As large as the products, so that a sum without either shows.
         added = plain().roll(1, 0)
         wanted, out = plain().float() + added.float(), torch.empty_like(added)
         product = cublaslt.Product(rows, n, k)
         others = cublaslt.Product(products.ASKED_ROWS, n, k).proposed(8) if rows > products.MIN_ROWS else []
-        calls = {"alone": plain, "alone, then added": lambda p=plain, x=added: p() + x}
+        calls: dict[str, Callable[[], Any]] = {
+            "alone": plain,
+            "alone, then added": partial(summed, plain, added),
+        }
         for number, how in enumerate([*product.proposed(1), *(o for o in others if product.takes(o))]):
             run = partial(product.run, a, w, one, one, out, how, workspace, added)
             run()
@@ -115,14 +124,8 @@ def sums() -> None:
 def beside_attention() -> None:
     """What two streams could gain: a layer's products, the answers' attention and the prompts'."""
     prompts = [int(n) for n in lengths(4, seed=5)]
-    batch = Batch(508, prompts)
-    kernels, side = Kernels(batch.cache, Q, KV), torch.cuda.Stream(priority=-1)
-
-    def answers() -> None:
-        kernels.decode(
-            batch.qkv, batch.cache, batch.table, batch.seq_lens, batch.scale, batch.scale, SCALE,
-            batch.out, batch.answers,
-        )  # fmt: skip
+    batch, side = Batch(508, prompts), torch.cuda.Stream(priority=-1)
+    answers = partial(batch.decode, Kernels(batch.cache, Q, KV))
 
     def both(first: Calls, second: Calls) -> None:
         main = torch.cuda.current_stream()
@@ -140,10 +143,11 @@ def beside_attention() -> None:
         name = f"layer of {batch.tokens} rows, {carved or 'no'} multiprocessors left out"
         one = sustained(linear, 1.0)
         say("KERNEL", f"{name}, products", us=round(1e6 * one))
-        for order, run in (
-            ("one after the other", [*linear, answers]),
-            ("answers on a stream of their own", [partial(both, linear, [answers])]),
-        ):
+        orders: dict[str, Calls] = {
+            "one after the other": [*linear, answers],
+            "answers on a stream of their own": [partial(both, linear, [answers])],
+        }
+        for order, run in orders.items():
             spent = sustained(run, 1.0)
             say("KERNEL", f"{name}, products and answers, {order}", us=round(1e6 * spent))
     torch._C._set_sm_carveout_experimental(None)
@@ -152,7 +156,7 @@ def beside_attention() -> None:
 
 if __name__ == "__main__":
     torch.manual_seed(0)
-    parts = {
+    parts: dict[str, Callable[[], None]] = {
         "libraries": libraries, "rows": row_counts, "beside": beside_attention,
         "algorithms": partial(algorithms, (512, 1024, 2048, 4096, 8448)),
         "sums": sums,

@@ -12,7 +12,7 @@ import torch
 from llama_shape import lengths
 from vllm.vllm_flash_attn import flash_attn_varlen_func
 
-from mlperf_llama.engine.hopper.kernels import HEAD_SIZE
+from mlperf_llama.engine.hopper.kernels import HEAD_SIZE, Kernels
 
 Q, KV, PAGE = 32, 8, 16
 WIDTH = (Q + 2 * KV) * HEAD_SIZE
@@ -42,7 +42,7 @@ def sustained(calls: Calls, seconds: float) -> float:
             torch.cuda.synchronize()
     end.record()
     torch.cuda.synchronize()
-    return begin.elapsed_time(end) / 1000 / rounds / replays
+    return float(begin.elapsed_time(end)) / 1000 / rounds / replays
 
 
 def timed(call: Callable[[], Any]) -> float:
@@ -96,7 +96,27 @@ class Batch:
         found = (
             self.cache[self.table[row, : -(-length // page)].long()].transpose(1, 2).flatten(0, 1)[:length]
         )
-        return (found.view(FP8).float() * self.scale).split(HEAD_SIZE, dim=-1)
+        keys, values = (found.view(FP8).float() * self.scale).split(HEAD_SIZE, dim=-1)
+        return keys, values
+
+    def decode(self, kernels: Kernels) -> None:
+        """Attention of the answers by our kernel, into `out`."""
+        kernels.decode(
+            self.qkv,
+            self.cache,
+            self.table,
+            self.seq_lens,
+            self.scale,
+            self.scale,
+            SCALE,
+            self.out,
+            self.answers,
+        )
+
+    def rope_cache(self, kernels: Kernels, cos_sin: torch.Tensor) -> None:
+        """Rotation of q and k, and k and v into the cache, by our kernel."""
+        places = (self.positions, cos_sin, self.cache, self.slots, self.scale, self.scale)
+        kernels.rope_cache(self.qkv, *places, self.tokens)
 
     def flash(
         self, query: torch.Tensor, out: torch.Tensor, first: int = 0, last: int | None = None, **more: Any

@@ -32,22 +32,22 @@ pipeline() {
 }
 
 fp8=(MLPERF_MODEL=random-fp8 MLPERF_MODE=performance)
-interactive=("${fp8[@]}" MLPERF_SCENARIO=Interactive)
-server=("${fp8[@]}" MLPERF_SCENARIO=Server)
 for stage in "$@"; do
     case $stage in
         # 60 queries a second expected: 39,600 samples, rounded up to three passes.
         offline) pipeline offline "${fp8[@]}" MLPERF_SCENARIO=Offline MLPERF_TARGET_QPS=60 "$root/entrypoint.sh" run ;;
         interactive)
-            pipeline "$stage" "${interactive[@]}" MLPERF_SAMPLES=7200 MLPERF_DURATION_S=120 MLPERF_TARGET_QPS=52 \
-                MLPERF_PROBE_S=40 "$root/entrypoint.sh" tune
+            pipeline interactive "${fp8[@]}" MLPERF_SCENARIO=Interactive MLPERF_SAMPLES=7200 MLPERF_DURATION_S=120 \
+                MLPERF_TARGET_QPS=52 MLPERF_PROBE_S=40 "$root/entrypoint.sh" tune
             ;;
-        server) pipeline "$stage" "${server[@]}" MLPERF_TARGET_QPS=60 MLPERF_PROBE_S=64 "$root/entrypoint.sh" tune ;;
-        interactive@*)
-            pipeline "${stage/@/-}" "${interactive[@]}" MLPERF_TARGET_QPS="${stage#*@}" "$root/entrypoint.sh" run
+        server)
+            pipeline server "${fp8[@]}" MLPERF_SCENARIO=Server MLPERF_TARGET_QPS=60 MLPERF_PROBE_S=64 \
+                "$root/entrypoint.sh" tune
             ;;
-        server@*)
-            pipeline "${stage/@/-}" "${server[@]}" MLPERF_TARGET_QPS="${stage#*@}" "$root/entrypoint.sh" run
+        interactive@* | server@*)
+            scenario="${stage%@*}"
+            pipeline "${stage/@/-}" "${fp8[@]}" MLPERF_SCENARIO="${scenario^}" MLPERF_TARGET_QPS="${stage#*@}" \
+                "$root/entrypoint.sh" run
             ;;
         dynamic)
             pipeline dynamic MLPERF_MODEL=random MLPERF_MODE=performance MLPERF_SCENARIO=Offline \

@@ -5,9 +5,11 @@ Imported in the engine's process, which is the worker's too where one GPU is use
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Sized
+from functools import partial
 from typing import Any
 
 import torch
@@ -74,12 +76,11 @@ def idle(events: Iterable[Any]) -> list[list[Any]]:
     kernels = [event for event in events if event.device_type == torch.autograd.DeviceType.CUDA]
     kernels.sort(key=lambda kernel: kernel.time_range.start)
     found = defaultdict[tuple[str, str], list[float]](list)
-    last = kernels[0]
-    for kernel in kernels[1:]:
+    latest = itertools.accumulate(kernels, partial(max, key=lambda kernel: kernel.time_range.end))
+    for last, kernel in zip(latest, kernels[1:], strict=False):
         gap = kernel.time_range.start - last.time_range.end
         if gap >= GAP_US:
             found[last.name[:80], kernel.name[:80]].append(gap / 1e6)
-        last = max(last, kernel, key=lambda kernel: kernel.time_range.end)
     rows: list[list[Any]] = [[*pair, len(gaps), sum(gaps)] for pair, gaps in found.items()]
     return sorted(rows, key=lambda row: -row[3])[:GAPS]
 

@@ -30,11 +30,11 @@ sys.path.insert(0, str(HERE.parent / "python"))
 from mlperf_llama import rules  # noqa: E402
 from mlperf_llama.engine import Limits, Request, Sink, Tokens  # noqa: E402
 from mlperf_llama.engine.fake import FakeEngine  # noqa: E402
-from mlperf_llama.events import Events  # noqa: E402
 from mlperf_llama.loadgen import logs  # noqa: E402
 from mlperf_llama.loadgen.drive import drive  # noqa: E402
 from mlperf_llama.loadgen.plan import Plan, make_plan  # noqa: E402
 from mlperf_llama.loadgen.process import write_spec  # noqa: E402
+from mlperf_llama.records.events import Events  # noqa: E402
 
 TOKENS = 128
 PROMPT_TOKENS = 895

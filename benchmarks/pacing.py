@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "python"))
 from mlperf_llama import rules
 from mlperf_llama.engine.pacing import Pacing
 from mlperf_llama.loadgen import plan
-from mlperf_llama.roofline import PROMPT_MEAN, PROMPT_SD
+from mlperf_llama.machine.roofline import PROMPT_MEAN, PROMPT_SD
 
 LONGEST, SHORTEST = 2540, 80
 

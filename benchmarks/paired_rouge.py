@@ -16,16 +16,16 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "python"))
 
 from mlperf_llama import config, rules
-from mlperf_llama.results import RunFolder
-from mlperf_llama.score import answers, nltk_data, rouge
+from mlperf_llama.records.run_folder import RunFolder
+from mlperf_llama.score import nltk_data, responses, rouge
 
 
 def scores(folder: Path, references: list[str]) -> tuple[np.ndarray, list[int]]:
     """(a row of f-measures in percent a sample, the first token of each)."""
     run = RunFolder.open(folder)
-    found = answers.read_answers(run.file("Offline/accuracy/mlperf_log_accuracy.json"), len(references))
+    found = responses.read_answers(run.file("Offline/accuracy/mlperf_log_accuracy.json"), len(references))
     tokens = [found[index] for index in range(len(references))]
-    texts = answers.decode(tokens, Path(run.read("provenance.json")["model"]["path"]))
+    texts = responses.decode(tokens, Path(run.read("provenance.json")["model"]["path"]))
     stems = rouge.RememberedStems()
     pairs = zip(texts, references, strict=True)
     rows = [rouge.score_pair(text, reference, stems).f_measures for text, reference in pairs]

@@ -30,9 +30,9 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "python"))
 
 from mlperf_llama import rules  # noqa: E402
-from mlperf_llama.dataset import synthetic  # noqa: E402
 from mlperf_llama.score import nltk_data, processes  # noqa: E402
 from mlperf_llama.settings import BY_NAME  # noqa: E402
+from mlperf_llama.sources.dataset import synthetic  # noqa: E402
 
 Pairs = Sequence[tuple[str, str]]
 Row = dict[str, str]

@@ -6,7 +6,7 @@ import statistics
 import threading
 from typing import Any
 
-from mlperf_llama import gpu
+from mlperf_llama.machine import gpus
 
 PERIOD_S = 0.25
 
@@ -18,13 +18,13 @@ class Power(threading.Thread):
         super().__init__(daemon=True)
         self._end = threading.Event()
         self._rows: list[dict[str, Any]] = []
-        self._nvml = gpu.nvml()
+        self._nvml = gpus.nvml()
         if self._nvml:
             self.start()
 
     def run(self) -> None:
         while not self._end.wait(PERIOD_S):
-            self._rows.append(gpu.read_one(self._nvml, 0))
+            self._rows.append(gpus.read_one(self._nvml, 0))
 
     def stop(self) -> dict[str, Any]:
         self._end.set()

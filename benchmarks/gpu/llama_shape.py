@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from mlperf_llama.model import shape
+from mlperf_llama.sources.model import shape
 
 # Lengths of 100 real prompts in tokens: mean, log-sd; shortest and longest (the validation set's).
 MEAN, LOG_SD, LOW, HIGH = 895.0, 0.48, 80, 2540

@@ -26,10 +26,10 @@ from llama_shape import Samples, model_dir
 from mlperf_llama import rules
 from mlperf_llama.engine import Limits, Request, Tokens, hopper
 from mlperf_llama.engine.vllm import VllmEngine
-from mlperf_llama.events import Events
 from mlperf_llama.loadgen import logs
 from mlperf_llama.loadgen.drive import drive
 from mlperf_llama.loadgen.plan import make_plan
+from mlperf_llama.records.events import Events
 
 LIMITS = Limits(rules.MAX_NEW_TOKENS, rules.MIN_NEW_TOKENS, rules.EOS_IDS)
 TOTAL = rules.SAMPLE_COUNT[rules.DATACENTER]

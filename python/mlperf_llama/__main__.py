@@ -14,9 +14,11 @@ import sys
 import traceback
 from collections.abc import Sequence
 
-from . import config, signals, verbs
+from . import config
+from .cli import verbs
 from .errors import EXIT_BROKE, EXIT_FAULT, EXIT_MISSING, EXIT_USAGE, Interrupted, PipelineError
 from .settings import TABLE
+from .terminal import signals
 
 # A full or read-only disk is the machine's trouble, not a bug of ours.
 FILE_TROUBLE = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.EMFILE)

@@ -12,11 +12,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import TextIO
 
-from .. import system
 from ..config import Config
 from ..errors import EXIT_MISSING, EXIT_OK
-from ..progress import colour_wanted
-from ..progress_line import Style, fit
+from ..machine import system
+from ..terminal.progress import colour_wanted
+from ..terminal.progress_line import Style, fit
 from . import hardware, reach, software
 from .finding import FAIL, OK, WARN, Finding
 

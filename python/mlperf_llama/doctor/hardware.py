@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..config import Config
-from ..gpu import summary
+from ..machine.gpus import summary
 from .finding import FAIL, OK, WARN, Finding
 from .software import lane
 

@@ -12,8 +12,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from .. import roofline, rules
-from ..roofline import LLAMA_8B, PROMPT_MEAN, PROMPT_SD, Shape
+from .. import rules
+from ..machine import roofline
+from ..machine.roofline import LLAMA_8B, PROMPT_MEAN, PROMPT_SD, Shape
 
 GIB = 1024**3
 # vLLM 0.26 on an H100 (8192 tokens a step, 512 sequences): 0.22 GiB outside torch, 0.71 to 0.78 GiB of

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from ..engine import Engine, Limits
 from ..errors import BrokeError, MissingError, UsageError
-from ..events import Events
+from ..records.events import Events
 from . import logs
 from .plan import Plan
 from .process import Child, started, write_spec

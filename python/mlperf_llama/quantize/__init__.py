@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UsageError
-from ..model import checkpoint, shape
-from ..results import write_text
+from ..records.run_folder import write_text
+from ..sources.model import checkpoint, shape
 from . import weights
 
 log = logging.getLogger(__name__)

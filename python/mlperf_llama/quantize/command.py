@@ -7,11 +7,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from .. import model, rules
+from .. import rules
 from ..config import Config
-from ..dataset import prepare
-from ..dataset.rows import read_rows
 from ..errors import BrokeError, MissingError, PipelineError
+from ..sources import model
+from ..sources.dataset import prepare
+from ..sources.dataset.rows import read_rows
 from . import quantize, weights
 
 log = logging.getLogger(__name__)

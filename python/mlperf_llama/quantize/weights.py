@@ -12,8 +12,8 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from ..fetch.http import file_digest
-from ..model import checkpoint
+from ..sources.fetch.http import file_digest
+from ..sources.model import checkpoint
 
 FP8 = torch.float8_e4m3fn
 FP8_MAX = torch.finfo(FP8).max

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from .. import rules
-from . import beside
+from . import published_comparison
 from .blocks import NOTHING, Banner, Block, Items, Section, Table, Text, number, word
 from .record import Record, mapping
 
@@ -157,7 +157,7 @@ def section(record: Record) -> Section:
         # A run that is no result fails dozens of them: the banner has said why.
         title = f"What stands against submitting: {len(failed)} checks"
         blocks.append(Table(("check", "found", "remedy"), rows, "lll", title, folded=not eligible))
-    blocks += [*beside.published_results(record), *beside.card_limit(record)]
+    blocks += [*published_comparison.published_results(record), *published_comparison.card_limit(record)]
     if record.gaps:
         blocks.append(Text("Missing records:", "warn"))
         blocks.append(Items(record.gaps))

@@ -11,7 +11,7 @@ from typing import Any
 
 from .. import rules
 from ..errors import PipelineError
-from ..results import RunFolder
+from ..records.run_folder import RunFolder
 
 Json = dict[str, Any]
 PARTS = ("config", "system", "provenance", "results", "verdict")

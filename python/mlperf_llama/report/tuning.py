@@ -6,7 +6,7 @@ from typing import Any
 
 from .. import rules
 from ..errors import PipelineError
-from ..results import read_json
+from ..records.run_folder import read_json
 from ..tune import records
 from .blocks import NOTHING, Block, Chart, Section, Table, Text, number
 from .record import Record, mapping

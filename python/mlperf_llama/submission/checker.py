@@ -12,10 +12,11 @@ from .. import rules
 from ..config import Config
 from ..errors import EXIT_INVALID, EXIT_MISSING, EXIT_OK, MissingError, UsageError
 from ..loadgen import logs
-from ..verdict import accuracy, seal
+from ..records import seal
+from ..verdict import accuracy
 from ..verdict.check import Check, equal
 from ..verdict.check import check as named
-from . import flat, official, tree
+from . import official, summary_files, tree
 from .layout import Layout
 
 
@@ -67,7 +68,7 @@ def check(path: Path, config: Config, env: Mapping[str, str], submitter: str | N
 
 def _against_record(path: Path, found: list[Layout]) -> list[Check]:
     """A tree packed here has a record beside it: hashes and numbers must still be its own."""
-    beside = flat.record_name(path.absolute().parent, path)
+    beside = summary_files.record_name(path.absolute().parent, path)
     if not beside.is_file():
         return []
     try:

@@ -15,10 +15,10 @@ from typing import Any
 from .. import rules
 from ..config import Config
 from ..errors import InvalidError, UsageError
-from ..results import write_text
+from ..records.run_folder import write_text
 from ..verdict import accuracy, test06
 from ..verdict.evidence import Evidence, ScenarioEvidence, record
-from . import description, flat, rescoring, source_tree, truncation, words
+from . import description, documents, rescoring, source_tree, summary_files, truncation
 from .layout import Layout
 from .rescoring import Rescore
 from .selection import CLOSED, OPEN, SELFTEST, Selection, select
@@ -74,7 +74,7 @@ def pack(
     except BaseException:
         shutil.rmtree(staging, ignore_errors=True)
         raise
-    flat.write(home, target, package.selection, package.layout, package.system, package.notes)
+    summary_files.write(home, target, package.selection, package.layout, package.system, package.notes)
     return target
 
 
@@ -140,7 +140,7 @@ def _benchmark(selection: Selection) -> str:
 
 def _notes(selection: Selection, submitter: str) -> tuple[str, ...]:
     """What a reader must know first: that it is a self-test, or how it differs from the closed rules."""
-    notes = [words.WATERMARK] if submitter == SELFTEST else []
+    notes = [documents.WATERMARK] if submitter == SELFTEST else []
     if selection.division == OPEN:
         notes.append("Open division.")
         for kind in ("model", "dataset"):
@@ -161,8 +161,10 @@ def _write(package: Package) -> None:
     _json(layout.system_json, package.system)
     settings = record(selection.engine.get("settings"))
     model = record(selection.first.provenance.get("model"))
-    write_text(layout.documentation / "calibration.md", words.calibration(settings, model, package.selftest))
-    write_text(layout.documentation / "compliance_validation.log", words.validation_log(selection.checks))
+    write_text(
+        layout.documentation / "calibration.md", documents.calibration(settings, model, package.selftest)
+    )
+    write_text(layout.documentation / "compliance_validation.log", documents.validation_log(selection.checks))
     source_tree.copy(layout.source / layout.benchmark)
     if layout.division == OPEN:
         official = rules.benchmark_name(selection.first.category)
@@ -184,8 +186,10 @@ def _scenario(package: Package, found: Evidence, one: ScenarioEvidence) -> None:
     shutil.copy2(_user_conf(one), measured / "user.conf")
     settings = record(record(found.results.get("engine")).get("settings"))
     model = record(found.provenance.get("model"))
-    _json(layout.measurements_json(one.name), words.measurements(settings, model, package.selftest))
-    text = words.readme(layout.benchmark, one.name, found.config, found.provenance, settings, package.notes)
+    _json(layout.measurements_json(one.name), documents.measurements(settings, model, package.selftest))
+    text = documents.readme(
+        layout.benchmark, one.name, found.config, found.provenance, settings, package.notes
+    )
     write_text(measured / "README.md", text)
 
 

@@ -12,10 +12,11 @@ from typing import Any
 
 from .. import rules, score
 from ..config import Config
-from ..dataset.rows import read_rows
 from ..errors import InvalidError, PipelineError
-from ..results import RunFolder
-from ..verdict import accuracy, seal
+from ..records import seal
+from ..records.run_folder import RunFolder
+from ..sources.dataset.rows import read_rows
+from ..verdict import accuracy
 from ..verdict.check import Check, check
 from ..verdict.evidence import record
 

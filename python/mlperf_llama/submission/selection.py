@@ -14,8 +14,9 @@ from typing import Any
 
 from .. import rules, verdict
 from ..errors import InvalidError, UsageError
-from ..results import RunFolder
-from ..verdict import evidence, seal
+from ..records import seal
+from ..records.run_folder import RunFolder
+from ..verdict import evidence
 from ..verdict.check import Check, check, equal
 from ..verdict.evidence import Evidence, record
 

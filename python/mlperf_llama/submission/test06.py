@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..results import RunFolder, write_text
+from ..records.run_folder import RunFolder, write_text
 from ..verdict import test06
 from ..verdict.test06 import Verification
 

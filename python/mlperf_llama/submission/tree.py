@@ -17,7 +17,7 @@ from ..errors import UsageError
 from ..verdict import accuracy, performance, test06
 from ..verdict.check import Check, check
 from ..verdict.evidence import ModeLogs, ScenarioEvidence, read_mode
-from . import papers
+from . import metadata
 from .layout import Layout
 from .selection import CLOSED, OPEN
 
@@ -105,11 +105,11 @@ def _benchmark(layout: Layout, category: str) -> list[Check]:
             f"{layout.round} by the seeds in the logs; known: {', '.join(rules.ROUNDS)}",
             "run with the LoadGen of the round you submit to",
         ),
-        *papers.system(layout, category),
+        *metadata.system(layout, category),
         check("source", layout.source.is_dir(), f"{layout.source.name}/ holds the source", REDO),
     ]
     if layout.division == CLOSED:
-        checks += [_required(scenarios, category), papers.calibration(layout)]
+        checks += [_required(scenarios, category), metadata.calibration(layout)]
     for scenario in scenarios:
         checks += _scenario(layout, category, scenario)
     return checks
@@ -137,7 +137,7 @@ def _scenario(layout: Layout, category: str, scenario: str) -> list[Check]:
         accuracy=read_mode(layout.accuracy(scenario)),
         compliance=ModeLogs(layout.test06(scenario) / "accuracy", None),
     )
-    checks = papers.measurements(layout, scenario)
+    checks = metadata.measurements(layout, scenario)
     for mode, part in (("performance", one.performance), ("accuracy", one.accuracy)):
         name = f"{scenario}.{mode}"
         checks.append(check(name, part.detail is not None, part.problem or "LoadGen's logs are there", REDO))
@@ -166,7 +166,7 @@ def _accuracy(layout: Layout, one: ScenarioEvidence) -> list[Check]:
     folder = layout.accuracy(one.name)
     prefix = f"{one.name}.accuracy"
     scores, sha256 = accuracy.read_text(folder / accuracy.TEXT)
-    checks = papers.truncated_log(folder, prefix, sha256)
+    checks = metadata.truncated_log(folder, prefix, sha256)
     if layout.division == CLOSED:
         checks += accuracy.targets(prefix, one.category, scores)
     else:

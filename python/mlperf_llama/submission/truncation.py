@@ -8,8 +8,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from ..results import write_text
-from ..verdict.seal import file_sha256
+from ..records.run_folder import write_text
+from ..records.seal import file_sha256
 
 VIEWABLE = 4096
 GAP = "\n\n...\n\n"

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 
 from .. import rules
+from ..bench.session import Session
 from ..engine import Tokens
 from ..errors import BrokeError
 from ..loadgen import drive, logs, plan
 from ..loadgen.plan import Plan
-from ..session import Session
 from . import records
 from .clock import ClockedEngine
 from .estimate import CONFIRM

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from ..results import RunFolder
+from ..records.run_folder import RunFolder
 from .estimate import CONFIRM, Seen
 from .forecast import Bound, Forecast
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from .. import rules
-from ..results import RunFolder
+from ..records.run_folder import RunFolder
 from . import records
 
 HEADS = ("scenario", "run", "queries/s", "TTFT p99 ms", "TPOT p99 ms", "room %", "verdict", "s")

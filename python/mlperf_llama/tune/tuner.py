@@ -12,11 +12,12 @@ from datetime import UTC, datetime
 from typing import Any
 
 from .. import rules
+from ..bench.session import Session
+from ..bench.warm_up import Speed
+from ..engine import tuned
 from ..errors import BrokeError, InvalidError
-from ..results import RunFolder
-from ..session import Session
-from ..warm_up import Speed
-from . import grid, probes, records, table, tuned
+from ..records.run_folder import RunFolder
+from . import grid, probes, records, table
 from .estimate import CONFIRM
 from .search import STOP, Step, next_step
 

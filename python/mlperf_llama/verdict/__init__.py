@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..results import RunFolder
+from ..records.run_folder import RunFolder
 from . import eligibility, evidence
 from .check import Check, all_passed
 from .scenario import checks as scenario_checks

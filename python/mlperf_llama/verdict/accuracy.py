@@ -6,7 +6,8 @@ import re
 from pathlib import Path
 
 from .. import rules
-from . import answers, seal
+from ..records import seal
+from . import responses
 from .check import Check, at_least, check, equal
 from .evidence import ScenarioEvidence, record
 
@@ -50,11 +51,11 @@ def checks(one: ScenarioEvidence) -> list[Check]:
 def _log(one: ScenarioEvidence) -> list[Check]:
     prefix, again = f"{one.name}.accuracy", "run MODE=accuracy again"
     try:
-        found = answers.read(one.accuracy.path / LOG)
+        found = responses.read(one.accuracy.path / LOG)
     except ValueError as error:
         return [Check(f"{prefix}.log", False, str(error), again)]
-    indices = answers.index_faults(found, one.full_count)
-    lengths, endings = answers.length_faults(found), answers.ending_faults(found)
+    indices = responses.index_faults(found, one.full_count)
+    lengths, endings = responses.length_faults(found), responses.ending_faults(found)
     total = f"{len(found)} answers"
     return [
         check(f"{prefix}.log", bool(found), total, again),
@@ -64,13 +65,13 @@ def _log(one: ScenarioEvidence) -> list[Check]:
         check(
             f"{prefix}.token_limit",
             not lengths,
-            answers.summary(lengths, f"{rules.MIN_NEW_TOKENS} to {rules.MAX_NEW_TOKENS} tokens each"),
+            responses.summary(lengths, f"{rules.MIN_NEW_TOKENS} to {rules.MAX_NEW_TOKENS} tokens each"),
             "limit the engine to 128 new tokens and log what it generated",
         ),
         check(
             f"{prefix}.endings",
             not endings,
-            answers.summary(endings, "one EOS at most, last, and in every answer under the limit"),
+            responses.summary(endings, "one EOS at most, last, and in every answer under the limit"),
             f"stop at the model's EOS ids {rules.EOS_IDS} and keep them in the answer",
         ),
     ]

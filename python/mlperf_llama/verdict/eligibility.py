@@ -6,8 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 from .. import rules
-from ..results import COMPLETE
-from . import seal
+from ..records import seal
+from ..records.run_folder import COMPLETE
 from .check import Check, check, equal
 from .evidence import Evidence, Json, record
 

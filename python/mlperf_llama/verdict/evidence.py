@@ -13,7 +13,7 @@ from typing import Any
 from .. import rules
 from ..errors import PipelineError
 from ..loadgen import logs
-from ..results import RunFolder
+from ..records.run_folder import RunFolder
 
 Json = dict[str, Any]
 

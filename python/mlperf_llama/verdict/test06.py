@@ -11,10 +11,10 @@ from pathlib import Path
 
 from .. import rules
 from ..loadgen.plan import AUDIT_QUERIES, AUDIT_SETTINGS
-from . import answers
-from .answers import Answer
+from . import responses
 from .check import Check, check, equal
 from .evidence import ScenarioEvidence
+from .responses import Answer
 
 # What LoadGen logs when it read audit.config.
 AUDIT = {
@@ -57,12 +57,12 @@ class Verification:
 def verify(log: Path, scenario: str) -> Verification:
     """Check TEST06's accuracy log."""
     try:
-        found = answers.read(log)
+        found = responses.read(log)
     except ValueError as error:
         return Verification(scenario, 0, str(error), (), (), ())
     first = () if scenario == rules.OFFLINE else tuple(_first_faults(found))
-    length = (*answers.length_faults(found), *_count_faults(found))
-    return Verification(scenario, len(found), "", first, tuple(answers.ending_faults(found)), length)
+    length = (*responses.length_faults(found), *_count_faults(found))
+    return Verification(scenario, len(found), "", first, tuple(responses.ending_faults(found)), length)
 
 
 def _first_faults(found: list[Answer]) -> list[str]:
@@ -96,7 +96,7 @@ def checks(one: ScenarioEvidence) -> list[Check]:
         check(f"{prefix}.audit", not wrong, "; ".join(wrong) or "LoadGen's audit settings were used", again),
         equal(f"{prefix}.records", found.records, RECORDS, found.problem or again),
     ]
-    result += [check(f"{prefix}.{n}", not f, answers.summary(f, good), again) for n, f, good in parts]
+    result += [check(f"{prefix}.{n}", not f, responses.summary(f, good), again) for n, f, good in parts]
     result.append(_file(one, found))
     return result
 

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 from pipeline_runs import ARTICLES, Ended, entrypoint
 
-from mlperf_llama import model, rules
+from mlperf_llama import rules
+from mlperf_llama.sources import model
 
 for _name in ("vllm", "torch", "rouge_score", "nltk"):
     pytest.importorskip(_name)

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from mlperf_llama import config, model
+from mlperf_llama import config
 from mlperf_llama.errors import MissingError
+from mlperf_llama.sources import model
 
 pytest.importorskip("torch")
 pytest.importorskip("gguf")

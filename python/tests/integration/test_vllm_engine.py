@@ -11,10 +11,12 @@ from pathlib import Path
 import engine_contract
 import pytest
 
-from mlperf_llama import config, model
-from mlperf_llama.engine import EngineInfo, Limits, Request, hopper, options
+from mlperf_llama import config
+from mlperf_llama.engine import EngineInfo, Limits, Request, hopper
+from mlperf_llama.engine import settings as engine_settings
 from mlperf_llama.engine.vllm import VllmEngine
 from mlperf_llama.errors import BrokeError, MissingError
+from mlperf_llama.sources import model
 
 pytest.importorskip("vllm")
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(900)]
@@ -26,9 +28,11 @@ class Loaded:
     def __init__(self, folder: Path, settings: config.Config) -> None:
         self.runner = asyncio.Runner()
         self.limits = Limits(24, 1, model.stop_ids(folder))
-        preset = options.load_preset(options.CPU)
-        arguments = options.vllm_arguments(settings, preset, str(folder), 2668, use_async=False)
-        self.engine = VllmEngine(arguments, settings.cache_path, options.environment(preset, on_cpu=True))
+        preset = engine_settings.load_preset(engine_settings.CPU)
+        arguments = engine_settings.vllm_arguments(settings, preset, str(folder), 2668, use_async=False)
+        self.engine = VllmEngine(
+            arguments, settings.cache_path, engine_settings.environment(preset, on_cpu=True)
+        )
         self.info: EngineInfo = self.runner.run(self.engine.start(lambda text: None))
 
     def close(self) -> None:
@@ -143,8 +147,8 @@ def test_int8_answers_nearly_alike(loaded: Loaded) -> None:
 
 def test_a_model_that_is_not_there_is_named() -> None:
     settings = config.load({}, {})
-    preset = options.load_preset(options.CPU)
-    arguments = options.vllm_arguments(settings, preset, "/nowhere/model", 2668, use_async=False)
+    preset = engine_settings.load_preset(engine_settings.CPU)
+    arguments = engine_settings.vllm_arguments(settings, preset, "/nowhere/model", 2668, use_async=False)
     engine = VllmEngine(arguments, settings.cache_path, {})
     with pytest.raises(BrokeError, match="could not load /nowhere/model"):
         asyncio.run(engine.start(lambda text: None))

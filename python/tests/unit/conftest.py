@@ -9,7 +9,7 @@ import pytest
 import run_folders as folders
 from submission_trees import packed
 
-from mlperf_llama.results import RunFolder
+from mlperf_llama.records.run_folder import RunFolder
 
 
 @pytest.fixture(scope="session")

@@ -10,9 +10,9 @@ from typing import Any
 from mlperf_llama import rules
 from mlperf_llama.engine import Engine, Limits, Request, Sink
 from mlperf_llama.engine.fake import FakeEngine
-from mlperf_llama.events import Events
 from mlperf_llama.loadgen.drive import DriveResult, drive
 from mlperf_llama.loadgen.plan import Plan, make_plan
+from mlperf_llama.records.events import Events
 
 LIMITS = Limits(128, 1, rules.EOS_IDS)
 # Every scenario of both categories; Offline differs between them in model and set size.

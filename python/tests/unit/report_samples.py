@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mlperf_llama import config
-from mlperf_llama.results import RunFolder
+from mlperf_llama.records.run_folder import RunFolder
 
 START = datetime(2026, 11, 23, 12, 15, tzinfo=UTC)
 

@@ -14,8 +14,9 @@ from typing import Any
 from mlperf_llama import config, rules
 from mlperf_llama.errors import BrokeError
 from mlperf_llama.loadgen import logs
-from mlperf_llama.results import RunFolder
-from mlperf_llama.verdict import seal, test06
+from mlperf_llama.records import seal
+from mlperf_llama.records.run_folder import RunFolder
+from mlperf_llama.verdict import test06
 
 Json = dict[str, Any]
 SETTINGS: Json = {

@@ -11,7 +11,7 @@ import run_folders as folders
 
 from mlperf_llama import config, submission
 from mlperf_llama.config import Config
-from mlperf_llama.results import RunFolder
+from mlperf_llama.records.run_folder import RunFolder
 from mlperf_llama.submission import tree
 from mlperf_llama.submission.layout import Layout
 

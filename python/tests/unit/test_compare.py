@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import report_samples as samples
 
-from mlperf_llama import compare
 from mlperf_llama.errors import UsageError
+from mlperf_llama.report import compare
 
 
 def tree(root: Path, system: str, qps: float) -> Path:

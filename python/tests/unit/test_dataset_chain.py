@@ -23,14 +23,15 @@ from datasets import Dataset
 from standin_servers import Fault, Repo, StandIn
 from standin_servers import serve as serve_stand_in
 
-from mlperf_llama import chain as attempts
-from mlperf_llama import config, dataset, rules
-from mlperf_llama.chain import Served
+from mlperf_llama import config, rules
 from mlperf_llama.config import Config
-from mlperf_llama.dataset import huggingface, mlcommons, official
-from mlperf_llama.dataset.rows import read_rows
 from mlperf_llama.errors import MissingError, UsageError
-from mlperf_llama.results import RunFolder
+from mlperf_llama.records.run_folder import RunFolder
+from mlperf_llama.sources import chain as attempts
+from mlperf_llama.sources import dataset
+from mlperf_llama.sources.chain import Served
+from mlperf_llama.sources.dataset import huggingface, mlcommons, official
+from mlperf_llama.sources.dataset.rows import read_rows
 
 FULL, EDGE = 12, 5
 INSTRUCTION = rules.PROMPT_TEMPLATE.replace("{article}", "{input}")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mlperf_llama import verbs
+from mlperf_llama.cli import verbs
 from mlperf_llama.config import SHELL_NAMES
 from mlperf_llama.settings import BY_NAME
 

@@ -16,9 +16,10 @@ from typing import Any
 import pytest
 import standin_servers
 
-from mlperf_llama import config, doctor, system
+from mlperf_llama import config, doctor
 from mlperf_llama.doctor import FAIL, OK, WARN, Finding, hardware, reach, software
-from mlperf_llama.progress_line import Style
+from mlperf_llama.machine import system
+from mlperf_llama.terminal.progress_line import Style
 
 H100 = {
     "name": "NVIDIA H100 80GB HBM3",

@@ -17,9 +17,9 @@ from mlperf_llama import rules
 from mlperf_llama.engine import Limits, Request, Sink
 from mlperf_llama.engine.fake import FakeEngine
 from mlperf_llama.errors import UsageError
-from mlperf_llama.events import Events
 from mlperf_llama.loadgen import logs
 from mlperf_llama.loadgen.plan import Plan
+from mlperf_llama.records.events import Events
 
 VARIED = {"output_tokens": [2, 60]}
 

@@ -21,10 +21,10 @@ from mlperf_llama import rules
 from mlperf_llama.engine import Limits, Request, Sink
 from mlperf_llama.engine.fake import FakeEngine
 from mlperf_llama.errors import BrokeError, MissingError, UsageError
-from mlperf_llama.events import Events
 from mlperf_llama.loadgen import drive as driving
 from mlperf_llama.loadgen import logs, process
 from mlperf_llama.loadgen.plan import Plan
+from mlperf_llama.records.events import Events
 
 PACKAGES = Path(__file__).parents[2]
 

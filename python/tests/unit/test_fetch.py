@@ -18,7 +18,7 @@ from standin_servers import CF_ID, CF_SECRET, Fault, StandIn
 
 from mlperf_llama import config as configs
 from mlperf_llama.errors import Interrupted, MissingError
-from mlperf_llama.fetch import child, http, mlcr, r2, wheel
+from mlperf_llama.sources.fetch import child, http, mlcr, r2, wheel
 
 STALL_S = 1.0
 PATIENCE = http.Patience(STALL_S, 60)

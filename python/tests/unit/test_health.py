@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from report_samples import START, write_events
 
-from mlperf_llama import health
+from mlperf_llama.machine import health
 
 
 def folder(path: Path, stage: str, status: str = "running") -> Path:

@@ -7,10 +7,12 @@ from typing import Any
 
 import pytest
 
-from mlperf_llama import config, memory, rules
-from mlperf_llama.engine import derive, ladder, options
+from mlperf_llama import config, rules
+from mlperf_llama.bench import oom
+from mlperf_llama.engine import derive, oom_fallback
+from mlperf_llama.engine import settings as engine_settings
 from mlperf_llama.engine.derive import Card
-from mlperf_llama.results import RunFolder
+from mlperf_llama.records.run_folder import RunFolder
 
 # vLLM 0.26.0 on an H100 80 GB SXM, Llama-3.1-8B's shape, static FP8, FP8 cache, share 0.95,
 # 8192 tokens a step, 512 sequences: "Available KV cache memory", "GPU KV cache size", "weight".
@@ -60,27 +62,27 @@ def test_sixteen_bit_weights_take_fifteen_gib() -> None:
 
 @pytest.mark.parametrize("name", CARDS)
 def test_a_product_name_finds_its_preset(name: str) -> None:
-    assert options.detect(str(gpu(name)["name"])) == name
-    assert options.choose(config.load({}, {}), gpu(name)["name"], gpu(name)).name == name
+    assert engine_settings.detect(str(gpu(name)["name"])) == name
+    assert engine_settings.choose(config.load({}, {}), gpu(name)["name"], gpu(name)).name == name
 
 
 @pytest.mark.parametrize(
     "name", ["NVIDIA L40", "NVIDIA A10G", "NVIDIA A2", "NVIDIA GeForce RTX 4090 Laptop GPU", "Tesla T4"]
 )
 def test_a_similar_name_does_not(name: str) -> None:
-    assert options.detect(name) == options.GENERIC
+    assert engine_settings.detect(name) == engine_settings.GENERIC
 
 
 def test_a_smaller_card_of_the_name_gets_derived_settings() -> None:
     small = {"name": "NVIDIA A100-PCIE-40GB", "memory_gib": 40.0, "compute_capability": "8.0"}
-    found = options.choose(config.load({}, {}), small["name"], small)  # type: ignore[arg-type]
-    assert found.name == options.GENERIC
-    assert found.engine["max_num_seqs"] < options.load_preset("a100").engine["max_num_seqs"]
+    found = engine_settings.choose(config.load({}, {}), small["name"], small)  # type: ignore[arg-type]
+    assert found.name == engine_settings.GENERIC
+    assert found.engine["max_num_seqs"] < engine_settings.load_preset("a100").engine["max_num_seqs"]
 
 
 @pytest.mark.parametrize("name", CARDS)
 def test_a_preset_fits_its_card(name: str) -> None:
-    engine = options.load_preset(name).engine
+    engine = engine_settings.load_preset(name).engine
     card = derive.card_of(gpu(name))
     weights = 1.0 if engine.get("quantization") in ("fp8", "int8") else 2.0
     cache = 1.0 if engine["kv_cache_dtype"] == "fp8" else 2.0
@@ -100,7 +102,7 @@ def test_a_preset_fits_its_card(name: str) -> None:
 
 @pytest.mark.parametrize("name", CARDS)
 def test_every_setting_of_a_preset_has_its_reason(name: str) -> None:
-    lines = (options.PRESETS / f"{name}.toml").read_text().splitlines()
+    lines = (engine_settings.PRESETS / f"{name}.toml").read_text().splitlines()
     settings = [line for line in lines if "=" in line and not line.startswith(("#", "capability"))]
     assert settings and all("# " in line for line in settings)
 
@@ -121,9 +123,9 @@ def test_sequences_that_fit_leave_room_for_long_prompts() -> None:
     assert 900 < derive.sequences_that_fit(1000 * 1023) < 985
 
 
-def all_steps(arguments: dict[str, Any], fixed: set[str], fp8_cache: bool) -> list[ladder.StepDown]:
+def all_steps(arguments: dict[str, Any], fixed: set[str], fp8_cache: bool) -> list[oom_fallback.StepDown]:
     steps = []
-    while (step := ladder.next_step(arguments, fixed, fp8_cache)) is not None:
+    while (step := oom_fallback.next_step(arguments, fixed, fp8_cache)) is not None:
         arguments = step.apply(arguments)
         steps.append(step)
         assert len(steps) < 40
@@ -154,7 +156,7 @@ def test_the_ladder_gives_no_8_bit_cache_to_a_card_that_cannot_read_it() -> None
 
 def test_graph_sizes_give_way_to_their_ceiling() -> None:
     sized = {**START, "compilation_config": {"cudagraph_capture_sizes": [1, 512], "level": 3}}
-    step = ladder.next_step(sized, set(), True)
+    step = oom_fallback.next_step(sized, set(), True)
     assert step and (step.before, step.after) == (512, 256)
     assert step.apply(sized)["compilation_config"] == {"level": 3, "max_cudagraph_capture_size": 256}
 
@@ -170,7 +172,7 @@ def test_graph_sizes_give_way_to_their_ceiling() -> None:
     ],
 )
 def test_signs_of_a_lack_of_memory(text: str, expected: bool) -> None:
-    assert ladder.is_out_of_memory(text) is expected
+    assert oom_fallback.is_out_of_memory(text) is expected
 
 
 def test_a_step_down_is_recorded_and_given_back(tmp_path: Path) -> None:
@@ -178,9 +180,9 @@ def test_a_step_down_is_recorded_and_given_back(tmp_path: Path) -> None:
     run = RunFolder.open(tmp_path)
     settings = config.load({"MAX_NUM_SEQS": "512"}, {})
     arguments = {**START, "compilation_config": {"max_cudagraph_capture_size": 64}}
-    found = memory.step_down(run, settings, gpu("h100"), arguments, "CUDA out of memory")
+    found = oom.step_down(run, settings, gpu("h100"), arguments, "CUDA out of memory")
     assert found and found[0] == {"max_num_batched_tokens": 4096}
-    assert memory.step_down(run, settings, gpu("h100"), arguments, "illegal memory access") is None
+    assert oom.step_down(run, settings, gpu("h100"), arguments, "illegal memory access") is None
     steps = run.read("provenance.json")["memory_steps"]
     assert steps == [{"name": "max_num_batched_tokens", "before": 8192, "after": 4096}]
 
@@ -189,4 +191,4 @@ def test_the_cause_may_stand_in_the_log_alone(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}")
     (tmp_path / "run.log").write_text("torch.OutOfMemoryError: CUDA out of memory. Tried to allocate\n")
     run = RunFolder.open(tmp_path)
-    assert memory.step_down(run, config.load({}, {}), gpu("a30"), START, "Engine core failed to start")
+    assert oom.step_down(run, config.load({}, {}), gpu("a30"), START, "Engine core failed to start")

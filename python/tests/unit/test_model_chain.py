@@ -19,13 +19,14 @@ import pytest
 import standin_servers
 from standin_servers import CF_ID, CF_SECRET, Fault, Repo, StandIn
 
-from mlperf_llama import chain, model, rules
 from mlperf_llama import config as configs
+from mlperf_llama import rules
 from mlperf_llama.config import Config
 from mlperf_llama.errors import MissingError, PipelineError, UsageError
-from mlperf_llama.fetch import hub
-from mlperf_llama.model import checkpoint, huggingface, shape, tokens
-from mlperf_llama.results import RunFolder
+from mlperf_llama.records.run_folder import RunFolder
+from mlperf_llama.sources import chain, model
+from mlperf_llama.sources.fetch import hub
+from mlperf_llama.sources.model import checkpoint, huggingface, shape, tokens
 
 TOKEN = "hf_standin"
 STALL_S = 3

@@ -13,10 +13,10 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import AutoTokenizer
 
 from mlperf_llama import rules
-from mlperf_llama.dataset import official
-from mlperf_llama.dataset import prepare as module
-from mlperf_llama.dataset.prepare import Samples, prepare
 from mlperf_llama.errors import MissingError, UsageError
+from mlperf_llama.sources.dataset import official
+from mlperf_llama.sources.dataset import prepare as module
+from mlperf_llama.sources.dataset.prepare import Samples, prepare
 
 ARTICLES = ("The café {opens} on Monday.", "Rain.", "Goals were scored in the last minute of play.")
 

@@ -16,8 +16,8 @@ from typing import Any
 
 import pytest
 
-from mlperf_llama.progress import ProgressHandler, TerminalProgress
-from mlperf_llama.progress_line import RUNNING, Style, cells, duration, fit, quantity, stage_line
+from mlperf_llama.terminal.progress import ProgressHandler, TerminalProgress
+from mlperf_llama.terminal.progress_line import RUNNING, Style, cells, duration, fit, quantity, stage_line
 
 ANSI = re.compile(r"\x1b\[[0-9;]*[mK]")
 NOW = datetime(2026, 11, 23, 12, 0, 0)

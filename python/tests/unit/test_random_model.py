@@ -9,12 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mlperf_llama import config, model, roofline, rules
-from mlperf_llama.chain import Served
-from mlperf_llama.dataset import grammar
+from mlperf_llama import config, rules
 from mlperf_llama.engine import hopper
-from mlperf_llama.model import checkpoint
+from mlperf_llama.machine import roofline
 from mlperf_llama.report import published
+from mlperf_llama.sources import model
+from mlperf_llama.sources.chain import Served
+from mlperf_llama.sources.dataset import grammar
+from mlperf_llama.sources.model import checkpoint
 
 
 def served(tmp_path: Path, name: str) -> Served:

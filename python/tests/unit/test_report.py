@@ -10,9 +10,9 @@ import pytest
 import report_samples as samples
 
 from mlperf_llama import report
+from mlperf_llama.records.run_folder import RunFolder
 from mlperf_llama.report import markdown, record
 from mlperf_llama.report.blocks import number
-from mlperf_llama.results import RunFolder
 
 
 def written(run: RunFolder) -> tuple[str, str]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from mlperf_llama import roofline
+from mlperf_llama.machine import roofline
+from mlperf_llama.machine.roofline import LLAMA_8B, PRECISIONS, find_gpu, predict
 from mlperf_llama.report import published
-from mlperf_llama.roofline import LLAMA_8B, PRECISIONS, find_gpu, predict
 
 # An earlier private run of this benchmark on an A30, float16.
 A30_MEASURED = 3.40

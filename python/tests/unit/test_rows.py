@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from mlperf_llama.dataset.rows import Row, read, read_rows
 from mlperf_llama.errors import UsageError
+from mlperf_llama.sources.dataset.rows import Row, read, read_rows
 
 REAL = Path(__file__).parents[4] / "shared/data/cnn_dailymail_60.jsonl"
 GOOD = {"instruction": "Say {input}", "input": "Text.", "tok_input": [1, 2], "output": "Short."}

@@ -12,7 +12,7 @@ import score_support as support
 from score_support import entry, write_log
 
 from mlperf_llama.errors import BrokeError, MissingError, UsageError
-from mlperf_llama.score.answers import decode, read_answers
+from mlperf_llama.score.responses import decode, read_answers
 
 TEXTS = [
     "The council agreed , she said . It wasn't close ; they 're done ?",

@@ -45,7 +45,7 @@ def no_fetch(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def fake_wheel(monkeypatch: pytest.MonkeyPatch, serve: Callable[[Path], None]) -> list[str]:
     """Put `serve` in pip's place; gives the names asked for."""
-    from mlperf_llama.fetch import wheel
+    from mlperf_llama.sources.fetch import wheel
 
     asked: list[str] = []
 

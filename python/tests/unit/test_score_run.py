@@ -16,7 +16,7 @@ import score_support as support
 
 from mlperf_llama import config, rules, score
 from mlperf_llama.errors import BrokeError, MissingError, UsageError
-from mlperf_llama.results import RunFolder
+from mlperf_llama.records.run_folder import RunFolder
 
 # mlcommons/inference tools/submission/submission_checker/constants.py, ACC_PATTERN.
 CHECKER = {key: rf".*'{key}':\s+'?([\d.]+)'?.*" for key in rules.ROUGE_KEYS}

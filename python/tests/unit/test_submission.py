@@ -16,9 +16,9 @@ from submission_trees import failed, layout_of, packed, remove_all, same_scores,
 
 from mlperf_llama import config, rules, submission
 from mlperf_llama.errors import InvalidError, UsageError
-from mlperf_llama.results import RunFolder
-from mlperf_llama.submission import description, flat, truncation, words
-from mlperf_llama.verdict import seal
+from mlperf_llama.records import seal
+from mlperf_llama.records.run_folder import RunFolder
+from mlperf_llama.submission import description, documents, summary_files, truncation
 
 
 @pytest.mark.parametrize("category", rules.SAMPLE_COUNT)
@@ -42,7 +42,7 @@ def test_good_trees(division: str, round_name: str, category: str, tmp_path: Pat
 
 def test_flat_files(good_tree: Path) -> None:
     home = good_tree.parent
-    record = json.loads(flat.record_name(home, good_tree).read_text())
+    record = json.loads(summary_files.record_name(home, good_tree).read_text())
     assert record["division"] == "closed" and set(record["scenarios"]) == {"Offline", "Server", "Interactive"}
     assert all(c["passed"] for some in record["checks"].values() for c in some)
     assert {"system_description.json", "run.sh"} <= {p.name for p in home.iterdir()}
@@ -55,7 +55,7 @@ def test_flat_files(good_tree: Path) -> None:
 
 def test_run_script_repeats_what_was_chosen() -> None:
     chosen = {"TARGET_QPS": "45", "ENGINE_ARGS": '{"async_scheduling": true}', "QUANTIZATION": "fp8"}
-    told = words.command(config.load(chosen, {}).to_json(), ["Offline"])
+    told = documents.command(config.load(chosen, {}).to_json(), ["Offline"])
     assert told[4:] == [
         "ROUND=v6.1",
         "CATEGORY=datacenter",
@@ -188,7 +188,7 @@ def test_selftest_tree_is_watermarked_everywhere(run: RunFolder, tmp_path: Path)
         *found.home.glob("results/**/README.md"),
         *found.home.glob("documentation/*.md"),
     ]
-    assert len(marked) == 5 and all(words.WATERMARK in p.read_text() for p in marked)
+    assert len(marked) == 5 and all(documents.WATERMARK in p.read_text() for p in marked)
     assert failed(root) == set()
     (root / "open" / "selftest").rename(root / "open" / "acme")
     assert {"watermark", "system.names"} <= failed(root)

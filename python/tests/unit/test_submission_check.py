@@ -17,8 +17,8 @@ from submission_trees import failed, layout_of, packed, remove_all, settings
 
 from mlperf_llama import rules, submission
 from mlperf_llama.errors import EXIT_INVALID, EXIT_MISSING, EXIT_OK, MissingError, UsageError
-from mlperf_llama.results import RunFolder
-from mlperf_llama.submission import official, words
+from mlperf_llama.records.run_folder import RunFolder
+from mlperf_llama.submission import documents, official
 from mlperf_llama.submission.layout import Layout
 
 Break = Callable[[Layout], None]
@@ -162,7 +162,7 @@ BROKEN_TREES: dict[str, tuple[Break, set[str]]] = {
         {"scenarios"},
     ),
     "watermark": (
-        lambda f: (f.measurements("Offline") / "README.md").write_text(words.WATERMARK),
+        lambda f: (f.measurements("Offline") / "README.md").write_text(documents.WATERMARK),
         {"watermark"},
     ),
 }  # fmt: skip

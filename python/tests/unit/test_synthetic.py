@@ -11,9 +11,9 @@ import pytest
 
 from mlperf_llama import config, rules
 from mlperf_llama.config import Config
-from mlperf_llama.dataset import grammar, serve, store, synthetic
-from mlperf_llama.dataset.rows import Row, read_rows
 from mlperf_llama.errors import UsageError
+from mlperf_llama.sources.dataset import grammar, serve, store, synthetic
+from mlperf_llama.sources.dataset.rows import Row, read_rows
 
 SOME = 600
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from mlperf_llama import gpu, system
+from mlperf_llama.machine import gpus, system
 
 CPUINFO = """processor\t: 0
 vendor_id\t: GenuineIntel
@@ -147,15 +147,15 @@ def test_a_git_repository_names_its_commit_and_changes(
 
 
 def test_nvidia_smi_rows() -> None:
-    first, second = gpu.parse_smi(SMI)
+    first, second = gpus.parse_smi(SMI)
     assert first["name"] == "NVIDIA H100 80GB HBM3" and first["memory_gib"] == 79.65
     assert first["power_limit_w"] == 700.0 and second["power_limit_w"] is None
-    assert gpu.summary([first, first, second]) == "2 x NVIDIA H100 80GB HBM3, 1 x NVIDIA A30"
+    assert gpus.summary([first, first, second]) == "2 x NVIDIA H100 80GB HBM3, 1 x NVIDIA A30"
 
 
 def test_nvml_description_leaves_unknown_as_null(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gpu, "nvml", Nvml)
-    (found,) = gpu.describe()
+    monkeypatch.setattr(gpus, "nvml", Nvml)
+    (found,) = gpus.describe()
     assert found["name"] == "NVIDIA H100 80GB HBM3" and found["cuda"] == "13.1"
     assert found["memory_gib"] == 80.0 and found["power_limit_w"] == 700.0
     assert found["nvlink_links"] is None and found["pcie_width"] is None
@@ -163,7 +163,7 @@ def test_nvml_description_leaves_unknown_as_null(monkeypatch: pytest.MonkeyPatch
 
 def test_sampler_reads_and_stops() -> None:
     lib = Nvml()
-    with gpu.GpuSampler(0.01, lambda: lib) as sampler:
+    with gpus.GpuSampler(0.01, lambda: lib) as sampler:
         deadline = time.monotonic() + 20
         while lib.readings < 3 and time.monotonic() < deadline:
             time.sleep(0.01)
@@ -177,11 +177,11 @@ def test_sampler_reads_and_stops() -> None:
 
 
 def test_sampler_without_a_gpu_gives_nothing() -> None:
-    with gpu.GpuSampler(0.01, lambda: None) as sampler:
+    with gpus.GpuSampler(0.01, lambda: None) as sampler:
         assert sampler.latest is None
 
 
 def test_no_driver_and_no_smi_is_an_empty_list(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gpu, "nvml", lambda: None)
+    monkeypatch.setattr(gpus, "nvml", lambda: None)
     monkeypatch.setenv("PATH", "/nonexistent")
-    assert gpu.describe() == []
+    assert gpus.describe() == []

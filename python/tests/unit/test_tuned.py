@@ -9,16 +9,18 @@ from typing import Any
 
 import pytest
 
-from mlperf_llama import config, planner, rules
-from mlperf_llama.engine.options import Preset
+from mlperf_llama import config, rules
+from mlperf_llama.bench import planner
+from mlperf_llama.bench.warm_up import Speed
+from mlperf_llama.engine import tuned
+from mlperf_llama.engine.settings import Preset
 from mlperf_llama.errors import UsageError
-from mlperf_llama.events import Events
-from mlperf_llama.results import RunFolder
-from mlperf_llama.tune import grid, probes, records, tuned, tuner
+from mlperf_llama.records.events import Events
+from mlperf_llama.records.run_folder import RunFolder
+from mlperf_llama.tune import grid, probes, records, tuner
 from mlperf_llama.tune.forecast import Bound, Forecast, Goal
 from mlperf_llama.tune.grid import Point
 from mlperf_llama.tune.search import Step
-from mlperf_llama.warm_up import Speed
 
 PROVENANCE = {"model": {"sha256": "abc"}}
 PRESET = {"quantization": "fp8", "kv_cache_dtype": "fp8"}

@@ -15,8 +15,8 @@ import pytest
 import run_folders as folders
 
 from mlperf_llama import rules, verdict
-from mlperf_llama.results import RunFolder
-from mlperf_llama.verdict import seal
+from mlperf_llama.records import seal
+from mlperf_llama.records.run_folder import RunFolder
 
 Break = Callable[[RunFolder], None]
 LOG = "mlperf_log_accuracy.json"

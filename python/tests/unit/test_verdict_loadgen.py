@@ -16,9 +16,9 @@ import run_folders as folders
 from mlperf_llama import rules, submission, verdict
 from mlperf_llama.engine import Limits
 from mlperf_llama.engine.fake import FakeEngine
-from mlperf_llama.events import Events
 from mlperf_llama.loadgen import drive, logs, plan
-from mlperf_llama.results import RunFolder
+from mlperf_llama.records.events import Events
+from mlperf_llama.records.run_folder import RunFolder
 
 COUNT, DURATION_S = 40, 1.0
 SHORT = {"samples", "duration"}

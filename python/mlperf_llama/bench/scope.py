@@ -1,0 +1,59 @@
+"""How much of the benchmark is run, and on which GPU."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from .. import rules
+from ..config import Config
+from ..errors import UsageError
+from ..records.run_folder import RunFolder
+
+# A CPU answers about one sample in two seconds: enough for a real run in minutes.
+CPU_SAMPLES = 16
+SHORTENED_DURATION_S = 1.0
+
+
+@dataclass(frozen=True)
+class Scope:
+    """How much of the benchmark is run."""
+
+    sample_count: int
+    full_sample_count: int
+    duration_s: float
+    on_gpu: bool
+
+    @property
+    def shortened(self) -> bool:
+        return self.sample_count < self.full_sample_count or self.duration_s < rules.MIN_DURATION_S
+
+
+def scope(config: Config, rows: int, gpu_name: str | None) -> Scope:
+    """Settings, rows at hand and the machine decide the count; a subset shortens the duration."""
+    full = config.full_sample_count
+    on_gpu = gpu_name is not None
+    wanted = config.samples or (min(full, rows) if on_gpu or config.engine == "fake" else CPU_SAMPLES)
+    if config.samples and config.samples > rows:
+        raise UsageError(f"SAMPLES: expected at most the dataset's {rows} rows, found {config.samples}")
+    count = min(wanted, rows)
+    duration = config.duration_s
+    if duration is None:
+        duration = rules.MIN_DURATION_S if count == full else SHORTENED_DURATION_S
+    return Scope(count, full, duration, on_gpu)
+
+
+def describe_scope(found: Scope) -> Mapping[str, Any]:
+    return {
+        "samples": found.sample_count,
+        "full_samples": found.full_sample_count,
+        "duration_s": found.duration_s,
+        "shortened": found.shortened,
+    }
+
+
+def first_gpu(run: RunFolder) -> dict[str, Any] | None:
+    """The first GPU as system.json describes it."""
+    gpus = run.read("system.json").get("gpus") or []
+    return dict(gpus[0]) if gpus else None

@@ -1,0 +1,181 @@
+"""What each verb does: parsed arguments -> exit code. Imports what it needs only when it runs."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from .. import config
+from ..config import Config
+from ..records.run_folder import RunFolder
+
+Env = Mapping[str, str]
+
+
+def _print(text: object) -> None:
+    print(text, flush=True)
+
+
+def _opened(arguments: argparse.Namespace) -> tuple[RunFolder, Config]:
+    run = RunFolder.open(arguments.run_dir)
+    return run, Config.from_json(run.read("config.json"))
+
+
+def _run_or_latest(arguments: argparse.Namespace, flags: Mapping[str, str], env: Env) -> RunFolder:
+    if arguments.run_dir:
+        return RunFolder.open(arguments.run_dir)
+    return RunFolder.open((Path(config.load(flags, env).results_dir) / "latest").resolve())
+
+
+def open_run(arguments: argparse.Namespace, flags: Mapping[str, str], env: Env) -> int:
+    """Check the settings, make the run folder (or open one again), print it and the two chains."""
+    from ..bench import create
+    from ..sources import dataset, model
+
+    if arguments.resume:
+        run, settings = create.reopen(arguments.resume, env)
+    else:
+        settings = config.load(flags, env)
+        if arguments.submission:
+            settings = create.for_submission(settings, flags, env)
+        run = create.create(settings, env, arguments.tune)
+    _print(f"run_dir={run.path}")
+    _print(f"dataset_chain={' '.join(dataset.chain(settings))}")
+    _print(f"model_chain={' '.join(model.chain(settings))}")
+    return 0
+
+
+def rung(arguments: argparse.Namespace, flags: Mapping[str, str], env: Env) -> int:
+    """One rung of the dataset or the model chain, in a process of its own."""
+    from ..bench import finalize
+    from ..records import seal
+    from ..sources import chain, dataset, model
+
+    run, settings = _opened(arguments)
+    kind, name = arguments.verb, arguments.rung
+    serve = dataset.serve if kind == "dataset" else model.serve
+    with seal.stage(run, f"{kind} {name}"), finalize.on_interrupt(run):
+        chain.attempt(run, kind, name, lambda: serve(name, settings, env))
+    return 0
+
+
+def run_benchmark(arguments: argparse.Namespace, flags: Mapping[str, str], env: Env) -> int:
+    from ..bench import execute as benchmark
+
+    run, settings = _opened(arguments)
+    code = benchmark.execute(run, settings, env)
+    _print(run.path)
+    return code
+
+
+def plan(arguments: argparse.Namespace, flags: Mapping[str, str], env: Env) -> int:
+    """Before anything starts: queries and minutes by LoadGen's own arithmetic."""
+    from ..bench import planner
+    from ..machine import gpus
+
+    _print(planner.table(config.load(flags, env), gpus.describe()))
+    return 0
+
+
+def score(arguments: argparse.Namespace, flags: Mapping[str, str], env: Env) -> int:
+    from ..bench import stages
+    from ..records import seal
+
+    run = _run_or_latest(arguments, flags, env)
+    with seal.stage(run, "score again"):
+        stages.score_all(run, Config.from_json(run.read("config.json")), env)
+    stages.judge_and_report(run)
+    _print(run.path)
+    return 0
+
+
+def verdict(arguments: argparse.Namespace, flags: Mapping[str, str], env: Env) -> int:
+    from ..bench import stages
+
+    run = _run_or_latest(arguments, flags, env)
+    stages.judge_and_report(run)
+    _print(run.file("verdict.json"))
+    return 0
+
+
+def report(arguments: argparse.Namespace, flags: Mapping[str, str], env: Env) -> int:
+    from .. import report as reports
+
+    run = _run_or_latest(arguments, flags, env)
+    reports.write(run)
+    _print(run.file("report.md"))
+    return 0
+
+
+def close(arguments: argparse.Namespace, flags: Mapping[str, str], env: Env) -> int:
+    from ..bench import finalize
+    from ..records import seal
+
+    run = RunFolder.open(arguments.run_dir)
+    if finalize.is_open(run):
+        with seal.stage(run, "close"):
+            finalize.close(run, arguments.status)
+    return 0
+
+
+def doctor(arguments: argparse.Namespace, flags: Mapping[str, str], env: Env) -> int:
+    from .. import doctor as examination
+
+    return examination.main(config.load(flags, env), env, as_json=arguments.json)
+
+
+def health(arguments: argparse.Namespace, flags: Mapping[str, str], env: Env) -> int:
+    from ..machine import health as pulse
+
+    path = arguments.run_dir or Path(config.load(flags, env).results_dir)
+    advancing, message = pulse.check(path)
+    _print(message)
+    return 0 if advancing else 1
+
+
+def compare(arguments: argparse.Namespace, flags: Mapping[str, str], env: Env) -> int:
+    from ..report import compare as comparison
+
+    _print(comparison.compare(arguments.a, arguments.b))
+    return 0
+
+
+def pack(arguments: argparse.Namespace, flags: Mapping[str, str], env: Env) -> int:
+    """Pack run folders and check the tree; the tree's path is the result."""
+    from .. import submission
+
+    settings = config.load(flags, env)
+    tree, checked = submission.pack_and_check(
+        settings, env, Path(settings.results_dir), arguments.runs or None
+    )
+    print(checked.text(), file=sys.stderr)
+    _print(tree)
+    return checked.exit_code
+
+
+def check(arguments: argparse.Namespace, flags: Mapping[str, str], env: Env) -> int:
+    """MLCommons' checker and ours on a tree, also one made by others."""
+    from .. import submission
+
+    settings = config.load(flags, env)
+    path = arguments.tree or submission.last_packed(Path(settings.results_dir))
+    checked = submission.check(path, settings, env, settings.submitter or None)
+    _print(checked.text())
+    return checked.exit_code
+
+
+def assets(arguments: argparse.Namespace, flags: Mapping[str, str], env: Env) -> int:
+    from ..score import nltk_data
+
+    _print(nltk_data.install(arguments.target))
+    return 0
+
+
+def quantize(arguments: argparse.Namespace, flags: Mapping[str, str], env: Env) -> int:
+    """An FP8 checkpoint of the model that the settings name."""
+    from ..quantize import command
+
+    _print(command.run(config.load(flags, env), env, arguments.calibration, arguments.target))
+    return 0

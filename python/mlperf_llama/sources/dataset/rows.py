@@ -1,0 +1,130 @@
+"""Reads a dataset file: cnn_eval.json, or JSON Lines with `article` and `highlights`.
+
+The first is MLCommons' own format: a JSON array of objects with `instruction` (the prompt
+with a place for the article), `input` (the article), `tok_input` (token ids of the filled
+prompt) and `output` (the reference summary).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ...errors import UsageError
+
+# Article and reference summary, by the file's format.
+ARRAY_FIELDS = ("input", "output")
+LINE_FIELDS = ("article", "highlights")
+FORMATS = "a JSON array as in cnn_eval.json, or JSON Lines with article and highlights"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One sample. `tok_input`: the whole prompt's token ids, where the file holds them."""
+
+    article: str
+    reference: str
+    tok_input: tuple[int, ...] | None
+
+
+@dataclass(frozen=True)
+class Content:
+    """A whole file. `instruction`: its first row's prompt template, None where it has none."""
+
+    rows: list[Row]
+    instruction: str | None
+
+
+def read_rows(path: Path) -> list[Row]:
+    """Every row of the file, in its order. UsageError as `read` says."""
+    return read(path).rows
+
+
+def read(path: Path) -> Content:
+    """Every row and the instruction.
+
+    UsageError, naming the file, the row (counted from 1) and the field: missing, empty,
+    not UTF-8, broken JSON, a row without a field, a field of the wrong type.
+    """
+    text = _read_text(path)
+    array = text.lstrip().startswith("[")
+    items = _array(path, text) if array else _lines(path, text)
+    fields = ARRAY_FIELDS if array else LINE_FIELDS
+    instruction: str | None = None
+    rows = []
+    for number, item in items:
+        rows.append(_row(path, number, item, fields))
+        if number == 1 and array:
+            instruction = _instruction(item)
+    if not rows:
+        raise UsageError(f"{path}: expected {FORMATS}, found no row")
+    return Content(rows, instruction)
+
+
+def _read_text(path: Path) -> str:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise UsageError(f"{path}: expected a dataset file, found none") from None
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path}: expected UTF-8 text, found other bytes at {error.start}") from None
+    except OSError as error:
+        raise UsageError(f"{path}: expected a dataset file, could not read it: {error.strerror}") from None
+    if not text.strip():
+        raise UsageError(f"{path}: expected {FORMATS}, found an empty file")
+    return text
+
+
+def _array(path: Path, text: str) -> Iterator[tuple[int, Any]]:
+    try:
+        data = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"{path}: expected {FORMATS}, found broken JSON: {error}") from None
+    yield from enumerate(data, 1)
+
+
+def _lines(path: Path, text: str) -> Iterator[tuple[int, Any]]:
+    # Only "\n" ends a line: JSON text may hold other line separators.
+    for number, line in enumerate(text.rstrip().split("\n"), 1):
+        try:
+            yield number, json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise UsageError(
+                f"{path}: row {number}: expected a JSON object on this line, found broken JSON: {error}"
+            ) from None
+
+
+def _row(path: Path, number: int, item: Any, fields: tuple[str, str]) -> Row:
+    if not isinstance(item, dict):
+        raise UsageError(
+            f"{path}: row {number}: expected a JSON object, found one of type {type(item).__name__}"
+        )
+    article, reference = (_text(path, number, item, field) for field in fields)
+    ids = item.get("tok_input") if fields == ARRAY_FIELDS else None
+    if ids is not None and not (isinstance(ids, list) and ids and set(map(type, ids)) == {int}):
+        raise UsageError(f"{path}: row {number}: field tok_input: expected a list of token ids")
+    return Row(article, reference, None if ids is None else tuple(ids))
+
+
+def _text(path: Path, number: int, item: dict[str, Any], field: str) -> str:
+    value = item.get(field)
+    where = f"{path}: row {number}: field {field}: expected text"
+    if field not in item:
+        raise UsageError(f"{where}, found no such field (only {', '.join(item) or 'none'})")
+    if not isinstance(value, str):
+        raise UsageError(f"{where}, found type {type(value).__name__}")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise UsageError(f"{where}, found an unpaired surrogate") from None
+    return value
+
+
+def _instruction(item: dict[str, Any]) -> str | None:
+    """The reference's own script writes the table {"llama": template} here."""
+    found = item.get("instruction")
+    found = found.get("llama") if isinstance(found, dict) else found
+    return found if isinstance(found, str) else None

@@ -1,0 +1,150 @@
+"""MLCommons' own command, `mlcr` (package mlcflow), without a terminal and with a deadline.
+
+The script repository is fetched on first use at a pinned commit; everything it keeps goes
+below our cache folder, so that it works for any user. `-s` is always asked of the R2
+downloader that a script starts: with it a protected bucket is an error, without it the
+downloader would wait for a browser for ever.
+
+Seen running: the pinned repository, cloned from a local copy, down to the command line of the
+R2 downloader (with `-s`); a small script to its end; no network, a failing script, a stall.
+Not seen running: the download itself, because MLCommons' hosts were not reachable while this
+was written. A download that the script calls good is still checked by the rung that asked.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import re
+import shutil
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from ...config import Config
+from ...errors import MissingError
+from ...settings import SECRETS
+from . import child, r2
+
+log = logging.getLogger(__name__)
+
+# Where DESIGN.md's `mlcommons` rungs were read: branch main of
+# https://github.com/mlcommons/mlperf-automations on 22 July 2026.
+DEFAULT_REPO = "mlcommons@mlperf-automations"
+COMMIT = "20d3d94c4fbbefca1a69f0e2b23295d196fd3e63"
+TOOLS = ("git", "curl", "wget")
+# The service token instead of a browser; no packages installed on the user's system.
+FLAGS = ("--env.MLC_AUTH_USING_SERVICE_ACCOUNT=yes", "--env.MLC_SKIP_SYS_UTILS=yes", "--quiet", "-j")
+# What mlcflow leaves in a script's folder beside the data.
+LEFTOVERS = "tmp-*"
+_NOISE = re.compile(r"^\[?[\d-]{10} [\d:,.]+ \S+ (INFO|WARNING|DEBUG)\]?")
+
+
+def run(tags: Sequence[str], config: Config, env: Mapping[str, str], stall_s: float | None = None) -> Path:
+    """`mlcr TAGS --outdirname=FOLDER`; gives the folder. A finished one is not fetched again.
+
+    MissingError, with the reason in one line: `mlcr` or a tool that it needs is not here,
+    the script repository cannot be fetched, the script failed or stalled.
+    """
+    joined = ",".join(tags)
+    root = config.cache_path / "mlcr"
+    out = root / "out" / hashlib.sha256(joined.encode()).hexdigest()[:16]
+    if r2.is_complete(out):
+        return out
+    stall_s = config.rung_stall_s if stall_s is None else stall_s
+    deadline = time.monotonic() + config.rung_timeout_s
+    commands = _commands(env)
+    out.mkdir(parents=True, exist_ok=True)
+    environment = _surroundings(root, env)
+    _pull(commands, config.mlc_repo, root, environment, stall_s, config.rung_timeout_s)
+    child.run(
+        f"mlcr {joined}",
+        [commands / "mlcr", joined, f"--outdirname={out}", *FLAGS],
+        env=environment,
+        stall_s=stall_s,
+        timeout_s=max(1.0, deadline - time.monotonic()),
+        progress=child.growth(root),
+        cwd=root,
+        explain=_reason,
+    )
+    for path in out.rglob(LEFTOVERS):
+        path.unlink()
+    names = [str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()]
+    if not names:
+        raise MissingError(f"mlcr {joined}: it ended well, but left no file in {out}")
+    r2.mark_complete(out, names)
+    return out
+
+
+def _commands(env: Mapping[str, str]) -> Path:
+    """The folder of `mlc` and `mlcr`: beside this Python, or on PATH."""
+    missing = [tool for tool in TOOLS if shutil.which(tool, path=env.get("PATH")) is None]
+    if missing:
+        raise MissingError(f"mlcr: expected {', '.join(TOOLS)} on PATH, found no {', '.join(missing)}")
+    beside = Path(sys.executable).parent
+    if (beside / "mlcr").is_file():
+        return beside
+    found = shutil.which("mlcr", path=env.get("PATH"))
+    if not found:
+        raise MissingError("mlcr: not installed; it comes with the package mlcflow")
+    return Path(found).parent
+
+
+def _surroundings(root: Path, env: Mapping[str, str]) -> dict[str, str]:
+    """The environment that keeps mlcr in our cache and away from prompts and other secrets."""
+    token = r2.token_headers(env)
+    credentials = {
+        "CF_ACCESS_CLIENT_ID": token.get("CF-Access-Client-Id", ""),
+        "CF_ACCESS_CLIENT_SECRET": token.get("CF-Access-Client-Secret", ""),
+    }
+    return {
+        **{name: value for name, value in env.items() if name.removesuffix("_FILE") not in SECRETS},
+        "HOME": str(root),
+        "MLC_REPOS": str(root / "repos"),
+        "GIT_TERMINAL_PROMPT": "0",
+        "GIT_ASKPASS": "true",
+        "BROWSER": "true",
+        "DISPLAY": "",
+        "PIP_NO_INPUT": "1",
+        **{name: value for name, value in credentials.items() if value},
+    }
+
+
+def _pull(
+    commands: Path, repo: str, root: Path, env: Mapping[str, str], stall_s: float, timeout_s: float
+) -> None:
+    """Fetch the script repository at its commit, unless it is there.
+
+    `repo` is MLC_REPO: user@name, an address or a path; `#COMMIT` after it pins one.
+    """
+    address, _, commit = repo.partition("#")
+    commit = commit or (COMMIT if repo == DEFAULT_REPO else "")
+    marker = root / "pulled"
+    if marker.is_file() and marker.read_text(encoding="utf-8") == f"{address}#{commit}":
+        return
+    marker.unlink(missing_ok=True)
+    # mlcflow pulls before it checks out, which fails on a detached commit: start afresh.
+    shutil.rmtree(root / "repos", ignore_errors=True)
+    pin = [f"--checkout={commit}"] if commit else []
+    root.mkdir(parents=True, exist_ok=True)
+    child.run(
+        f"mlcr: the script repository {address}",
+        [commands / "mlc", "pull", "repo", address, *pin],
+        env=env,
+        stall_s=stall_s,
+        timeout_s=timeout_s,
+        progress=child.growth(root),
+        cwd=root,
+        explain=_reason,
+    )
+    marker.write_text(f"{address}#{commit}", encoding="utf-8")
+
+
+def _reason(output: str) -> str:
+    """The error among mlcflow's log lines: git's own words, or the first ERROR."""
+    lines = [line.strip() for line in output.splitlines() if line.strip()]
+    fatal = [line for line in lines if line.startswith(("fatal:", "Error:", "Error :", "curl:"))]
+    errors = [line for line in lines if " ERROR" in line]
+    said = [line for line in lines if not _NOISE.match(line)]
+    return (fatal or errors or said or [""])[0][: child.REASON_CHARS]

@@ -1,0 +1,119 @@
+"""A folder of the MLCommons R2 store, as its own downloader fetches it, without a browser.
+
+The protocol (https://github.com/mlcommons/r2-downloader, read there): NAME.uri holds the
+base address of the files, NAME.md5 beside it one `MD5  ./path` a line. A protected bucket
+stands behind Cloudflare Access, which redirects to a log-in page unless the two headers of
+a service token come with the request:
+https://developers.cloudflare.com/cloudflare-one/identity/service-tokens/
+Seen against a local server that answers so; the real store was not reachable while this
+was written.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
+from urllib.parse import quote, urlsplit
+
+from ...config import secret
+from ...errors import MissingError
+from ...records.run_folder import write_text
+from . import http
+
+log = logging.getLogger(__name__)
+
+# Written last: the folder is complete, and these files were whole when it was.
+COMPLETE = ".complete.json"
+ADVICE = (
+    "set CF_ACCESS_CLIENT_ID and CF_ACCESS_CLIENT_SECRET to an MLCommons service token "
+    "(members ask for one where https://llama3-1.mlcommons.org explains the access)"
+)
+_LINE = re.compile(r"([0-9a-f]{32})\s+\*?(?:\./)?(\S.*)")
+
+
+def token_headers(env: Mapping[str, str]) -> dict[str, str]:
+    """The service token's two headers; empty unless both halves are set."""
+    name, key = secret("CF_ACCESS_CLIENT_ID", env), secret("CF_ACCESS_CLIENT_SECRET", env)
+    return {"CF-Access-Client-Id": name, "CF-Access-Client-Secret": key} if name and key else {}
+
+
+def download(uri: str, dest: Path, env: Mapping[str, str], stall_s: float, timeout_s: float) -> Path:
+    """Every file that the metadata URI (`.../NAME.uri`) names, in the folder `dest`.
+
+    A folder that was completed before is given back without touching the network.
+    MissingError: no access, not there, stalled, cut off, or not matching its MD5.
+    """
+    if is_complete(dest):
+        return dest
+    if not uri.endswith(".uri"):
+        raise MissingError(f"{uri}: expected a metadata address that ends in .uri")
+    headers, patience = token_headers(env), http.Patience(stall_s, timeout_s)
+    try:
+        base = http.get(uri, patience, headers).decode("utf-8", "replace").strip()
+        sums = http.get(uri.removesuffix(".uri") + ".md5", patience, headers).decode("utf-8", "replace")
+        _check_base(uri, base)
+        files = _read_sums(uri, sums)
+        for number, (name, md5) in enumerate(files.items(), 1):
+            if (dest / name).is_file() and http.file_digest(dest / name, "md5") == md5:
+                continue
+            log.info("downloading file=%s number=%d of=%d", name, number, len(files))
+            http.download(_address(base, name, len(files)), dest / name, patience, headers, md5)
+    except http.LoginPage as error:
+        found = "the service token was refused" if headers else "no service token is set"
+        raise MissingError(f"{error} ({found}); {ADVICE}") from None
+    except http.Refused as error:
+        advice = f"; {ADVICE}" if error.status in (401, 403) else ""
+        raise MissingError(f"{error}{advice}") from None
+    mark_complete(dest, list(files))
+    return dest
+
+
+def is_complete(folder: Path) -> bool:
+    """Whether every file listed on completion is still there, with its size and time."""
+    try:
+        listed = json.loads((folder / COMPLETE).read_text(encoding="utf-8"))["files"]
+        return bool(listed) and all(_state(folder / name) == state for name, state in listed.items())
+    except (OSError, ValueError, KeyError):
+        return False
+
+
+def mark_complete(folder: Path, names: list[str]) -> None:
+    states = {name: _state(folder / name) for name in names}
+    write_text(folder / COMPLETE, json.dumps({"schema_version": 1, "files": states}))
+
+
+def _state(path: Path) -> list[int]:
+    found = path.stat()
+    return [found.st_size, found.st_mtime_ns]
+
+
+def _check_base(uri: str, base: str) -> None:
+    """The service token goes with every file, so the files must be where it belongs."""
+    if urlsplit(base)[:2] != urlsplit(uri)[:2]:
+        raise MissingError(f"{uri}: expected the address of a folder on the same host, found {base[:80]!r}")
+
+
+def _read_sums(uri: str, text: str) -> dict[str, str]:
+    """File name -> MD5. A name that would leave the folder is refused."""
+    found: dict[str, str] = {}
+    for line in text.splitlines():
+        if not line.strip():
+            continue
+        match = _LINE.fullmatch(line.strip())
+        path = PurePosixPath(match[2]) if match else PurePosixPath("..")
+        if not match or path.is_absolute() or ".." in path.parts:
+            raise MissingError(f"{uri}: expected lines of an MD5 and a file name, found {line[:80]!r}")
+        found[str(path)] = match[1]
+    if not found:
+        raise MissingError(f"{uri}: expected a list of files, found an empty one")
+    return found
+
+
+def _address(base: str, name: str, count: int) -> str:
+    """A file's address; a data set of one file may give that file's own as its base."""
+    if count == 1 and base.endswith("/" + quote(name)):
+        return base
+    return f"{base.rstrip('/')}/{quote(name)}"

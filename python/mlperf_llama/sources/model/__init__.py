@@ -1,0 +1,49 @@
+"""The model chain: where the weights and the tokenizer come from, and what they are worth."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from typing import Protocol, cast
+
+from ...config import Config
+from ...errors import UsageError
+from ...settings import AUTO
+from ..chain import Served
+from .random_weights import RANDOM, RANDOM_FP8, is_random
+from .tokens import is_reference_tokenizer, stop_ids
+
+__all__ = ["CHAIN", "chain", "is_random", "is_reference_tokenizer", "serve", "stop_ids"]
+
+CHAIN = ("mlcommons", "huggingface", "stand-in")
+FAKE = "fake"
+PATH = "path"
+# Not in the chain: served only where MODEL names them.
+NAMED = (FAKE, RANDOM, RANDOM_FP8)
+_MODULES = {
+    **{rung: rung for rung in (*CHAIN, FAKE, PATH)},
+    "stand-in": "standin",
+    RANDOM: "random_weights",
+    RANDOM_FP8: "random_weights",
+}
+
+
+class _Rung(Protocol):
+    def serve(self, config: Config, env: Mapping[str, str]) -> Served: ...
+
+
+def chain(config: Config) -> tuple[str, ...]:
+    """The rungs to try, in order: all, the one that MODEL names, or the path or Hub id in it."""
+    if config.model == AUTO:
+        return (FAKE,) if config.engine == "fake" else CHAIN
+    if config.model == FAKE and config.engine != "fake":
+        raise UsageError("MODEL: fake is only a tokenizer and needs ENGINE=fake")
+    return (config.model,) if config.model in (*CHAIN, *NAMED) else (PATH,)
+
+
+def serve(rung: str, config: Config, env: Mapping[str, str]) -> Served:
+    """Run one rung: a folder with config.json, tokenizer and, but for `fake`, the weights."""
+    if rung not in _MODULES:
+        raise UsageError(f"model rung: expected one of {', '.join(_MODULES)}, found {rung!r}")
+    module = cast(_Rung, importlib.import_module(f".{_MODULES[rung]}", __name__))
+    return module.serve(config, env)

@@ -1,0 +1,95 @@
+"""Rung `fake`: for the fake engine, which needs a tokenizer and no weights.
+
+A byte-level BPE tokenizer trained on synthetic articles. Never eligible.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from ...config import Config
+from ...errors import MissingError
+from ..chain import Served
+from ..dataset import grammar
+from . import checkpoint
+
+REASON = "fake model: a tokenizer without weights"
+VOCABULARY = 8000
+TRAINED_ON = 400
+BEGIN, END = "<|begin_of_text|>", "<|end_of_text|>"
+POSITIONS = 8192
+
+
+def serve(config: Config, env: Mapping[str, str]) -> Served:
+    """The tokenizer's folder, from the cache if it was made before."""
+    folder = config.cache_path / "models" / f"fake-{grammar.version()}"
+    provide(folder, VOCABULARY, {"model_type": "llama", "max_position_embeddings": POSITIONS})
+    digest = hashlib.sha256((folder / "tokenizer.json").read_bytes()).hexdigest()
+    return Served("fake", str(folder), digest, False, REASON, details={"model": "fake"})
+
+
+def provide(folder: Path, vocabulary: int, config: Mapping[str, Any]) -> None:
+    """A folder with this config.json and a tokenizer; its own ids where config.json names none.
+
+    MissingError: it cannot be written, or something else stands in its place.
+    """
+    try:
+        if not folder.is_dir():
+            _make(folder, vocabulary, config)
+    except OSError as error:
+        raise MissingError(f"{folder}: the tokenizer could not be written: {error.strerror}") from None
+    problem = checkpoint.problem(folder, weights=False)
+    if problem:
+        raise MissingError(f"{problem}; remove {folder} to have it made again")
+
+
+def _make(folder: Path, vocabulary: int, config: Mapping[str, Any]) -> None:
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as temporary:
+        made = Path(temporary) / "tokenizer"
+        made.mkdir()
+        tokenizer = _train(vocabulary)
+        tokenizer.save(str(made / "tokenizer.json"))
+        ids = {"bos_token_id": tokenizer.token_to_id(BEGIN), "eos_token_id": tokenizer.token_to_id(END)}
+        ids |= {name: config[name] for name in ids if name in config}
+        _write(made / "config.json", {**config, **ids})
+        _write(made / "generation_config.json", ids)
+        names = {"bos_token": BEGIN, "eos_token": END, "tokenizer_class": "PreTrainedTokenizerFast"}
+        _write(made / "tokenizer_config.json", names)
+        if not folder.exists():  # another process may have been faster
+            made.rename(folder)
+
+
+def _train(vocabulary: int) -> Any:
+    """BPE over the grammar's articles: deterministic, a second or two."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocabulary,
+        special_tokens=[BEGIN, END],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(_texts(), trainer)
+    begin = (BEGIN, tokenizer.token_to_id(BEGIN))
+    tokenizer.post_processor = processors.TemplateProcessing(single=f"{BEGIN} $A", special_tokens=[begin])
+    return tokenizer
+
+
+def _texts() -> Iterator[str]:
+    for index in range(TRAINED_ON):
+        row = grammar.article(0, index)
+        yield row.article
+        yield row.reference
+
+
+def _write(path: Path, data: Mapping[str, Any]) -> None:
+    path.write_text(json.dumps(data, indent=2) + "\n", encoding="utf-8")

@@ -1,0 +1,47 @@
+"""Rung `huggingface`: meta-llama/Llama-3.1-8B-Instruct, gated, at a pinned revision."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from ... import rules
+from ...config import Config, secret
+from ...errors import MissingError
+from ..chain import Served
+from ..fetch import hub
+from ..fetch.http import Patience
+from . import checkpoint
+from .path import describe
+
+# rules.MODEL_REVISION is what the reference's README names. It is a commit of the 405B
+# repository; this one is the 8B repository's, whose shards checkpoint.SHARDS lists.
+PUBLISHED_REVISION = "0e9e39f249a16976918f6564b8830bc894c89659"
+REVISIONS = (rules.MODEL_REVISION, PUBLISHED_REVISION)
+
+
+def serve(config: Config, env: Mapping[str, str]) -> Served:
+    """A copy that is already in the hub's cache needs no token and no network."""
+    for revision in REVISIONS:
+        folder = hub.find(rules.MODEL_ID, revision, env)
+        if folder is not None and not checkpoint.problem(folder):
+            return _described(folder, revision, config)
+    token = secret("HF_TOKEN", env)
+    if not token:
+        raise MissingError(
+            f"huggingface: {rules.MODEL_ID} is gated and HF_TOKEN is not set; "
+            f"{hub.access_advice(rules.MODEL_ID)}, then set HF_TOKEN ({hub.TOKENS_PAGE})"
+        )
+    half = Patience(config.rung_stall_s / 2, config.rung_timeout_s)
+    revision = hub.first_revision(rules.MODEL_ID, REVISIONS, token, env, half)
+    folder = hub.snapshot(rules.MODEL_ID, revision, token, env, config.rung_stall_s, config.rung_timeout_s)
+    problem = checkpoint.problem(folder)
+    if problem:
+        raise MissingError(f"{problem}; remove {folder.parents[1]} to have all of it fetched again")
+    return _described(folder, revision, config)
+
+
+def _described(folder: Path, revision: str, config: Config) -> Served:
+    served = describe(folder, "huggingface", config, revision)
+    return replace(served, details={**served.details, "model": rules.MODEL_ID})

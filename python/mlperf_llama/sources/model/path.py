@@ -1,0 +1,72 @@
+"""Rung `path`: the checkpoint folder or Hub id that MODEL names."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from ...config import Config, secret
+from ...errors import MissingError, UsageError
+from ..chain import Served
+from ..fetch import hub
+from ..fetch.http import Patience
+from . import checkpoint
+from .tokens import is_reference_tokenizer
+
+# organisation/name, and a branch, tag or commit after @.
+_HUB_ID = re.compile(r"([\w-][\w.-]*/[\w.-]+)(?:@([\w./-]+))?")
+
+
+def serve(config: Config, env: Mapping[str, str]) -> Served:
+    """Check the folder, or download the repository; say whether it is the benchmark's model."""
+    given = Path(config.model).expanduser()
+    if given.exists():
+        return describe(given.absolute(), "path", config)
+    match = _HUB_ID.fullmatch(config.model)
+    if not match:
+        raise UsageError(
+            f"MODEL: expected auto, mlcommons, huggingface, stand-in, random, random-fp8, a checkpoint "
+            f"folder or a Hub id (organisation/name, or organisation/name@revision), found {config.model!r}"
+        )
+    repo, revision = match[1], match[2] or "main"
+    folder = hub.find(repo, revision, env)
+    if folder is None or checkpoint.problem(folder):
+        token = secret("HF_TOKEN", env)
+        half = Patience(config.rung_stall_s / 2, config.rung_timeout_s)
+        hub.check_access(repo, revision, token, env, half)
+        folder = hub.snapshot(repo, revision, token, env, config.rung_stall_s, config.rung_timeout_s)
+        problem = checkpoint.problem(folder)
+        if problem:
+            raise MissingError(f"{problem}; remove {folder.parents[1]} to have all of it fetched again")
+    return describe(folder, "path", config, revision=hub.commit(folder) or revision)
+
+
+def describe(folder: Path, source: str, config: Config, revision: str | None = None) -> Served:
+    """The Served record of a folder. For the fake engine a tokenizer and config are enough."""
+    weights = config.engine != "fake"
+    problem = checkpoint.problem(folder, weights)
+    if problem:
+        raise UsageError(f"MODEL: {problem}")
+    hashes = (
+        checkpoint.digests(folder, config.cache_path) if weights or checkpoint.shard_names(folder) else {}
+    )
+    broken = checkpoint.corrupted(folder, hashes)
+    if broken:
+        raise MissingError(broken)
+    reason = checkpoint.ineligible(folder, hashes)
+    if not reason and not is_reference_tokenizer(folder):
+        reason = "the tokenizer is not Llama 3.1's"
+    return Served(
+        source=source,
+        path=str(folder),
+        sha256=checkpoint.combined(hashes),
+        eligible=not reason,
+        reason=reason,
+        revision=revision,
+        details={
+            "shards": hashes,
+            "model": config.model,
+            "same_shape": not checkpoint.shape_difference(folder),
+        },
+    )

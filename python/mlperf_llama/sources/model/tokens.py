@@ -1,0 +1,57 @@
+"""What a model folder says about its tokens."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+from ...errors import UsageError
+from ...records.run_folder import read_json
+
+# tokenizer.json of meta-llama/Llama-3.1-8B-Instruct, revision 0e9e39f2 (9,085,657 bytes); Llama
+# 3.2 and 3.3 ship the same file.
+REFERENCE_SHA256 = "79e3e522635f3171300913bb421464a87de6222182a0570b9b2ccba2a964b2b4"
+# The same tokenizer written again by transformers has other bytes. Then: the size of its
+# vocabulary, its named tokens and a known encoding (BOS first) have to agree.
+REFERENCE_VOCABULARY = 128256
+REFERENCE_IDS = {
+    "<|begin_of_text|>": 128000,
+    "<|end_of_text|>": 128001,
+    "<|eom_id|>": 128008,
+    "<|eot_id|>": 128009,
+}
+PROBE, PROBE_IDS = "Hello world!", (128000, 9906, 1917, 0)
+
+
+def stop_ids(model_dir: Path) -> tuple[int, ...]:
+    """Ids that end an answer: generation_config.json's eos_token_id, else config.json's."""
+    for name in ("generation_config.json", "config.json"):
+        path = model_dir / name
+        found: Any = read_json(path).get("eos_token_id") if path.is_file() else None
+        ids = [found] if isinstance(found, int) else found
+        if isinstance(ids, list) and ids and all(isinstance(item, int) for item in ids):
+            return tuple(ids)
+    raise UsageError(
+        f"{model_dir}: expected eos_token_id in generation_config.json or config.json, found none"
+    )
+
+
+def is_reference_tokenizer(model_dir: Path) -> bool:
+    """Whether this is Llama 3.1's tokenizer: by the file's hash, else by what it does."""
+    path = model_dir / "tokenizer.json"
+    if not path.is_file():
+        return False
+    if hashlib.sha256(path.read_bytes()).hexdigest() == REFERENCE_SHA256:
+        return True
+    from tokenizers import Tokenizer
+
+    try:
+        tokenizer = Tokenizer.from_file(str(path))
+    except Exception as error:  # the library raises nothing narrower
+        raise UsageError(f"{path}: expected a tokenizer, could not read it: {error}") from None
+    return (
+        tokenizer.get_vocab_size() == REFERENCE_VOCABULARY
+        and all(tokenizer.token_to_id(name) == number for name, number in REFERENCE_IDS.items())
+        and tuple(tokenizer.encode(PROBE).ids) == PROBE_IDS
+    )

@@ -18,7 +18,8 @@ from ..records import seal
 from ..records.events import Events
 from ..records.run_folder import COMPLETE, FAILED, INTERRUPTED, RunFolder
 from ..terminal import console, signals
-from ..terminal.progress import TerminalProgress, colour_wanted
+from ..terminal.progress import TerminalProgress
+from ..terminal.style import colour_wanted
 from ..tune import records, table, tuner
 from . import finalize, planner, stages
 from .scope import describe_scope

@@ -19,7 +19,7 @@ import standin_servers
 from mlperf_llama import config, doctor
 from mlperf_llama.doctor import FAIL, OK, WARN, Finding, hardware, reach, software
 from mlperf_llama.machine import system
-from mlperf_llama.terminal.progress_line import Style
+from mlperf_llama.terminal.style import Style
 
 H100 = {
     "name": "NVIDIA H100 80GB HBM3",

@@ -25,7 +25,7 @@ def scores(folder: Path, references: list[str]) -> tuple[np.ndarray, list[int]]:
     run = RunFolder.open(folder)
     found = responses.read_answers(run.file("Offline/accuracy/mlperf_log_accuracy.json"), len(references))
     tokens = [found[index] for index in range(len(references))]
-    texts = responses.decode(tokens, Path(run.read("provenance.json")["model"]["path"]))
+    texts = responses.decode(tokens, Path(run.read_raw("provenance.json")["model"]["path"]))
     stems = rouge.RememberedStems()
     pairs = zip(texts, references, strict=True)
     rows = [rouge.score_pair(text, reference, stems).f_measures for text, reference in pairs]

@@ -11,7 +11,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from . import rules
 from .errors import UsageError
@@ -27,6 +27,7 @@ IMAGE_NAMES = ("GIT_COMMIT", "IMAGE_ID")
 class Config:
     """Every setting, resolved; None where the user left it to the pipeline."""
 
+    FILE: ClassVar[str] = "config.json"
     scenario: tuple[str, ...]
     mode: tuple[str, ...]
     round: str

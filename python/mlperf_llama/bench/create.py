@@ -12,7 +12,8 @@ from ..config import Config
 from ..errors import UsageError
 from ..machine import system
 from ..records import seal
-from ..records.run_folder import COMPLETE, RUNNING, RunFolder
+from ..records.run_folder import RunFolder
+from ..records.schema import COMPLETE, RUNNING
 from ..settings import PREFIX
 from ..tune import records
 
@@ -25,12 +26,12 @@ def create(config: Config, env: Mapping[str, str], tune: bool = False) -> RunFol
     if tune:
         records.begin(run, config.search)
     described = system.describe(env)
-    run.write("config.json", config.to_json())
-    run.write("system.json", described)
+    run.write_raw("config.json", config.to_json())
+    run.write_raw("system.json", described)
     loadgen = rules.ROUNDS[config.round].loadgen_version
-    run.write("provenance.json", {"round": config.round, "loadgen_version": loadgen})
+    run.write_raw("provenance.json", {"round": config.round, "loadgen_version": loadgen})
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    run.write(
+    run.write_raw(
         "results.json",
         {
             "status": RUNNING,
@@ -64,12 +65,12 @@ def reopen(path: Path, env: Mapping[str, str]) -> tuple[RunFolder, Config]:
     model is refused later, another machine is named in the verdict.
     """
     run = RunFolder.open(path)
-    results = run.read("results.json")
+    results = run.read_raw("results.json")
     if results.get("status") == COMPLETE:
         raise UsageError(f"{path}: expected a run that ended early, found a complete one")
-    config = Config.from_json(run.read("config.json"))
+    config = Config.from_json(run.read_raw("config.json"))
     with seal.stage(run, "resume"):
-        provenance = run.read("provenance.json")
+        provenance = run.read_raw("provenance.json")
         now = datetime.now(UTC).isoformat(timespec="seconds")
         resumed = [*provenance.get("resumed", []), {"time": now, "other_system": other_system(run, env)}]
         stood_on = provenance.get("stood_on") or {
@@ -82,5 +83,5 @@ def reopen(path: Path, env: Mapping[str, str]) -> tuple[RunFolder, Config]:
 
 def other_system(run: RunFolder, env: Mapping[str, str]) -> list[str]:
     """Which parts of this machine differ from the one the run began on."""
-    before, here = run.read("system.json"), system.describe(env)
+    before, here = run.read_raw("system.json"), system.describe(env)
     return [part for part in ("cpu", "gpus", "packages") if before.get(part) != here.get(part)]

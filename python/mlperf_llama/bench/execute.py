@@ -16,7 +16,8 @@ from ..loadgen import drive, logs, plan
 from ..machine.gpus import GpuSampler
 from ..records import seal
 from ..records.events import Events
-from ..records.run_folder import COMPLETE, FAILED, INTERRUPTED, RunFolder
+from ..records.run_folder import RunFolder
+from ..records.schema import COMPLETE, FAILED, INTERRUPTED
 from ..terminal import console, signals
 from ..terminal.progress import TerminalProgress
 from ..terminal.style import colour_wanted
@@ -87,8 +88,8 @@ def _named(run: RunFolder, error: BaseException) -> BaseException:
 
 def exit_code(run: RunFolder) -> int:
     """5 where LoadGen said INVALID, or an eligible run missed a target; else 0."""
-    scenarios = run.read("results.json")["scenarios"].values()
-    provenance = run.read("provenance.json")
+    scenarios = run.read_raw("results.json")["scenarios"].values()
+    provenance = run.read_raw("provenance.json")
     eligible = all(provenance[kind]["eligible"] for kind in ("dataset", "model"))
     invalid = any(s.get("performance", {}).get("loadgen_result") == "INVALID" for s in scenarios)
     missed = any(s.get("accuracy", {}).get("passed") is False for s in scenarios)
@@ -148,7 +149,7 @@ async def _every_run(session: Session) -> None:
 
 def missing(run: RunFolder, config: Config) -> list[tuple[str, str]]:
     """The runs asked for and not yet recorded, in order; a resumed folder has fewer."""
-    done = run.read("results.json")["scenarios"]
+    done = run.read_raw("results.json")["scenarios"]
     asked = [(s, m) for s in config.scenario for m in rules.MODES if m in config.mode]
     return [(scenario, mode) for scenario, mode in asked if mode not in done.get(scenario, {})]
 
@@ -193,7 +194,7 @@ async def _one_run(session: Session, scenario: str, mode: str, speed: Speed) -> 
         session.guessed_qps[scenario] = guess
         planned = make_plan(session, scenario, mode, speed)
         record = {**await _driven(session, planned), "repeated": "the QPS was guessed too low before"}
-    settings = dict(run.read("results.json")["scenarios"].get(scenario, {}).get("engine_settings", {}))
+    settings = dict(run.read_raw("results.json")["scenarios"].get(scenario, {}).get("engine_settings", {}))
     settings[mode] = session.settings(scenario)
     stages.merge_scenario(run, scenario, engine_settings=settings, **{mode: record})
 

@@ -8,7 +8,8 @@ from datetime import UTC, datetime
 
 from ..errors import Interrupted
 from ..records.events import Events
-from ..records.run_folder import INTERRUPTED, RUNNING, RunFolder
+from ..records.run_folder import RunFolder
+from ..records.schema import INTERRUPTED, RUNNING
 
 
 def close(run: RunFolder, status: str, message: str = "") -> None:

@@ -55,5 +55,5 @@ def describe_scope(found: Scope) -> Mapping[str, Any]:
 
 def first_gpu(run: RunFolder) -> dict[str, Any] | None:
     """The first GPU as system.json describes it."""
-    gpus = run.read("system.json").get("gpus") or []
+    gpus = run.read_raw("system.json").get("gpus") or []
     return dict(gpus[0]) if gpus else None

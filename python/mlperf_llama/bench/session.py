@@ -45,7 +45,7 @@ class Session:
 
     def __init__(self, run: RunFolder, config: Config, events: Events) -> None:
         self.run, self.config, self.events = run, config, events
-        provenance = run.read("provenance.json")
+        provenance = run.read_raw("provenance.json")
         check_same(provenance)
         self.model_dir = Path(provenance["model"]["path"])
         self.gpu = first_gpu(run)
@@ -196,7 +196,7 @@ class Session:
     def settings(self, scenario: str) -> dict[str, Any]:
         """The engine's settings as a scenario's runs use them, for the record."""
         seats, prefill_tokens = self.preset.limits(scenario)
-        loaded = dict(self.run.read("results.json")["engine"]["settings"])
+        loaded = dict(self.run.read_raw("results.json")["engine"]["settings"])
         found = {"scenario_max_num_seqs": seats, "scenario_prefill_tokens": prefill_tokens}
         return {**loaded, **found, **self.preset.pacing(scenario)}
 

@@ -17,7 +17,7 @@ Scored = Callable[[str, int, int], None]
 
 def merge_scenario(run: RunFolder, scenario: str, **parts: Any) -> None:
     """Put parts (performance, accuracy, compliance) of one scenario into results.json."""
-    scenarios = dict(run.read("results.json").get("scenarios", {}))
+    scenarios = dict(run.read_raw("results.json").get("scenarios", {}))
     scenarios[scenario] = {**scenarios.get(scenario, {}), **parts}
     run.merge("results.json", scenarios=scenarios)
 

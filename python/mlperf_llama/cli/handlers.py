@@ -20,7 +20,7 @@ def _print(text: object) -> None:
 
 def _opened(arguments: argparse.Namespace) -> tuple[RunFolder, Config]:
     run = RunFolder.open(arguments.run_dir)
-    return run, Config.from_json(run.read("config.json"))
+    return run, Config.from_json(run.read_raw("config.json"))
 
 
 def _run_or_latest(arguments: argparse.Namespace, flags: Mapping[str, str], env: Env) -> RunFolder:
@@ -85,7 +85,7 @@ def score(arguments: argparse.Namespace, flags: Mapping[str, str], env: Env) -> 
 
     run = _run_or_latest(arguments, flags, env)
     with seal.stage(run, "score again"):
-        stages.score_all(run, Config.from_json(run.read("config.json")), env)
+        stages.score_all(run, Config.from_json(run.read_raw("config.json")), env)
     stages.judge_and_report(run)
     _print(run.path)
     return 0

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..records.run_folder import INTERRUPTED
+from ..records.schema import INTERRUPTED
 from . import handlers
 
 Handler = Callable[[argparse.Namespace, Mapping[str, str], Mapping[str, str]], int]

@@ -19,7 +19,7 @@ from typing import Any
 from .. import rules
 from ..config import Config
 from ..errors import UsageError
-from ..records.run_folder import write_text
+from ..records.files import write_text
 from .settings import Preset
 
 log = logging.getLogger(__name__)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import IO
 
 from ..errors import BrokeError, MissingError, UsageError
-from ..records.run_folder import write_text
+from ..records.files import write_text
 from . import logs
 from .child import Spec
 from .plan import Plan, audit_conf, user_conf

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UsageError
-from ..records.run_folder import write_text
+from ..records.files import write_text
 from ..sources.model import checkpoint, shape
 from . import weights
 

@@ -78,4 +78,4 @@ def stage(run: RunFolder, name: str) -> Iterator[None]:
     finally:
         now = datetime.now(UTC).isoformat(timespec="seconds")
         stages = [*before.get("stages", []), {"stage": name, "sealed": now, "source": source_sha256()}]
-        run.write(NAME, {"stages": stages, "broken": broken, "files": hashes(run)})
+        run.write_raw(NAME, {"stages": stages, "broken": broken, "files": hashes(run)})

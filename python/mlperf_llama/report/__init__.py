@@ -5,7 +5,8 @@ From saved records alone; it measures nothing. A partial run renders with what i
 
 from __future__ import annotations
 
-from ..records.run_folder import RunFolder, write_text
+from ..records.files import write_text
+from ..records.run_folder import RunFolder
 from . import answer, html, markdown, method, record, summary, tuning
 from .blocks import Document
 

@@ -15,7 +15,8 @@ from typing import Any
 from .. import rules
 from ..errors import PipelineError, UsageError
 from ..loadgen import logs
-from ..records.run_folder import RunFolder, read_json
+from ..records.files import read_object
+from ..records.run_folder import RunFolder
 from . import markdown, record
 from .blocks import NOTHING, Banner, Block, Document, Section, Table, Text, number, word
 
@@ -129,7 +130,7 @@ def _tree_facts(place: Path) -> dict[str, Any]:
     for above in place.parents:
         system = above / "systems" / f"{place.parent.name}.json"
         if system.is_file():
-            facts.update(_flat("system ", read_json(system)))
+            facts.update(_flat("system ", read_object(system)))
             break
     return facts
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from .. import rules
 from ..errors import PipelineError
-from ..records.run_folder import read_json
+from ..records.files import read_object
 from ..tune import records
 from .blocks import NOTHING, Block, Chart, Section, Table, Text, number
 from .record import Record, mapping
@@ -21,7 +21,7 @@ def sections(record: Record) -> tuple[Section, ...]:
     if not path.is_file():
         return ()
     try:
-        kept = read_json(path)
+        kept = read_object(path)
     except PipelineError as error:
         return (Section("Tuning", (Text(str(error), "bad"),)),)
     blocks: list[Block] = []

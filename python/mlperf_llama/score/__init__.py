@@ -15,7 +15,8 @@ from typing import Any
 from .. import rules
 from ..config import Config
 from ..errors import UsageError
-from ..records.run_folder import RunFolder, write_text
+from ..records.files import write_text
+from ..records.run_folder import RunFolder
 
 log = logging.getLogger(__name__)
 
@@ -76,8 +77,8 @@ def score_run(
     """
     from . import nltk_data
 
-    config = Config.from_json(run.read("config.json"))
-    provenance = run.read("provenance.json")
+    config = Config.from_json(run.read_raw("config.json"))
+    provenance = run.read_raw("provenance.json")
     references = _references(run, provenance)
     accuracy = run.log_dir(scenario, "accuracy")
     result = score_log(

@@ -15,7 +15,7 @@ from typing import Any
 from .. import rules
 from ..config import Config
 from ..errors import InvalidError, UsageError
-from ..records.run_folder import write_text
+from ..records.files import write_text
 from ..verdict import accuracy, test06
 from ..verdict.evidence import Evidence, ScenarioEvidence, record
 from . import description, documents, rescoring, source_tree, summary_files, truncation

@@ -27,8 +27,8 @@ def scores(run: RunFolder, scenario: str) -> dict[str, Any]:
     """ROUGE and lengths of the accuracy log, from the very dataset and tokenizer of the run."""
     from ..score import nltk_data
 
-    config = Config.from_json(run.read("config.json"))
-    provenance = run.read("provenance.json")
+    config = Config.from_json(run.read_raw("config.json"))
+    provenance = run.read_raw("provenance.json")
     dataset, model = (record(provenance.get(kind)) for kind in ("dataset", "model"))
     path = Path(str(dataset.get("path")))
     if not path.is_file() or seal.file_sha256(path) != dataset.get("sha256"):

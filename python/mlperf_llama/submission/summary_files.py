@@ -11,7 +11,8 @@ from typing import Any
 
 from .. import rules
 from ..records import seal
-from ..records.run_folder import SCHEMA_VERSION, write_text
+from ..records.files import write_text
+from ..records.schema import SCHEMA_VERSION
 from ..verdict import accuracy
 from . import documents, source_tree
 from .layout import Layout

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from ..records.run_folder import RunFolder, write_text
+from ..records.files import write_text
+from ..records.run_folder import RunFolder
 from ..verdict import test06
 from ..verdict.test06 import Verification
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from ..records.run_folder import write_text
+from ..records.files import write_text
 from ..records.seal import file_sha256
 
 VIEWABLE = 4096

@@ -20,16 +20,16 @@ def is_tuning(run: RunFolder) -> bool:
 
 def begin(run: RunFolder, search: Sequence[str]) -> None:
     """Make a run folder a tuning's."""
-    run.write(FILE, {"search": list(search), "scenarios": {}})
+    run.write_raw(FILE, {"search": list(search), "scenarios": {}})
 
 
 def scenario(run: RunFolder, name: str) -> dict[str, Any]:
-    return dict(run.read(FILE)["scenarios"].get(name, {}))
+    return dict(run.read_raw(FILE)["scenarios"].get(name, {}))
 
 
 def put(run: RunFolder, name: str, **parts: Any) -> None:
     """Replace parts of one scenario's record."""
-    scenarios = dict(run.read(FILE)["scenarios"])
+    scenarios = dict(run.read_raw(FILE)["scenarios"])
     scenarios[name] = {**scenarios.get(name, {}), **parts}
     run.merge(FILE, scenarios=scenarios)
 

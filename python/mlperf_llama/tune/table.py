@@ -27,7 +27,7 @@ def line(record: Mapping[str, Any]) -> str:
 
 def all_rows(run: RunFolder) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
-    for name, record in run.read(records.FILE)["scenarios"].items():
+    for name, record in run.read_raw(records.FILE)["scenarios"].items():
         if name in rules.TOKEN_LATENCY_LIMITS_MS:
             found += records.rows(name, record, rules.TOKEN_LATENCY_LIMITS_MS[name])
     return found
@@ -54,7 +54,7 @@ def render(run: RunFolder) -> str:
         for row in [HEADS, *cells]:
             columns = zip(row, widths, range(len(row)), strict=True)
             lines.append("  ".join(c.ljust(w) if n < 2 else c.rjust(w) for c, w, n in columns))
-    for name, record in run.read(records.FILE)["scenarios"].items():
+    for name, record in run.read_raw(records.FILE)["scenarios"].items():
         if "answer" in record:
             lines.append(f"{name}: {_answer(name, record)} ({record['minutes']:g} min)")
     return "\n".join(lines)

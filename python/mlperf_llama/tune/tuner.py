@@ -30,7 +30,7 @@ OFFLINE_MARGIN = 1.1
 
 def raise_ceilings(session: Session) -> None:
     """Before loading: room above the present settings for the points of the grid."""
-    if ENGINE in session.run.read(records.FILE)["search"]:
+    if ENGINE in session.run.read_raw(records.FILE)["search"]:
         own = grid.start(session.own_engine)
         session.default_limits = (own.seats, own.tokens)
         session.load_with(grid.ceilings(_centre(session)))
@@ -46,7 +46,7 @@ def _centre(session: Session) -> grid.Point:
 async def every_search(session: Session) -> None:
     """Everything asked for and not yet found. InvalidError where a scenario has no answer."""
     speed = await session.warm_up()
-    asked = session.run.read(records.FILE)["search"]
+    asked = session.run.read_raw(records.FILE)["search"]
     if ENGINE in asked:
         await _engine_search(session, speed)
     if QPS not in asked:
@@ -150,7 +150,7 @@ async def _engine_search(session: Session, speed: Speed) -> None:
     """The fastest point of the grid, kept for later runs and used from here on."""
     run = session.run
     setter = getattr(session.engine, "set_limits", None)
-    before = run.read(records.FILE).get("engine", {})
+    before = run.read_raw(records.FILE).get("engine", {})
     if before.get("best"):
         return
     centre = grid.Point(**(before.get("centre") or vars(_centre(session))))

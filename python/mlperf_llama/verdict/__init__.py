@@ -29,7 +29,7 @@ def judge(run: RunFolder) -> dict[str, Any]:
     """Judge a run folder and write verdict.json."""
     checks = examine(run)
     verdict = {"submittable": all_passed(checks), "checks": [c.to_json() for c in checks]}
-    run.write(NAME, verdict)
+    run.write_raw(NAME, verdict)
     return verdict
 
 

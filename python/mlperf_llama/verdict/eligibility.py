@@ -7,7 +7,7 @@ from typing import Any
 
 from .. import rules
 from ..records import seal
-from ..records.run_folder import COMPLETE
+from ..records.schema import COMPLETE
 from .check import Check, check, equal
 from .evidence import Evidence, Json, record
 

@@ -101,7 +101,7 @@ def read(run: RunFolder) -> Evidence:
 
     def load(name: str) -> Json:
         try:
-            return run.read(name)
+            return run.read_raw(name)
         except PipelineError as error:
             problems.append(str(error))
             return {}

@@ -42,7 +42,7 @@ def _folder(root: Path, name: str, **settings: str) -> RunFolder:
     path = root / name
     path.mkdir(parents=True)
     run = RunFolder(path)
-    run.write("config.json", config.load(settings, {}).to_json())
+    run.write_raw("config.json", config.load(settings, {}).to_json())
     return run
 
 
@@ -56,11 +56,11 @@ def standin(root: Path, name: str = "20261123T121500Z-offline") -> RunFolder:
         "gpus": [],
         "os": {"name": "Debian", "kernel": "6.1"},
     }
-    run.write(
+    run.write_raw(
         "system.json",
         {**system, "git": {"commit": "16964e0", "dirty": True}, "packages": {"torch": "2.13.0+cpu"}},
     )
-    run.write(
+    run.write_raw(
         "provenance.json",
         {
             "round": "v6.1",
@@ -98,7 +98,7 @@ def standin(root: Path, name: str = "20261123T121500Z-offline") -> RunFolder:
         "load_s": 31.2,
         "settings": {"dtype": "bfloat16", "max_num_seqs": 64},
     }
-    run.write(
+    run.write_raw(
         "results.json",
         {
             "status": "complete",
@@ -111,7 +111,7 @@ def standin(root: Path, name: str = "20261123T121500Z-offline") -> RunFolder:
         },
     )
     check = {"name": "model", "passed": False, "detail": "stand-in", "fix": "set HF_TOKEN"}
-    run.write("verdict.json", {"submittable": False, "checks": [check]})
+    run.write_raw("verdict.json", {"submittable": False, "checks": [check]})
     rate = [1.2, 1.7, 1.9, 1.8, 1.9, 1.6]
     rows = [
         (
@@ -157,11 +157,11 @@ def h100(root: Path, name: str = "20261123T130000Z-offline-server", submittable:
         "gpus": [gpu],
         "os": {"name": "Debian", "kernel": "6.1"},
     }
-    run.write(
+    run.write_raw(
         "system.json",
         {**system, "git": {"commit": "16964e0", "dirty": False}, "packages": {"vllm": "0.26.0"}},
     )
-    run.write(
+    run.write_raw(
         "provenance.json",
         {
             "round": "v6.1",
@@ -206,7 +206,7 @@ def h100(root: Path, name: str = "20261123T130000Z-offline-server", submittable:
         "max_num_seqs": 512,
         "tensor_parallel_size": 1,
     }
-    run.write(
+    run.write_raw(
         "results.json",
         {
             "status": "complete",
@@ -226,7 +226,7 @@ def h100(root: Path, name: str = "20261123T130000Z-offline-server", submittable:
         checks.append(
             {"name": "Server: TEST06", "passed": False, "detail": "not run", "fix": "add MODE=compliance"}
         )
-    run.write("verdict.json", {"submittable": submittable, "checks": checks})
+    run.write_raw("verdict.json", {"submittable": submittable, "checks": checks})
     rows = []
     for n in range(140):
         rate = 57 + 3 * ((n * 7919) % 13 - 6) / 6 if n > 2 else 20 * n
@@ -252,7 +252,7 @@ def h100(root: Path, name: str = "20261123T130000Z-offline-server", submittable:
 def interrupted(root: Path, name: str = "20261123T140000Z-offline") -> RunFolder:
     """Stopped while the weights loaded: no verdict, no provenance of a dataset, a cut last event."""
     run = _folder(root, name)
-    run.write(
+    run.write_raw(
         "results.json", {"status": "interrupted", "started": "2026-11-23T14:00:00+00:00", "scenarios": {}}
     )
     write_events(run.file("events.jsonl"), [(0, {"stage": "engine", "message": "loading shard 2 of 4"})])

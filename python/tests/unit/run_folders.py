@@ -207,10 +207,10 @@ def good_run(
     full = rules.SAMPLE_COUNT[category]
     path.mkdir(parents=True)
     run = RunFolder(path)
-    run.write("config.json", config_values(names, category, round_name))
-    run.write("system.json", SYSTEM)
+    run.write_raw("config.json", config_values(names, category, round_name))
+    run.write_raw("system.json", SYSTEM)
     source = {"path": "/data", "sha256": "0" * 64, "eligible": True, "reason": "", "attempts": []}
-    run.write(
+    run.write_raw(
         "provenance.json",
         {
             "round": round_name,
@@ -221,7 +221,7 @@ def good_run(
             "shortened": False,
         },
     )
-    run.write(
+    run.write_raw(
         "results.json",
         {
             "status": "complete",

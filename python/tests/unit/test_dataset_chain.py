@@ -271,7 +271,7 @@ def test_each_fault_of_the_store_is_a_reason_in_one_line(
     assert "; then r2: " in message
     assert said in message
     assert "\n" not in message
-    (tried,) = run.read("provenance.json")["dataset"]["attempts"]
+    (tried,) = run.read_raw("provenance.json")["dataset"]["attempts"]
     assert (tried["outcome"], tried["reason"]) == ("failed", message)
     server.heal()
     assert from_mlcommons(tmp_path, server).rows == FULL

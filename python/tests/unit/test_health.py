@@ -81,7 +81,7 @@ def test_broken_records_are_unhealthy_not_a_crash(tmp_path: Path) -> None:
 
 
 def test_only_the_standard_library_is_imported() -> None:
-    code = "import sys, mlperf_llama.machine.health; print(*{m.split('.')[0] for m in sys.modules})"
+    code = "import sys, mlperf_llama.machine.health; print(*sorted({m.split('.')[0] for m in sys.modules}))"
     done = subprocess.run([sys.executable, "-S", "-c", code], capture_output=True, text=True, check=True,
                           env={"PYTHONPATH": str(Path(health.__file__).parents[2])})  # fmt: skip
     outside = set(done.stdout.split()) - set(sys.stdlib_module_names) - {"mlperf_llama", "__main__"}

@@ -183,7 +183,7 @@ def test_a_step_down_is_recorded_and_given_back(tmp_path: Path) -> None:
     found = oom.step_down(run, settings, gpu("h100"), arguments, "CUDA out of memory")
     assert found and found[0] == {"max_num_batched_tokens": 4096}
     assert oom.step_down(run, settings, gpu("h100"), arguments, "illegal memory access") is None
-    steps = run.read("provenance.json")["memory_steps"]
+    steps = run.read_raw("provenance.json")["memory_steps"]
     assert steps == [{"name": "max_num_batched_tokens", "before": 8192, "after": 4096}]
 
 

@@ -207,7 +207,7 @@ def _left(run: RunFolder, tmp_path: Path, env: dict[str, str], words: str) -> No
         )
     assert time.monotonic() - started < 30
     assert isinstance(caught.value, MissingError)
-    recorded = run.read("provenance.json")["model"]["attempts"]
+    recorded = run.read_raw("provenance.json")["model"]["attempts"]
     assert [(a["rung"], a["outcome"], a["reason"]) for a in recorded] == [
         ("huggingface", "failed", str(caught.value))
     ]

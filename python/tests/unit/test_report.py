@@ -79,9 +79,9 @@ def test_an_eligible_run_is_answered_with_its_targets_and_its_place(tmp_path: Pa
 
 def test_a_missed_target_is_called_missed(tmp_path: Path) -> None:
     run = samples.h100(tmp_path)
-    results = run.read("results.json")
+    results = run.read_raw("results.json")
     results["scenarios"]["Offline"]["accuracy"].update(rouge1=38.39, gen_len=8_984_409)
-    run.write("results.json", results)
+    run.write_raw("results.json", results)
     text, _ = written(run)
     offline = text.split("Accuracy, Offline")[1].split("Accuracy, Server")[0]
     assert "| rouge1 | 38.3900 | 38.3914 | missed |" in offline
@@ -90,10 +90,10 @@ def test_a_missed_target_is_called_missed(tmp_path: Path) -> None:
 
 def test_targets_that_were_recorded_are_the_ones_shown(tmp_path: Path) -> None:
     run = samples.h100(tmp_path)
-    results = run.read("results.json")
+    results = run.read_raw("results.json")
     bounds = {"rouge1": {"low": 50.0, "high": None, "met": False}}
     results["scenarios"]["Offline"]["accuracy"]["targets"] = bounds
-    run.write("results.json", results)
+    run.write_raw("results.json", results)
     text, _ = written(run)
     assert "| rouge1 | 38.7401 | 50.0000 | missed |" in text
     assert "| rouge2 | 15.8922 | 15.7484 | reached |" in text, (
@@ -103,11 +103,11 @@ def test_targets_that_were_recorded_are_the_ones_shown(tmp_path: Path) -> None:
 
 def test_loadgens_own_reasons_are_shown(tmp_path: Path) -> None:
     run = samples.h100(tmp_path)
-    results = run.read("results.json")
+    results = run.read_raw("results.json")
     results["scenarios"]["Server"]["performance"].update(
         loadgen_result="INVALID", invalid_reasons=["Reduce target QPS"], loadgen_errors=["no tokens"]
     )
-    run.write("results.json", results)
+    run.write_raw("results.json", results)
     answer = written(run)[0].split("## How it was done")[0]
     assert "LoadGen's INVALID: Reduce target QPS" in answer and "LoadGen's error: no tokens" in answer
 
@@ -171,13 +171,13 @@ def test_the_page_is_self_contained_and_well_formed(tmp_path: Path) -> None:
 def test_nothing_recorded_is_taken_for_markup(tmp_path: Path) -> None:
     run = samples.standin(tmp_path)
     evil = "<script>alert(1)</script> | `a` [x](http://y) **b**"
-    provenance = run.read("provenance.json")
+    provenance = run.read_raw("provenance.json")
     provenance["dataset"]["attempts"][0]["reason"] = evil + "\n# heading"
     provenance["model"]["reason"] = evil
-    run.write("provenance.json", provenance)
-    results = run.read("results.json")
+    run.write_raw("provenance.json", provenance)
+    results = run.read_raw("results.json")
     results["engine"]["name"] = '"><svg onload=alert(1)>'
-    run.write("results.json", results)
+    run.write_raw("results.json", results)
     samples.write_events(run.file("events.jsonl"), [
         (n, {"stage": "</svg><script>", "tokens_per_s": n}) for n in range(9)])  # fmt: skip
     text, page = written(run)
@@ -219,9 +219,9 @@ def test_whatever_the_verdict_says_an_ineligible_run_is_no_result(
 
 def test_a_run_that_is_not_valid_is_not_set_beside_others(tmp_path: Path) -> None:
     run = samples.h100(tmp_path)
-    results = run.read("results.json")
+    results = run.read_raw("results.json")
     results["scenarios"]["Server"]["performance"]["loadgen_result"] = "INVALID"
-    run.write("results.json", results)
+    run.write_raw("results.json", results)
     text, _ = written(run)
     assert "Beside published results, Offline" in text and "Beside published results, Server" not in text
     assert "LoadGen did not call the performance run VALID" in text
@@ -229,9 +229,9 @@ def test_a_run_that_is_not_valid_is_not_set_beside_others(tmp_path: Path) -> Non
 
 def test_preemptions_and_uncommitted_changes_are_warned_of_last(tmp_path: Path) -> None:
     run = samples.h100(tmp_path)
-    results = run.read("results.json")
+    results = run.read_raw("results.json")
     results["scenarios"]["Server"]["performance"]["counters"] = {"preemptions": 17}
-    run.write("results.json", results)
+    run.write_raw("results.json", results)
     run.merge("system.json", git={"commit": "16964e0", "dirty": True})
     text, _ = written(run)
     warnings = text.split("</details>")[-1].split("## Where it lies")[0]
@@ -255,10 +255,10 @@ def test_events_survive_a_cut_line_and_foreign_ones(tmp_path: Path) -> None:
 
 def test_gpus_in_use_come_from_the_engine(tmp_path: Path) -> None:
     run = samples.h100(tmp_path)
-    gpus = run.read("system.json")["gpus"] * 8
+    gpus = run.read_raw("system.json")["gpus"] * 8
     run.merge("system.json", gpus=gpus)
     assert record.read(run).gpus_used == 1
-    engine = run.read("results.json")["engine"]
+    engine = run.read_raw("results.json")["engine"]
     engine["settings"].update(tensor_parallel_size=2, data_parallel_size=2)
     run.merge("results.json", engine=engine)
     assert record.read(run).gpus_used == 4

@@ -46,8 +46,8 @@ def make_run(
     run = RunFolder(tmp_path / "run")
     accuracy = run.log_dir(rules.OFFLINE, "accuracy")
     accuracy.mkdir(parents=True)
-    run.write("config.json", config.load({"CACHE_DIR": str(cache)}, {}).to_json())
-    run.write(
+    run.write_raw("config.json", config.load({"CACHE_DIR": str(cache)}, {}).to_json())
+    run.write_raw(
         "provenance.json",
         {
             "samples": samples or len(pairs),
@@ -158,7 +158,7 @@ def test_a_run_without_its_parts(tmp_path: Path, cache: Path) -> None:
 
 def test_another_dataset_than_the_runs_is_refused(tmp_path: Path, cache: Path) -> None:
     run, _ = make_run(tmp_path, cache, filled(support.made_up_pairs(10, 28)))
-    with Path(run.read("provenance.json")["dataset"]["path"]).open("a") as rows:
+    with Path(run.read_raw("provenance.json")["dataset"]["path"]).open("a") as rows:
         rows.write('{"article": "a", "highlights": "b"}\n')
     with pytest.raises(UsageError, match="expected the file that the run was made on"):
         score.score_run(run, rules.OFFLINE, 1)

@@ -131,7 +131,7 @@ def test_edited_json_cannot_be_packed(run: RunFolder, tmp_path: Path) -> None:
 def test_edited_verdict_changes_nothing(run: RunFolder, tmp_path: Path) -> None:
     folders.edit_json(run.file("provenance.json"), lambda d: d["model"].update(eligible=False))
     folders.reseal(run)
-    run.write("verdict.json", {"submittable": True, "checks": []})
+    run.write_raw("verdict.json", {"submittable": True, "checks": []})
     with pytest.raises(InvalidError, match="model_eligible"):
         packed(tmp_path, run)
 

@@ -105,8 +105,8 @@ def test_describe_holds_everything_and_is_plain_json() -> None:
 
 def test_describe_imports_no_torch_and_is_quick() -> None:
     code = (
-        "import sys, time; from mlperf_llama.machine import system;"
-        "t = time.monotonic(); system.describe({});"
+        "import sys, time; from mlperf_llama.machine import system; t = time.monotonic();"
+        "system.describe({});"
         "print(time.monotonic() - t, 'torch' in sys.modules, 'numpy' in sys.modules)"
     )
     env = {"PYTHONPATH": str(Path(system.__file__).parents[2]), "PATH": os.environ["PATH"]}

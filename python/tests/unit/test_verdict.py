@@ -390,7 +390,7 @@ def test_broken_records_never_crash(content: str, run: RunFolder) -> None:
 
 def test_a_bare_folder_is_judged(tmp_path: Path) -> None:
     run = RunFolder(tmp_path)
-    run.write("config.json", folders.config_values(("Offline",), rules.DATACENTER, "v6.1"))
+    run.write_raw("config.json", folders.config_values(("Offline",), rules.DATACENTER, "v6.1"))
     names = failed(run)
     assert {"records", "complete", "seal", "scenarios", "engine", "Offline.performance"} <= set(names)
 

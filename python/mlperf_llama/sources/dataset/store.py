@@ -12,7 +12,7 @@ from typing import Any
 
 from ...config import Config
 from ...errors import MissingError, UsageError
-from ...records.run_folder import read_json, write_text
+from ...records.files import read_object, write_text
 
 log = logging.getLogger(__name__)
 
@@ -63,8 +63,8 @@ def kept(record: Path, key: str) -> dict[str, Any] | None:
     A file that has changed is removed, so that whatever fetched it fetches it again.
     """
     try:
-        facts = read_json(record)
-        path, sha256 = Path(facts["path"]), facts["sha256"]
+        facts = read_object(record)
+        path, sha256 = Path(str(facts["path"])), facts["sha256"]
     except (MissingError, UsageError, KeyError, TypeError):
         return None
     if facts.get("key") != key or not path.is_file():

@@ -20,7 +20,7 @@ from urllib.parse import quote, urlsplit
 
 from ...config import secret
 from ...errors import MissingError
-from ...records.run_folder import write_text
+from ...records.files import write_text
 from . import http
 
 log = logging.getLogger(__name__)

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from ...records.run_folder import write_text
+from ...records.files import write_text
 from ..fetch.http import file_digest
 from . import shape
 

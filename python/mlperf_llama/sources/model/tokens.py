@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import UsageError
-from ...records.run_folder import read_json
+from ...records.files import read_object
 
 # tokenizer.json of meta-llama/Llama-3.1-8B-Instruct, revision 0e9e39f2 (9,085,657 bytes); Llama
 # 3.2 and 3.3 ship the same file.
@@ -28,7 +28,7 @@ def stop_ids(model_dir: Path) -> tuple[int, ...]:
     """Ids that end an answer: generation_config.json's eos_token_id, else config.json's."""
     for name in ("generation_config.json", "config.json"):
         path = model_dir / name
-        found: Any = read_json(path).get("eos_token_id") if path.is_file() else None
+        found: Any = read_object(path).get("eos_token_id") if path.is_file() else None
         ids = [found] if isinstance(found, int) else found
         if isinstance(ids, list) and ids and all(isinstance(item, int) for item in ids):
             return tuple(ids)

@@ -11,9 +11,9 @@ from .. import rules
 from ..config import Config
 from ..errors import UsageError
 from ..machine import system
-from ..records import seal
+from ..records import codec, seal
 from ..records.run_folder import RunFolder
-from ..records.schema import COMPLETE, RUNNING
+from ..records.schema import COMPLETE, RUNNING, System
 from ..settings import PREFIX
 from ..tune import records
 
@@ -27,7 +27,7 @@ def create(config: Config, env: Mapping[str, str], tune: bool = False) -> RunFol
         records.begin(run, config.search)
     described = system.describe(env)
     run.write_raw("config.json", config.to_json())
-    run.write_raw("system.json", described)
+    run.write(described)
     loadgen = rules.ROUNDS[config.round].loadgen_version
     run.write_raw("provenance.json", {"round": config.round, "loadgen_version": loadgen})
     now = datetime.now(UTC).isoformat(timespec="seconds")
@@ -49,7 +49,7 @@ def for_submission(config: Config, flags: Mapping[str, str], env: Mapping[str, s
     """The scenarios and modes a submission needs, where the user chose none; checked for packing."""
     from ..submission import preflight
 
-    preflight.ready(config, system.describe(env))
+    preflight.ready(config, codec.to_json(system.describe(env)))
     scenario, mode = (bool(flags.get(n) or env.get(PREFIX + n)) for n in ("SCENARIO", "MODE"))
     return replace(
         config,
@@ -83,5 +83,5 @@ def reopen(path: Path, env: Mapping[str, str]) -> tuple[RunFolder, Config]:
 
 def other_system(run: RunFolder, env: Mapping[str, str]) -> list[str]:
     """Which parts of this machine differ from the one the run began on."""
-    before, here = run.read_raw("system.json"), system.describe(env)
-    return [part for part in ("cpu", "gpus", "packages") if before.get(part) != here.get(part)]
+    before, here = run.read(System), system.describe(env)
+    return [part for part in ("cpu", "gpus", "packages") if getattr(before, part) != getattr(here, part)]

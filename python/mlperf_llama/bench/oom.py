@@ -10,13 +10,14 @@ from typing import Any
 from ..config import Config
 from ..engine import derive, oom_fallback, settings
 from ..records.run_folder import RunFolder
+from ..records.schema import Gpu
 from ..terminal import console
 
 log = logging.getLogger(__name__)
 
 
 def step_down(
-    run: RunFolder, config: Config, gpu: Mapping[str, Any] | None, arguments: Mapping[str, Any], said: str
+    run: RunFolder, config: Config, gpu: Gpu | None, arguments: Mapping[str, Any], said: str
 ) -> tuple[dict[str, Any], str] | None:
     """The arguments that change and the words for it, where `said` or the engine's log tells of
     a lack of memory; None where that was not the cause, or nothing is left to give up."""

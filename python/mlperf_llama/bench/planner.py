@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from .. import rules
 from ..config import Config
@@ -12,6 +11,8 @@ from ..engine import settings, tuned
 from ..loadgen import plan
 from ..loadgen.plan import Plan
 from ..machine import roofline
+from ..machine.gpu_table import find_gpu
+from ..records.schema import Gpu
 
 # What engines reach of a card's limit before anybody tunes them, and how much of that Server and
 # Interactive hold (published H100 and H200 results).
@@ -37,7 +38,7 @@ def _speed(planned: Plan) -> str:
     return f" at {planned.expected_latency_ms:g} ms each"
 
 
-def table(config: Config, gpus: Sequence[Mapping[str, Any]]) -> str:
+def table(config: Config, gpus: Sequence[Gpu]) -> str:
     """Every run that these settings ask for, as a full-length one (or of SAMPLES and DURATION_S)."""
     rows: list[Sequence[str]] = [HEADS]
     total = 0.0
@@ -72,30 +73,28 @@ def _planned(config: Config, scenario: str, mode: str, speed: float | None) -> P
     )
 
 
-def _known_speed(
-    config: Config, scenario: str, gpus: Sequence[Mapping[str, Any]]
-) -> tuple[float | None, str]:
+def _known_speed(config: Config, scenario: str, gpus: Sequence[Gpu]) -> tuple[float | None, str]:
     """Queries a second, or SingleStream's milliseconds, and where they come from."""
     single = scenario == rules.SINGLE_STREAM
     given = config.expected_latency_ms if single else config.target_qps
     if given:
         return given, "your setting"
-    name = str(gpus[0]["name"]) if gpus else None
+    name = gpus[0].name if gpus else None
     path = tuned.path_of(Path(config.results_dir), config, name)
     key = "expected_latency_ms" if single else "target_qps"
     for entry in tuned.entries(path):
         if entry.get(scenario, {}).get(key) and entry["identity"].get("round") == config.round:
             return float(entry[scenario][key]), f"tuned ({path.name})"
-    guess = None if single or not name else _limit(config, name, gpus[0])
+    guess = None if single or not gpus else _limit(config, gpus[0])
     if guess:
         return float(f"{REACHED * SHARE[scenario] * guess:.3g}"), "a share of the card's limit"
     return None, "measured by the warm-up"
 
 
-def _limit(config: Config, name: str, gpu: Mapping[str, Any]) -> float | None:
+def _limit(config: Config, gpu: Gpu) -> float | None:
     """Samples a second of the card at most, at the precision its preset sets."""
-    card = roofline.find_gpu(name)
-    engine = settings.choose(config, name, gpu).engine
+    card = find_gpu(gpu)
+    engine = settings.choose(config, gpu).engine
     precision = roofline.precision_of(engine, card) or "fp16"
     found = roofline.predict(card, roofline.PRECISIONS[precision]) if card else None
     return found.limit if found else None

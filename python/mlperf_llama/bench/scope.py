@@ -10,6 +10,7 @@ from .. import rules
 from ..config import Config
 from ..errors import UsageError
 from ..records.run_folder import RunFolder
+from ..records.schema import Gpu, System
 
 # A CPU answers about one sample in two seconds: enough for a real run in minutes.
 CPU_SAMPLES = 16
@@ -53,7 +54,6 @@ def describe_scope(found: Scope) -> Mapping[str, Any]:
     }
 
 
-def first_gpu(run: RunFolder) -> dict[str, Any] | None:
-    """The first GPU as system.json describes it."""
-    gpus = run.read_raw("system.json").get("gpus") or []
-    return dict(gpus[0]) if gpus else None
+def first_gpu(run: RunFolder) -> Gpu | None:
+    """The first GPU of system.json."""
+    return next(iter(run.read(System).gpus), None)

@@ -49,9 +49,9 @@ class Session:
         check_same(provenance)
         self.model_dir = Path(provenance["model"]["path"])
         self.gpu = first_gpu(run)
-        self.gpu_name = str(self.gpu["name"]) if self.gpu else None
+        self.gpu_name = self.gpu.name if self.gpu else None
         self.scope = scope(config, int(provenance["dataset"]["rows"]), self.gpu_name)
-        self.preset = settings.choose(config, self.gpu_name, self.gpu)
+        self.preset = settings.choose(config, self.gpu)
         self.tuned_path = tuned.path_of(run.path.parent, config, self.gpu_name)
         self.identity = tuned.identity(config, provenance, self.preset.engine)
         self.tuned = tuned.read(self.tuned_path, self.identity)

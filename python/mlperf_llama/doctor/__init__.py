@@ -26,14 +26,14 @@ NARROWEST = 60
 
 def examine(config: Config, env: Mapping[str, str], network: bool = True) -> list[Finding]:
     """Every finding, in the order a person mends them. Under six seconds, most of it the network."""
-    found = system.describe(env)
-    asked = reach.start(config, env) if network else None
+    here = system.describe(env)
+    probes = reach.start(config, env) if network else None
     findings = [
-        *software.findings(config, env, found),
-        *hardware.findings(config, env, found),
+        *software.findings(config, env, here),
+        *hardware.findings(config, env, here),
         *software.tokens(env),
     ]
-    return findings + (reach.finish(asked) if asked else [])
+    return findings + (reach.finish(probes) if probes else [])
 
 
 def exit_code(findings: Sequence[Finding]) -> int:

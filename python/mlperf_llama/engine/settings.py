@@ -7,9 +7,7 @@ variables vLLM reads, and a table a scenario its limits under load and expected 
 from __future__ import annotations
 
 import os
-import re
 import tomllib
-from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -17,26 +15,24 @@ from typing import Any
 from .. import rules
 from ..config import Config
 from ..errors import UsageError
+from ..machine.gpu_table import find_gpu
+from ..records.schema import Gpu
 from ..settings import AUTO
 from .pacing import Pacing
 
 PRESETS = Path(__file__).parent / "presets"
 CPU, GENERIC = "cpu", "gpu"
 PACING = tuple(known.name for known in fields(Pacing))
-# Drivers and ECC take different parts of a card's memory.
-MEMORY_MATCH = 0.93
 
 
 @dataclass(frozen=True)
 class Preset:
-    """One preset file. `scenarios` maps a scenario to its limits and speeds. `memory_gib`: of
-    the card it is for."""
+    """One preset file. `scenarios` maps a scenario to its limits and speeds."""
 
     name: str
     engine: dict[str, Any] = field(default_factory=dict)
     environment: dict[str, str] = field(default_factory=dict)
     scenarios: dict[str, dict[str, Any]] = field(default_factory=dict)
-    memory_gib: float | None = None
 
     def limits(self, scenario: str) -> tuple[int | None, int | None]:
         """(max_num_seqs, prefill_tokens) of a scenario; None leaves the engine's ceiling."""
@@ -64,40 +60,28 @@ def load_preset(name: str) -> Preset:
         raise UsageError(f"PRESET {path}: expected TOML, could not read it: {error}") from None
     scenarios = {s: data.pop(s) for s in rules.SCENARIOS if s in data}
     engine, environment = data.pop("engine", {}), data.pop("environment", {})
-    gpu = data.pop("gpu", {})
     if data:
-        raise UsageError(f"PRESET {path}: unknown table {next(iter(data))}; known: engine, environment, gpu")
+        raise UsageError(f"PRESET {path}: unknown table {next(iter(data))}; known: engine, environment")
     words = {k: str(v) for k, v in environment.items()}
-    return Preset(path.stem, engine, words, scenarios, gpu.get("memory_gib"))
+    return Preset(path.stem, engine, words, scenarios)
 
 
-def detect(gpu_name: str | None) -> str:
-    """The preset for a GPU's product name (as NVML gives it); cpu without one."""
-    if not gpu_name:
+def detect(gpu: Gpu | None) -> str:
+    """The preset that the table of GPUs names; cpu without a GPU."""
+    if gpu is None:
         return CPU
-    words = set(re.split(r"[^a-z0-9]+", gpu_name.lower()))
-    for name in names():
-        if name != CPU and words >= set(name.split("-")) and "laptop" not in words:
-            return name
-    return GENERIC
+    spec = find_gpu(gpu)
+    return spec.preset or GENERIC if spec else GENERIC
 
 
-def choose(config: Config, gpu_name: str | None, gpu: Mapping[str, Any] | None = None) -> Preset:
-    """The user's preset, else the GPU's, else one worked out from what the GPU has.
-
-    A card with less memory than its preset is for (a smaller one of that name, or a part of
-    one) gets derived settings too.
-    """
-    name = detect(gpu_name) if config.preset == AUTO else config.preset
+def choose(config: Config, gpu: Gpu | None) -> Preset:
+    """The user's preset, else the GPU's, else one worked out from what the GPU has."""
+    name = detect(gpu) if config.preset == AUTO else config.preset
     if name != GENERIC:
-        preset = load_preset(name)
-        found = (gpu or {}).get("memory_gib")
-        enough = not found or not preset.memory_gib or found >= MEMORY_MATCH * preset.memory_gib
-        if config.preset != AUTO or enough:
-            return preset
+        return load_preset(name)
     from . import derive
 
-    derived = derive.settings(derive.card_of(gpu or {"name": gpu_name}))
+    derived = derive.settings(derive.card_of(gpu or Gpu()))
     return Preset(GENERIC, derived.engine, {}, derived.scenarios)
 
 

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from . import codec
 from .run_folder import RunFolder
+from .schema import GpuReading
 
 Listener = Callable[[dict[str, Any]], None]
 
@@ -21,7 +23,10 @@ class Events:
     """Appends events and passes each to its listeners (the terminal's bar is one)."""
 
     def __init__(
-        self, run: RunFolder | None, *listeners: Listener, gpu: Callable[[], Any] | None = None
+        self,
+        run: RunFolder | None,
+        *listeners: Listener,
+        gpu: Callable[[], Sequence[GpuReading] | None] | None = None,
     ) -> None:
         self._stream = run.file("events.jsonl").open("a", encoding="utf-8") if run else None
         self._listeners = listeners
@@ -36,7 +41,7 @@ class Events:
         if done and total and "eta_s" not in fields and now > started:
             fields["eta_s"] = round((now - started) * (total - done) / done, 1)
         if done and self._gpu and (readings := self._gpu()):
-            fields["gpu"] = readings
+            fields["gpu"] = codec.to_json(readings)
         event = {"time": datetime.now(UTC).isoformat(timespec="milliseconds"), "stage": stage, **fields}
         if self._stream:
             self._stream.write(json.dumps(event, ensure_ascii=False) + "\n")

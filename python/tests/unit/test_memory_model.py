@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from mlperf_llama.engine import derive, oom_fallback
 from mlperf_llama.engine import settings as engine_settings
 from mlperf_llama.engine.derive import Card
 from mlperf_llama.records.run_folder import RunFolder
+from mlperf_llama.records.schema import Gpu
 
 # vLLM 0.26.0 on an H100 80 GB SXM, Llama-3.1-8B's shape, static FP8, FP8 cache, share 0.95,
 # 8192 tokens a step, 512 sequences: "Available KV cache memory", "GPU KV cache size", "weight".
@@ -35,9 +37,9 @@ CARDS = {
 }
 
 
-def gpu(name: str) -> dict[str, Any]:
+def gpu(name: str) -> Gpu:
     product, mib, capability = CARDS[name]
-    return {"name": product, "memory_gib": mib / 1024, "compute_capability": capability}
+    return Gpu(name=product, memory_gib=mib / 1024, compute_capability=capability)
 
 
 def test_the_model_says_what_vllm_reports_on_an_h100() -> None:
@@ -57,27 +59,33 @@ def test_the_model_holds_for_other_settings_there() -> None:
 
 
 def test_sixteen_bit_weights_take_fifteen_gib() -> None:
-    assert derive.weights_gib(derive.LLAMA_8B, 2) == pytest.approx(14.96, abs=0.05)
+    assert derive.weights_gib(rules.MODEL_SHAPE, 2) == pytest.approx(14.96, abs=0.05)
 
 
 @pytest.mark.parametrize("name", CARDS)
 def test_a_product_name_finds_its_preset(name: str) -> None:
-    assert engine_settings.detect(str(gpu(name)["name"])) == name
-    assert engine_settings.choose(config.load({}, {}), gpu(name)["name"], gpu(name)).name == name
+    assert engine_settings.detect(gpu(name)) == name
+    assert engine_settings.choose(config.load({}, {}), gpu(name)).name == name
 
 
-@pytest.mark.parametrize(
-    "name", ["NVIDIA L40", "NVIDIA A10G", "NVIDIA A2", "NVIDIA GeForce RTX 4090 Laptop GPU", "Tesla T4"]
-)
-def test_a_similar_name_does_not(name: str) -> None:
-    assert engine_settings.detect(name) == engine_settings.GENERIC
+@pytest.mark.parametrize("change", [{"memory_gib": 40.0}, {"mig": True}])
+def test_a_part_of_a_card_gets_derived_settings(change: dict[str, Any]) -> None:
+    part = replace(gpu("a100"), name="NVIDIA A100-PCIE-40GB", **change)
+    chosen = engine_settings.choose(config.load({}, {}), part)
+    assert chosen.name == engine_settings.GENERIC
+    if part.memory_gib == 40.0:
+        assert chosen.engine["max_num_seqs"] < engine_settings.load_preset("a100").engine["max_num_seqs"]
 
 
-def test_a_smaller_card_of_the_name_gets_derived_settings() -> None:
-    small = {"name": "NVIDIA A100-PCIE-40GB", "memory_gib": 40.0, "compute_capability": "8.0"}
-    found = engine_settings.choose(config.load({}, {}), small["name"], small)  # type: ignore[arg-type]
-    assert found.name == engine_settings.GENERIC
-    assert found.engine["max_num_seqs"] < engine_settings.load_preset("a100").engine["max_num_seqs"]
+def test_a_laptop_card_is_given_no_rates() -> None:
+    laptop = Gpu(name="NVIDIA GeForce RTX 4090 Laptop GPU", memory_gib=16.0, compute_capability="8.9")
+    card = derive.card_of(laptop)
+    assert (card.compute, card.bandwidth) == (None, None)
+    assert engine_settings.choose(config.load({}, {}), laptop).name == engine_settings.GENERIC
+
+
+def test_no_gpu_at_all_is_a_cpu() -> None:
+    assert engine_settings.detect(None) == engine_settings.CPU
 
 
 @pytest.mark.parametrize("name", CARDS)
@@ -110,7 +118,7 @@ def test_every_setting_of_a_preset_has_its_reason(name: str) -> None:
 @pytest.mark.parametrize("memory_gib", [12.0, 16.0, 24.0, 48.0, 80.0, 141.0])
 @pytest.mark.parametrize("capability", ["7.5", "8.6", "8.9", "9.0", "12.0"])
 def test_derived_settings_always_fit(memory_gib: float, capability: str) -> None:
-    card = derive.card_of({"name": "some GPU", "memory_gib": memory_gib, "compute_capability": capability})
+    card = derive.card_of(Gpu(name="some GPU", memory_gib=memory_gib, compute_capability=capability))
     found = derive.settings(card)
     assert found.footprint.kv_tokens > rules.MAX_MODEL_LEN or memory_gib < 16
     assert found.footprint.total_gib < memory_gib

@@ -32,7 +32,8 @@ def test_driver_names(driver_name: str, card: str) -> None:
 @pytest.mark.parametrize(
     "name",
     [
-        "Tesla T4", "NVIDIA RTX A1000", "NVIDIA GB200", "AMD Instinct MI300X", "", "NVIDIA L40", "NVIDIA A10G",
+        "Tesla T4", "NVIDIA RTX A1000", "NVIDIA GB200", "AMD Instinct MI300X", "", "NVIDIA L40",
+        "NVIDIA A10G",
         "NVIDIA A2", "NVIDIA A800-SXM4-80GB", "NVIDIA A100-SXM-64GB", "NVIDIA GeForce RTX 4090 D",
         "NVIDIA RTX 4000 Ada Generation",
     ],
@@ -45,7 +46,8 @@ def test_other_cards_are_not_guessed(name: str) -> None:
     "name",
     [
         "NVIDIA GeForce RTX 4090 Laptop GPU", "NVIDIA RTX PRO 6000 Blackwell Max-Q Workstation Edition",
-        "NVIDIA A100-SXM4-40GB MIG 1g.5gb", "NVIDIA H100 80GB HBM3 MIG 7g.80gb", "NVIDIA H100 80GB HBM3 1g.10gb",
+        "NVIDIA A100-SXM4-40GB MIG 1g.5gb", "NVIDIA H100 80GB HBM3 MIG 7g.80gb",
+        "NVIDIA H100 80GB HBM3 1g.10gb",
         "GRID A100-10C", "NVIDIA A10-24Q", "NVIDIA L40S-48C", "NVIDIA L4-2B",
     ],
 )  # fmt: skip

@@ -15,12 +15,13 @@ from ..errors import EXIT_INVALID, EXIT_OK, BrokeError, Interrupted, PipelineErr
 from ..loadgen import drive, logs, plan
 from ..machine.gpus import GpuSampler
 from ..records import seal
+from ..records.codec import to_json
 from ..records.events import Events
 from ..records.run_folder import RunFolder
 from ..records.schema import COMPLETE, FAILED, INTERRUPTED
 from ..terminal import console, signals
 from ..terminal.progress import TerminalProgress, colour_wanted
-from ..tune import records, table, tuner
+from ..tune import table, tuner
 from . import finalize, planner, stages
 from .scope import describe_scope
 from .session import Session, end_children
@@ -43,7 +44,7 @@ def execute(run: RunFolder, config: Config, env: Mapping[str, str]) -> int:
         events = Events(run, progress, gpu=lambda: sampler.latest)
         try:
             with seal.stage(run, "run"):
-                if records.is_tuning(run):
+                if run.is_tuning:
                     asyncio.run(_loadgen_runs(run, config, events, tuner.every_search))
                 elif missing(run, config):
                     asyncio.run(_loadgen_runs(run, config, events, _every_run))
@@ -59,7 +60,7 @@ def execute(run: RunFolder, config: Config, env: Mapping[str, str]) -> int:
         finally:
             progress.close()
             events.close()
-        tuning = records.is_tuning(run)
+        tuning = run.is_tuning
         words = table.render(run) if tuning else report.terminal(run, colour_wanted(terminal, env))
         print(words, file=terminal)
     return exit_code(run)
@@ -119,7 +120,7 @@ async def _loadgen_runs(
     run: RunFolder, config: Config, events: Events, body: Callable[[Session], Awaitable[None]]
 ) -> None:
     session = Session(run, config, events)
-    if records.is_tuning(run):
+    if run.is_tuning:
         tuner.raise_ceilings(session)
     run.merge("provenance.json", **describe_scope(session.scope))
     try:
@@ -211,7 +212,7 @@ async def _driven(session: Session, planned: plan.Plan) -> dict[str, Any]:
     spent = {key: after[key] - before.get(key, 0) for key in after if key != "kv_cache_tokens"}
     record: dict[str, Any] = {"counters": spent}
     if mode == "performance":
-        return {**logs.performance(out, scenario), **record}
+        return {**to_json(logs.performance(out, scenario)), **record}
     if mode == "compliance":
         from .. import submission
 

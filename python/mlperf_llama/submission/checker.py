@@ -13,6 +13,7 @@ from ..config import Config
 from ..errors import EXIT_INVALID, EXIT_MISSING, EXIT_OK, MissingError, UsageError
 from ..loadgen import logs
 from ..records import seal
+from ..records.codec import to_json
 from ..verdict import accuracy
 from ..verdict.check import Check, equal
 from ..verdict.check import check as named
@@ -83,7 +84,7 @@ def _one(layout: Layout, scenario: str, recorded: Mapping[str, Any]) -> list[Che
     _, sha256 = accuracy.read_text(layout.accuracy(scenario) / accuracy.TEXT)
     whole = Path(recorded["full_accuracy_log"])
     expected = seal.file_sha256(whole) if whole.is_file() else recorded["full_accuracy_log_sha256"]
-    derived = logs.performance(layout.performance(scenario), scenario)
+    derived = to_json(logs.performance(layout.performance(scenario), scenario))
     told = recorded["performance"]
     wrong = [f"{k} {told.get(k)}, log {v}" for k, v in derived.items() if told.get(k) != v]
     return [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ..errors import PipelineError
 from ..loadgen import logs
+from ..records.codec import to_json
 from . import accuracy, performance, test06
 from .check import Check, check
 from .evidence import Evidence, Json, ModeLogs, ScenarioEvidence, record
@@ -48,7 +49,7 @@ def _recorded(one: ScenarioEvidence) -> Check:
     fix = "run the score verb again: results.json must hold LoadGen's own numbers"
     recorded = record(one.recorded.get("performance"))
     try:
-        derived = logs.performance(one.performance.path, one.name)
+        derived = to_json(logs.performance(one.performance.path, one.name))
     except (PipelineError, ValueError, KeyError) as error:
         return Check(name, False, str(error), fix)
     wrong = [

@@ -15,6 +15,7 @@ from mlperf_llama import config, rules
 from mlperf_llama.errors import BrokeError
 from mlperf_llama.loadgen import logs
 from mlperf_llama.records import seal
+from mlperf_llama.records.codec import to_json
 from mlperf_llama.records.run_folder import RunFolder
 from mlperf_llama.verdict import test06
 
@@ -187,7 +188,7 @@ def write_scenario(run: RunFolder, scenario: str, category: str, round_name: str
     write_answers(audit / "mlperf_log_accuracy.json", records)
     verified = test06.verify(audit / "mlperf_log_accuracy.json", scenario)
     (audit / "verify_accuracy.txt").write_text(verified.text(), encoding="utf-8")
-    performance = logs.performance(run.log_dir(scenario, "performance"), scenario)
+    performance = to_json(logs.performance(run.log_dir(scenario, "performance"), scenario))
     return {"performance": performance, "accuracy": {**scores, "passed": True}}
 
 
@@ -238,7 +239,7 @@ def good_run(
 def record_performance(run: RunFolder, scenario: str) -> None:
     """Write what LoadGen's log says into results.json, where it says anything."""
     try:
-        derived = logs.performance(run.log_dir(scenario, "performance"), scenario)
+        derived = to_json(logs.performance(run.log_dir(scenario, "performance"), scenario))
     except BrokeError:
         return
     edit_json(run.file("results.json"), lambda d: d["scenarios"][scenario].update(performance=derived))

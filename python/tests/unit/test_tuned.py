@@ -15,6 +15,7 @@ from mlperf_llama.bench.warm_up import Speed
 from mlperf_llama.engine import tuned
 from mlperf_llama.engine.settings import Preset
 from mlperf_llama.errors import UsageError
+from mlperf_llama.records import codec
 from mlperf_llama.records.events import Events
 from mlperf_llama.records.run_folder import RunFolder
 from mlperf_llama.tune import grid, probes, records, tuner
@@ -78,11 +79,12 @@ def test_a_search_that_is_stopped_keeps_what_it_confirmed(
     )
     seen = iter([("probe", 50.0), ("confirm", 49.0), ("confirm", 52.0)])
 
-    async def run_one(_: Any, kind: str, scenario: str, qps: float) -> dict[str, Any]:
+    async def run_one(_: Any, kind: str, scenario: str, qps: float) -> records.Probe:
         if qps == 52.0:
             raise asyncio.CancelledError
-        measured = {"loadgen_result": "VALID", "ttft_p99_ms": 900.04, "tpot_p99_ms": 80.0}
-        return {"kind": kind, "qps": qps, "seconds": 1.0, **measured}
+        return records.Probe(
+            kind, qps, seconds=1.0, loadgen_result="VALID", ttft_p99_ms=900.04, tpot_p99_ms=80.0
+        )
 
     monkeypatch.setattr(probes, "goal_of", lambda *_: Goal(2000.0, 100.0, 1, 100, 600.0))
     monkeypatch.setattr(probes, "run_one", run_one)
@@ -91,14 +93,14 @@ def test_a_search_that_is_stopped_keeps_what_it_confirmed(
         asyncio.run(tuner._search(session, "Server", Speed(60.0, 100.0)))
     kept = tuned.read(session.tuned_path, identity())
     assert kept.target_qps("Server", 600.0) == 49.0
-    assert [p["qps"] for p in records.scenario(run, "Server")["probes"]] == [50.0, 49.0]
+    assert [p.qps for p in records.scenario(run, "Server").probes or ()] == [50.0, 49.0]
 
 
 def test_a_kept_forecast_reads_back_whole() -> None:
     bound = Bound(1.0, 2.0, 3.0)
     forecast = Forecast(bound, bound, bound, 60.0, full=True)
-    probe = {"kind": "probe", "qps": 58.0, "forecast": records.plain(forecast)}
-    assert records.seen(probe).forecast == forecast
+    probe = records.Probe("probe", 58.0, forecast=forecast)
+    assert codec.from_json(records.Probe, codec.to_json(probe)).seen().forecast == forecast
 
 
 def test_words_with_quotes_survive(tmp_path: Path) -> None:

@@ -20,19 +20,16 @@ from ..records.run_folder import COMPLETE, FAILED, INTERRUPTED, RunFolder
 from ..terminal import console, signals
 from ..terminal.progress import TerminalProgress, colour_wanted
 from ..tune import records, table, tuner
-from . import finalize, planner, stages
+from . import finalize, planner, stages, target_qps
 from .scope import describe_scope
 from .session import Session, end_children
+from .target_qps import OfflineSpeed
 from .warm_up import Speed
 
 log = logging.getLogger(__name__)
 
-# Probes measure short runs: a full one is faster (no ramp). Too high a guess only lengthens it.
-OFFLINE_MARGIN = 1.25
 # A guess that ends a run too soon is raised and the run repeated, so often.
 GUESSES = 3
-# Without tuning, a load that any engine carries within the latency limits.
-SERVER_SHARE = 0.6
 
 
 def execute(run: RunFolder, config: Config, env: Mapping[str, str]) -> int:
@@ -153,30 +150,21 @@ def missing(run: RunFolder, config: Config) -> list[tuple[str, str]]:
 
 
 def make_plan(session: Session, scenario: str, mode: str, speed: Speed) -> plan.Plan:
-    """The user's speeds where given, else what the warm-up or an earlier run measured."""
-    config = session.config
-    share = OFFLINE_MARGIN if scenario == rules.OFFLINE else SERVER_SHARE
-    measured = session.guessed_qps.get(scenario) or session.tuned.target_qps(
-        scenario, session.scope.duration_s
-    )
-    guess = measured or _rounded(speed.samples_per_s * share)
-    latency = config.expected_latency_ms or session.tuned.expected_latency_ms(scenario)
-    single = scenario == rules.SINGLE_STREAM
-    return plan.make_plan(
-        round=config.round,
-        category=config.category,
-        scenario=scenario,
-        mode=mode,
-        sample_count=session.scope.sample_count,
-        full_sample_count=session.scope.full_sample_count,
-        duration_s=session.scope.duration_s,
-        target_qps=None if single else config.target_qps or guess,
-        expected_latency_ms=(latency or _rounded(speed.latency_ms)) if single else None,
-    )
-
-
-def _rounded(value: float) -> float:
-    return float(f"{max(value, 1e-3):.3g}")
+    """The user's speeds where given, else what tuning, an earlier run or the warm-up measured."""
+    config, scope = session.config, session.scope
+    if scenario == rules.SINGLE_STREAM:
+        user = config.expected_latency_ms
+        choice = target_qps.choose_latency_ms(user, session.tuned, speed.latency_ms)
+    else:
+        choice = target_qps.choose_qps(
+            scenario,
+            scope.duration_s,
+            config.target_qps,
+            session.tuned,
+            OfflineSpeed(speed.samples_per_s, target_qps.WARM_UP),
+            session.repeat_qps.get(scenario),
+        )
+    return planner.make_plan(config, scope, scenario, mode, choice)
 
 
 async def _one_run(session: Session, scenario: str, mode: str, speed: Speed) -> None:
@@ -187,13 +175,13 @@ async def _one_run(session: Session, scenario: str, mode: str, speed: Speed) -> 
     for _ in range(GUESSES):
         if mode != "performance" or not _too_short(session, planned, record):
             break
-        guess = _rounded(record["samples_per_second"] * OFFLINE_MARGIN)
+        guess = target_qps.repeat_qps(record["samples_per_second"])
         session.events.emit(f"{scenario} {mode}", message=f"too short at the guessed QPS; again at {guess}")
-        session.guessed_qps[scenario] = guess
+        session.repeat_qps[scenario] = guess
         planned = make_plan(session, scenario, mode, speed)
         record = {**await _driven(session, planned), "repeated": "the QPS was guessed too low before"}
     settings = dict(run.read("results.json")["scenarios"].get(scenario, {}).get("engine_settings", {}))
-    settings[mode] = session.settings(scenario)
+    settings[mode] = session.used_settings(scenario)
     stages.merge_scenario(run, scenario, engine_settings=settings, **{mode: record})
 
 

@@ -30,10 +30,9 @@ class Scope:
         return self.sample_count < self.full_sample_count or self.duration_s < rules.MIN_DURATION_S
 
 
-def scope(config: Config, rows: int, gpu_name: str | None) -> Scope:
+def scope_of(config: Config, rows: int, on_gpu: bool) -> Scope:
     """Settings, rows at hand and the machine decide the count; a subset shortens the duration."""
     full = config.full_sample_count
-    on_gpu = gpu_name is not None
     wanted = config.samples or (min(full, rows) if on_gpu or config.engine == "fake" else CPU_SAMPLES)
     if config.samples and config.samples > rows:
         raise UsageError(f"SAMPLES: expected at most the dataset's {rows} rows, found {config.samples}")
@@ -44,12 +43,12 @@ def scope(config: Config, rows: int, gpu_name: str | None) -> Scope:
     return Scope(count, full, duration, on_gpu)
 
 
-def describe_scope(found: Scope) -> Mapping[str, Any]:
+def describe_scope(scope: Scope) -> Mapping[str, Any]:
     return {
-        "samples": found.sample_count,
-        "full_samples": found.full_sample_count,
-        "duration_s": found.duration_s,
-        "shortened": found.shortened,
+        "samples": scope.sample_count,
+        "full_samples": scope.full_sample_count,
+        "duration_s": scope.duration_s,
+        "shortened": scope.shortened,
     }
 
 

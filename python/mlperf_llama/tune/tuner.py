@@ -12,35 +12,35 @@ from datetime import UTC, datetime
 from typing import Any
 
 from .. import rules
+from ..bench import target_qps
 from ..bench.session import Session
+from ..bench.target_qps import OfflineSpeed
 from ..bench.warm_up import Speed
 from ..engine import tuned
+from ..engine.settings import apply_tuned
 from ..errors import BrokeError, InvalidError
-from ..records.run_folder import RunFolder
 from . import grid, probes, records, table
 from .estimate import CONFIRM
 from .search import STOP, Step, next_step
 
 QPS, ENGINE = "qps", "engine"
-# Where the first probe stands, as a share of the Offline speed.
-FIRST_SHARE = {rules.SERVER: 0.75, rules.INTERACTIVE: 0.6}
-# A full run has no ramp, so it is a little faster; too high a rate only lengthens it.
-OFFLINE_MARGIN = 1.1
 
 
 def raise_ceilings(session: Session) -> None:
-    """Before loading: room above the present settings for the points of the grid."""
+    """Before loading: headroom above the present settings for the points of the grid."""
     if ENGINE in session.run.read(records.FILE)["search"]:
-        own = grid.start(session.own_engine)
-        session.default_limits = (own.seats, own.tokens)
-        session.load_with(grid.ceilings(_centre(session)))
+        session.raise_ceilings(grid.ceilings(_centre(session)))
+
+
+def _own(session: Session) -> grid.Point:
+    """What the engine is loaded with where no search raises it."""
+    return grid.start(apply_tuned(session.preset, session.tuned))
 
 
 def _centre(session: Session) -> grid.Point:
     """The limits of Offline as they are: its own, else the engine's."""
-    seats, tokens = session.preset.limits(rules.OFFLINE)
-    engine = grid.start(session.own_engine)
-    return grid.Point(seats or engine.seats, tokens or engine.tokens)
+    own, offline = _own(session), session.settings.scenarios[rules.OFFLINE]
+    return grid.Point(offline.max_num_seqs or own.seats, offline.prefill_tokens or own.tokens)
 
 
 async def every_search(session: Session) -> None:
@@ -71,7 +71,7 @@ async def _search(session: Session, scenario: str, speed: Speed) -> float | None
     """The highest load of Server or Interactive that a full-length run confirms."""
     run, goal = session.run, probes.goal_of(session, scenario)
     records.put(run, scenario, ttft_limit_ms=goal.ttft_ms, tpot_limit_ms=goal.tpot_ms)
-    first = session.config.target_qps or await _first_load(session, scenario, speed)
+    first = await _first_load(session, scenario, speed)
     while True:
         kept = records.scenario(run, scenario).get("probes", [])
         step = next_step([records.seen(p) for p in kept], goal, first)
@@ -93,11 +93,20 @@ async def _search(session: Session, scenario: str, speed: Speed) -> float | None
 
 
 async def _first_load(session: Session, scenario: str, speed: Speed) -> float:
-    """A share of the Offline speed, which a short run tells."""
-    if "offline_qps" not in records.scenario(session.run, scenario):
+    """The user's, else a share of the Offline speed, which a short run tells."""
+    run, user = session.run, session.config.target_qps
+    if not user and "offline_qps" not in records.scenario(run, scenario):
         found = await probes.offline_speed(session, speed.samples_per_s, scenario)
-        records.put(session.run, scenario, offline_qps=found)
-    return float(FIRST_SHARE[scenario] * records.scenario(session.run, scenario)["offline_qps"])
+        records.put(run, scenario, offline_qps=found)
+    measured = records.scenario(run, scenario).get("offline_qps")
+    return _choose(session, scenario, user, measured)
+
+
+def _choose(session: Session, scenario: str, user: float | None, measured: float | None) -> float:
+    offline = OfflineSpeed(measured, target_qps.SHORT_RUN) if measured else None
+    choice = target_qps.choose_qps(scenario, session.scope.duration_s, user, offline=offline)
+    assert choice.value is not None
+    return choice.value
 
 
 def _conclude(session: Session, scenario: str, step: Step) -> float | None:
@@ -131,7 +140,7 @@ async def _measured(session: Session, scenario: str, speed: Speed) -> float:
         _save(session, scenario, expected_latency_ms=float(f"{found:.4g}"))
     else:
         found = await probes.offline_speed(session, speed.samples_per_s, scenario)
-        _save(session, scenario, target_qps=float(f"{OFFLINE_MARGIN * found:.4g}"))
+        _save(session, scenario, target_qps=_choose(session, scenario, None, found))
     minutes = round((time.monotonic() - started) / 60, 1)
     records.put(session.run, scenario, answer=found, minutes=minutes)
     return found
@@ -171,7 +180,7 @@ async def _engine_search(session: Session, speed: Speed) -> None:
         run.merge(records.FILE, engine={"centre": vars(centre), "points": rows})
     best = grid.best(measured, centre)
     # Offline takes the point; the other scenarios keep theirs, so the engine stays large enough.
-    own = grid.start(session.own_engine)
+    own = _own(session)
     found = {
         "max_num_seqs": max(own.seats, best.seats),
         "max_num_batched_tokens": max(own.tokens, best.tokens),
@@ -179,10 +188,5 @@ async def _engine_search(session: Session, speed: Speed) -> None:
     tuned.save(session.tuned_path, session.identity, "engine", found)
     limits = {"max_num_seqs": best.seats, "prefill_tokens": best.tokens}
     tuned.save(session.tuned_path, session.identity, rules.OFFLINE, limits)
-    session.use(tuned.read(session.tuned_path, session.identity))
+    session.tuned = tuned.read(session.tuned_path, session.identity)
     run.merge(records.FILE, engine={"centre": vars(centre), "points": rows, "best": vars(best)})
-
-
-def finish(run: RunFolder) -> str:
-    """The table of everything tried, for the terminal."""
-    return table.render(run)

@@ -25,6 +25,7 @@ from llama_shape import Samples, model_dir
 
 from mlperf_llama import rules
 from mlperf_llama.engine import Limits, Request, Tokens, hopper
+from mlperf_llama.engine.pacing import Pacing
 from mlperf_llama.engine.vllm import VllmEngine
 from mlperf_llama.loadgen import logs
 from mlperf_llama.loadgen.drive import drive
@@ -50,7 +51,8 @@ def arguments(spec: dict[str, Any], folder: Path) -> dict[str, Any]:
         "scheduler_cls": "engine_probe.Async",
         **spec.get("engine", {}),
     }
-    return {**given, "worker_extension_cls": hopper.EXTENSION} if spec.get("fast", True) else given
+    fast = {"worker_extension_cls": hopper.EXTENSION} if spec.get("fast", True) else {}
+    return hopper.with_extension({**given, **fast})
 
 
 class Sink:
@@ -93,7 +95,7 @@ class Bench:
         for number, point in enumerate(self.spec["points"]):
             await self.engine.set_limits(point.get("seqs"), point.get("prefill"))
             whole, gap = point.get("whole", False), point.get("gap", 0)
-            await self.engine.set_pacing(whole_prompts=whole, gap_steps=gap)
+            await self.engine.set_pacing(Pacing(whole, gap))
             before = await self.utility("mlperf_counters")
             await self.utility("bench_notes")
             power = Power()

@@ -20,7 +20,7 @@ def _print(text: object) -> None:
 
 def _opened(arguments: argparse.Namespace) -> tuple[RunFolder, Config]:
     run = RunFolder.open(arguments.run_dir)
-    return run, Config.from_json(run.read_raw("config.json"))
+    return run, run.config()
 
 
 def _run_or_latest(arguments: argparse.Namespace, flags: Mapping[str, str], env: Env) -> RunFolder:
@@ -33,14 +33,19 @@ def open_run(arguments: argparse.Namespace, flags: Mapping[str, str], env: Env) 
     """Check the settings, make the run folder (or open one again), print it and the two chains."""
     from ..bench import create
     from ..sources import dataset, model
+    from ..submission import preflight
+    from ..tune import records as tuning
 
     if arguments.resume:
-        run, settings = create.reopen(arguments.resume, env)
+        run = create.reopen_run(arguments.resume, env)
+        settings = run.config()
     else:
         settings = config.load(flags, env)
         if arguments.submission:
-            settings = create.for_submission(settings, flags, env)
-        run = create.create(settings, env, arguments.tune)
+            settings = preflight.settings_for_submission(settings, flags, env)
+        run = create.create_run(settings, env, "tune" if arguments.tune else "")
+        if arguments.tune:
+            tuning.begin(run, settings.search)
     _print(f"run_dir={run.path}")
     _print(f"dataset_chain={' '.join(dataset.chain(settings))}")
     _print(f"model_chain={' '.join(model.chain(settings))}")
@@ -62,10 +67,14 @@ def rung(arguments: argparse.Namespace, flags: Mapping[str, str], env: Env) -> i
 
 
 def run_benchmark(arguments: argparse.Namespace, flags: Mapping[str, str], env: Env) -> int:
+    from .. import report as reports
     from ..bench import execute as benchmark
+    from ..bench import loadgen_runs
+    from ..tune import tuner
 
     run, settings = _opened(arguments)
-    code = benchmark.execute(run, settings, env)
+    work = tuner.WORK if run.is_tuning else benchmark.Work(loadgen_runs.every_run, reports.terminal)
+    code = benchmark.execute(run, settings, env, work, reports.write)
     _print(run.path)
     return code
 
@@ -80,22 +89,24 @@ def plan(arguments: argparse.Namespace, flags: Mapping[str, str], env: Env) -> i
 
 
 def score(arguments: argparse.Namespace, flags: Mapping[str, str], env: Env) -> int:
+    from .. import report as reports
     from ..bench import stages
     from ..records import seal
 
     run = _run_or_latest(arguments, flags, env)
     with seal.stage(run, "score again"):
-        stages.score_all(run, Config.from_json(run.read_raw("config.json")), env)
-    stages.judge_and_report(run)
+        stages.score_all(run, run.config(), env)
+    stages.judge_and_report(run, reports.write)
     _print(run.path)
     return 0
 
 
 def verdict(arguments: argparse.Namespace, flags: Mapping[str, str], env: Env) -> int:
+    from .. import report as reports
     from ..bench import stages
 
     run = _run_or_latest(arguments, flags, env)
-    stages.judge_and_report(run)
+    stages.judge_and_report(run, reports.write)
     _print(run.file("verdict.json"))
     return 0
 
@@ -116,7 +127,7 @@ def close(arguments: argparse.Namespace, flags: Mapping[str, str], env: Env) -> 
     run = RunFolder.open(arguments.run_dir)
     if finalize.is_open(run):
         with seal.stage(run, "close"):
-            finalize.close(run, arguments.status)
+            finalize.finalize_run(run, arguments.status)
     return 0
 
 

@@ -12,9 +12,13 @@ from datetime import UTC, datetime
 from typing import Any
 
 from .. import rules
+from ..bench import target_qps
+from ..bench.execute import Work
 from ..bench.session import Session
+from ..bench.target_qps import OfflineSpeed
 from ..bench.warm_up import Speed
 from ..engine import tuned
+from ..engine.settings import apply_tuned
 from ..errors import BrokeError, InvalidError
 from . import grid, probes, records, table
 from .estimate import CONFIRM
@@ -22,25 +26,23 @@ from .records import EngineSearch, MeasuredPoint, Probe, Tuning
 from .search import STOP, Step, next_step
 
 QPS, ENGINE = "qps", "engine"
-# Where the first probe stands, as a share of the Offline speed.
-FIRST_SHARE = {rules.SERVER: 0.75, rules.INTERACTIVE: 0.6}
-# A full run has no ramp, so it is a little faster; too high a rate only lengthens it.
-OFFLINE_MARGIN = 1.1
 
 
 def raise_ceilings(session: Session) -> None:
-    """Before loading: room above the present settings for the points of the grid."""
+    """Before loading: headroom above the present settings for the points of the grid."""
     if ENGINE in session.run.read(Tuning).search:
-        own = grid.start(session.own_engine)
-        session.default_limits = (own.seats, own.tokens)
-        session.load_with(grid.ceilings(_centre(session)))
+        session.raise_ceilings(grid.ceilings(_centre(session)))
+
+
+def _own(session: Session) -> grid.Point:
+    """What the engine is loaded with where no search raises it."""
+    return grid.start(apply_tuned(session.preset, session.tuned))
 
 
 def _centre(session: Session) -> grid.Point:
     """The limits of Offline as they are: its own, else the engine's."""
-    seats, tokens = session.preset.limits(rules.OFFLINE)
-    engine = grid.start(session.own_engine)
-    return grid.Point(seats or engine.seats, tokens or engine.tokens)
+    own, offline = _own(session), session.settings.scenarios[rules.OFFLINE]
+    return grid.Point(offline.max_num_seqs or own.seats, offline.prefill_tokens or own.tokens)
 
 
 async def every_search(session: Session) -> None:
@@ -71,7 +73,7 @@ async def _search(session: Session, scenario: str, speed: Speed) -> float | None
     """The highest load of Server or Interactive that a full-length run confirms."""
     run, goal = session.run, probes.goal_of(session, scenario)
     records.put(run, scenario, ttft_limit_ms=goal.ttft_ms, tpot_limit_ms=goal.tpot_ms)
-    first = session.config.target_qps or await _first_load(session, scenario, speed)
+    first = await _first_load(session, scenario, speed)
     while True:
         probes_so_far = records.scenario(run, scenario).probes or ()
         step = next_step([probe.seen() for probe in probes_so_far], goal, first)
@@ -93,12 +95,20 @@ async def _search(session: Session, scenario: str, speed: Speed) -> float | None
 
 
 async def _first_load(session: Session, scenario: str, speed: Speed) -> float:
-    """A share of the Offline speed, which a short run tells."""
-    qps = records.scenario(session.run, scenario).offline_qps
-    if qps is None:
-        qps = await probes.offline_speed(session, speed.samples_per_s, scenario)
-        records.put(session.run, scenario, offline_qps=qps)
-    return FIRST_SHARE[scenario] * qps
+    """The user's, else a share of the Offline speed, which a short run tells."""
+    run, user = session.run, session.config.target_qps
+    measured = records.scenario(run, scenario).offline_qps
+    if not user and measured is None:
+        measured = await probes.offline_speed(session, speed.samples_per_s, scenario)
+        records.put(run, scenario, offline_qps=measured)
+    return _choose(session, scenario, user, measured)
+
+
+def _choose(session: Session, scenario: str, user: float | None, measured: float | None) -> float:
+    offline = OfflineSpeed(measured, target_qps.SHORT_RUN) if measured else None
+    choice = target_qps.choose_qps(scenario, session.scope.duration_s, user, offline=offline)
+    assert choice.value is not None
+    return choice.value
 
 
 def _conclude(session: Session, scenario: str, step: Step) -> float | None:
@@ -133,7 +143,7 @@ async def _measured(session: Session, scenario: str, speed: Speed) -> float:
         _save(session, scenario, expected_latency_ms=float(f"{found:.4g}"))
     else:
         found = await probes.offline_speed(session, speed.samples_per_s, scenario)
-        _save(session, scenario, target_qps=float(f"{OFFLINE_MARGIN * found:.4g}"))
+        _save(session, scenario, target_qps=_choose(session, scenario, None, found))
     minutes = round((time.monotonic() - started) / 60, 1)
     records.put(session.run, scenario, answer=found, minutes=minutes)
     return found
@@ -173,7 +183,7 @@ async def _engine_search(session: Session, speed: Speed) -> None:
         run.update(Tuning, engine=EngineSearch(centre, points))
     best = grid.best(measured, centre)
     # Offline takes the point; the other scenarios keep theirs, so the engine stays large enough.
-    own = grid.start(session.own_engine)
+    own = _own(session)
     found = {
         "max_num_seqs": max(own.seats, best.seats),
         "max_num_batched_tokens": max(own.tokens, best.tokens),
@@ -181,5 +191,8 @@ async def _engine_search(session: Session, speed: Speed) -> None:
     tuned.save(session.tuned_path, session.identity, "engine", found)
     limits = {"max_num_seqs": best.seats, "prefill_tokens": best.tokens}
     tuned.save(session.tuned_path, session.identity, rules.OFFLINE, limits)
-    session.use(tuned.read(session.tuned_path, session.identity))
+    session.tuned = tuned.read(session.tuned_path, session.identity)
     run.update(Tuning, engine=EngineSearch(centre, points, best))
+
+
+WORK = Work(every_search, lambda run, _colour: table.render(run), raise_ceilings)

@@ -11,6 +11,8 @@ from pathlib import Path
 
 from .. import rules
 from ..loadgen.plan import AUDIT_QUERIES, AUDIT_SETTINGS
+from ..records.files import write_text
+from ..records.run_folder import RunFolder
 from . import responses
 from .check import Check, check, equal
 from .evidence import ScenarioEvidence
@@ -79,6 +81,14 @@ def _count_faults(found: list[Answer]) -> list[str]:
         for a in found
         if a.count != len(a.tokens)
     ]
+
+
+def verify_run(run: RunFolder, scenario: str) -> Verification:
+    """Verify a scenario's log and write verify_accuracy.txt beside it."""
+    folder = run.log_dir(scenario, "compliance")
+    verification = verify(folder / LOG, scenario)
+    write_text(folder / TEXT, verification.text())
+    return verification
 
 
 def checks(one: ScenarioEvidence) -> list[Check]:

@@ -92,7 +92,7 @@ def verify_run(run: RunFolder, scenario: str) -> Verification:
     return verification
 
 
-def checks(one: ScenarioEvidence) -> list[Check]:
+def checks(scenario: ScenarioEvidence) -> list[Check]:
     """TEST06's checks of one scenario."""
     log = scenario.compliance
     found = verify(log.path / LOG, scenario.name)

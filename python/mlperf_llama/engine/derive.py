@@ -31,8 +31,8 @@ MOST_TOKENS, MOST_SEQS, FAST_SEQS = 8192, 512, 1024
 LEAST_TOKENS = 2048
 # A card this fast in GB/s has use for more sequences.
 FAST_BANDWIDTH = 4500.0
-# Of a GPU that tells none: it gets what every one of CUDA 13's can do.
-OLDEST_CAPABILITY = 8.0
+# Of a GPU that does not report its own and is not in the table: Ampere's.
+USUAL_CAPABILITY = 8.0
 # From Turing on, the tensor cores multiply INT8.
 INT8_CAPABILITY = 7.5
 # A step's activations may take this share of the card.
@@ -91,7 +91,7 @@ def card_of(gpu: Gpu) -> Card:
     """A card, with its rates where the table of GPUs has it."""
     sheet = find_gpu(gpu)
     memory = gpu.memory_gib or (sheet.memory * 1e9 / GIB if sheet else 0.0)
-    capability = float(gpu.compute_capability or (sheet.capability if sheet else OLDEST_CAPABILITY))
+    capability = float(gpu.compute_capability or (sheet.capability if sheet else USUAL_CAPABILITY))
     compute = None
     if sheet:
         eight_bits = "fp8" if capability >= 8.9 else "int8"

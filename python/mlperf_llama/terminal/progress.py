@@ -10,8 +10,9 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, TextIO
 
+from ..records.schema import Event
 from .stage import Stage, State
 from .style import live_wanted, plain
 
@@ -59,15 +60,14 @@ class TerminalProgress:
             self._display, self._interval_s = LiveLine(stream, env), REDRAW_S
             threading.Thread(target=self._tick, name="progress", daemon=True).start()
 
-    def __call__(self, event: Mapping[str, Any]) -> None:
+    def __call__(self, event: Event) -> None:
         """Show one event."""
         with self._lock:
-            name = str(event.get("stage", ""))
+            name = event["stage"]
             if self._stage is None or self._stage.name != name:
                 self._end(State.PASSED)
                 self._stage = Stage(name, self._started.setdefault(name, self._clock()), {})
-            known = {k: v for k, v in event.items() if k not in ("time", "stage") and v is not None}
-            self._stage.fields.update(known)
+            self._stage.fields.update(event)
             if self._stage.share == 1.0:
                 self._end(State.PASSED)
             else:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum, IntEnum
-from typing import Any
 
+from ..records.schema import EventFields
 from .style import plain
 
 
@@ -27,7 +27,7 @@ class Stage:
 
     name: str
     started: float
-    fields: dict[str, Any]
+    fields: EventFields
     state: State = State.RUNNING
     shown: float | None = None
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from mlperf_llama.engine import settings as engine_settings
+from mlperf_llama.engine import preset
 from mlperf_llama.machine import gpu_table
 from mlperf_llama.machine.gpu_table import find_gpu
 from mlperf_llama.records.schema import Gpu
@@ -53,7 +53,7 @@ def test_other_cards_are_not_guessed(name: str) -> None:
 )  # fmt: skip
 def test_a_laptop_or_a_part_of_a_card_is_never_the_card(name: str) -> None:
     assert find_gpu(Gpu(name=name)) is None
-    assert engine_settings.detect(Gpu(name=name)) == engine_settings.GENERIC
+    assert preset.detect(Gpu(name=name)) == preset.GENERIC
 
 
 def test_a_card_under_mig_or_with_too_little_memory_is_not_the_card() -> None:
@@ -76,8 +76,8 @@ def test_driver_and_ecc_may_take_their_part(name: str, mib: int) -> None:
 
 def test_the_table_and_the_presets_agree() -> None:
     specs = gpu_table.specs()
-    assert {spec.preset for spec in specs if spec.preset} == set(engine_settings.names()) - {"cpu"}
+    assert {spec.preset for spec in specs if spec.preset} == set(preset.names()) - {"cpu"}
     for spec in specs:
         assert ("fp8" in spec.rates) is (spec.capability >= 8.9), spec.name
         if spec.preset and "fp8" not in spec.rates:
-            assert engine_settings.load_preset(spec.preset).engine["quantization"] == "int8"
+            assert preset.load_preset(spec.preset).engine["quantization"] == "int8"

@@ -44,12 +44,12 @@ def exit_code(findings: Sequence[Finding]) -> int:
 def render(findings: Sequence[Finding], style: Style, width: int) -> str:
     """A table: level, what, detail; each remedy on its own line below."""
     column = max(len(f.name) for f in findings)
-    room = max(NARROWEST, width) - column - 8
+    columns = max(NARROWEST, width) - column - 8
     lines = []
     for f in findings:
         level, detail = style.paint(f"{f.level:<4}", COLOURS[f.level]), f.detail
-        if len(detail) > room:
-            detail = f"{detail[: room - 1]}…"
+        if len(detail) > columns:
+            detail = f"{detail[: columns - 1]}…"
         lines.append(f"{level}  {f.name:<{column}}  {detail}")
         if f.remedy:
             lines.append(f"{'':<{column + 8}}-> {f.remedy}")

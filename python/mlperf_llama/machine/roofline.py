@@ -2,7 +2,7 @@
 
 Counts, for one sample, the arithmetic and the bytes that no engine can avoid, and
 divides them by the card's rates. Nothing here is measured: a result's share of the
-limit says how much room is left, and `binds` says which resource runs out first.
+limit says how much is left to gain, and `binds` says which resource runs out first.
 """
 
 from __future__ import annotations
@@ -84,8 +84,8 @@ def precision_of(settings: Mapping[str, object], card: GpuSpec | None = None) ->
         return "w8a16"
     if "fp8" in quantization:
         return "fp8-kv8" if kv_8bit else "fp8"
-    words = {"w8a8": "int8", "int8": "int8", "w8a16": "w8a16"}
-    return next((name for word, name in words.items() if word in quantization and not kv_8bit), None)
+    known = {"w8a8": "int8", "int8": "int8", "w8a16": "w8a16"}
+    return next((name for word, name in known.items() if word in quantization and not kv_8bit), None)
 
 
 def _compute_seconds(
@@ -122,9 +122,9 @@ def predict(
     head_bytes = shape.head_weights * precision.head_bytes
     token_bytes = shape.kv_bytes(precision.kv_bytes)
     # The input embedding takes memory too, in 16 bits.
-    room = gpu.memory * 1e9 * MEMORY_SHARE - WORKSPACE_GB * 1e9 - body_bytes - head_bytes
-    room -= shape.head_weights * 2
-    fits = int(room / (token_bytes * (mean + new_tokens)))
+    free = gpu.memory * 1e9 * MEMORY_SHARE - WORKSPACE_GB * 1e9 - body_bytes - head_bytes
+    free -= shape.head_weights * 2
+    fits = int(free / (token_bytes * (mean + new_tokens)))
     if fits < 1:
         return None
     concurrency = min(fits, max_num_seqs or fits)

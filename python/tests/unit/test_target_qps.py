@@ -42,9 +42,9 @@ def write_tuned(path: Path, settings: config.Config, gpu: Any, file: str) -> Non
         tuned.save(path, wanted, scenario, {"target_qps": 31.25 + number, "duration_s": seconds})
 
 
-def run_qps(settings: config.Config, scenario: str, gpu: Any, offline: float) -> float | None:
+def run_qps(settings: config.Config, scenario: str, gpu: Gpu, offline: float) -> float | None:
     """What a run with the official weights asks LoadGen for after a warm-up of `offline` samples/s."""
-    path = tuned.path_of(Path(settings.results_dir), settings, gpu["name"])
+    path = tuned.path_of(Path(settings.results_dir), settings, gpu.name)
     identity = tuned.identity(settings, OFFICIAL, choose_preset(settings, gpu).engine)
     session: Any = SimpleNamespace(
         config=settings,

@@ -16,7 +16,7 @@ class State(Enum):
 
 
 class Rank(IntEnum):
-    """Which details stay where a line is short: the first. MESSAGE: one without a count beside it; else REST."""
+    """Which details stay where a line is short: the first. MESSAGE: where no count is beside it, else REST."""
 
     MESSAGE, COUNT, TIME, SAMPLES, TOKENS, ELAPSED, REST = range(7)
 

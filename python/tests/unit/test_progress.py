@@ -167,6 +167,16 @@ def test_no_colour_where_none_is_wanted(env: dict[str, str]) -> None:
         assert "\r" not in stream.getvalue(), "a dumb terminal cannot redraw"
 
 
+def test_without_colour_the_columns_after_the_bar_stay_where_they_are() -> None:
+    progress, stream, clock = make(tty=True, env={"NO_COLOR": "1"})
+    for done in (20, 80):
+        progress(event(done=done, total=99))
+        clock.now += 1
+    progress.close()
+    first, second = (line for line in lines_drawn(stream.getvalue()) if "elapsed" in line)
+    assert first.index("%") == second.index("%") and first.count("━") < second.count("━")
+
+
 def test_colour_on_a_plain_terminal() -> None:
     progress, stream, _ = make(tty=True)
     progress(event(done=1, total=10))

@@ -29,6 +29,7 @@ from mlperf_llama.engine.vllm import VllmEngine
 from mlperf_llama.loadgen import logs
 from mlperf_llama.loadgen.drive import drive
 from mlperf_llama.loadgen.plan import make_plan
+from mlperf_llama.records import codec
 from mlperf_llama.records.events import Events
 
 LIMITS = Limits(rules.MAX_NEW_TOKENS, rules.MIN_NEW_TOKENS, rules.EOS_IDS)
@@ -180,7 +181,7 @@ class Bench:
             order=order,
             loadgen_root=root,
         )
-        found = {"qps": qps, **logs.performance(folder, point["scenario"])}
+        found = {"qps": qps, **codec.to_json(logs.performance(folder, point["scenario"]))}
         self.valid[point["scenario"]] = found["loadgen_result"] == "VALID"
         row = {"tok_s": found["tokens_per_second"], "wall_s": result.seconds, "tokens": result.tokens}
         return {**row, **found, "errors": list(result.errors)[:3], "warnings": list(result.warnings)[:3]}

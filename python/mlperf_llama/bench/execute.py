@@ -14,7 +14,7 @@ from ..config import Config
 from ..errors import EXIT_INVALID, EXIT_OK, BrokeError, Interrupted, PipelineError
 from ..loadgen import drive, logs, plan
 from ..machine.gpus import GpuSampler
-from ..records import seal
+from ..records import codec, seal
 from ..records.events import Events
 from ..records.run_folder import RunFolder
 from ..records.schema import COMPLETE, FAILED, INTERRUPTED
@@ -211,7 +211,7 @@ async def _driven(session: Session, planned: plan.Plan) -> dict[str, Any]:
     spent = {key: after[key] - before.get(key, 0) for key in after if key != "kv_cache_tokens"}
     record: dict[str, Any] = {"counters": spent}
     if mode == "performance":
-        return {**logs.performance(out, scenario), **record}
+        return {**codec.to_json(logs.performance(out, scenario)), **record}
     if mode == "compliance":
         from .. import submission
 

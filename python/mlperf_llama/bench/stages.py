@@ -9,6 +9,8 @@ from typing import Any
 from .. import report, score, verdict
 from ..config import Config
 from ..errors import PipelineError
+from ..loadgen import logs
+from ..records import codec
 from ..records.run_folder import RunFolder
 from ..records.schema import Verdict
 
@@ -26,7 +28,7 @@ def merge_scenario(run: RunFolder, scenario: str, **parts: Any) -> None:
 def score_all(run: RunFolder, config: Config, env: Mapping[str, str], progress: Scored | None = None) -> None:
     """Score every scenario that has an accuracy log."""
     for scenario in config.scenario:
-        if not (run.log_dir(scenario, "accuracy") / "mlperf_log_accuracy.json").is_file():
+        if not (run.log_dir(scenario, "accuracy") / logs.ACCURACY).is_file():
             continue
 
         def tell(done: int, total: int, scenario: str = scenario) -> None:
@@ -34,7 +36,7 @@ def score_all(run: RunFolder, config: Config, env: Mapping[str, str], progress: 
                 progress(scenario, done, total)
 
         found = score.score_run(run, scenario, config.score_workers, tell, env)
-        merge_scenario(run, scenario, accuracy=found)
+        merge_scenario(run, scenario, accuracy=codec.to_json(found))
 
 
 def judge_and_report(run: RunFolder) -> Verdict:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ..loadgen import logs
 from ..records.files import write_text
 from ..records.run_folder import RunFolder
 from ..verdict import test06
@@ -11,6 +12,6 @@ from ..verdict.test06 import Verification
 def verify_test06(run: RunFolder, scenario: str) -> Verification:
     """Verify a scenario's TEST06 log and write verify_accuracy.txt beside it."""
     folder = run.log_dir(scenario, "compliance")
-    found = test06.verify(folder / test06.LOG, scenario)
+    found = test06.verify(folder / logs.ACCURACY, scenario)
     write_text(folder / test06.TEXT, found.text())
     return found

@@ -15,6 +15,7 @@ from ..engine import Tokens
 from ..errors import BrokeError
 from ..loadgen import drive, logs, plan
 from ..loadgen.plan import Plan
+from ..records import codec
 from . import records
 from .clock import ClockedEngine
 from .estimate import CONFIRM
@@ -103,7 +104,7 @@ async def run_one(session: Session, kind: str, scenario: str, qps: float) -> dic
         before = await session.counters()
         await drive.drive(clock, samples, session.limits, planned, folder, session.events, stage=stage)
         after = await session.counters()
-        measured = logs.performance(folder, scenario)
+        measured = codec.to_json(logs.performance(folder, scenario))
         requests = clock.requests()
         own_ms = float(np.quantile(requests.ttft_ms, QUANTILE))
         overhead_ms = max(0.0, measured["ttft_p99_ms"] - own_ms)
@@ -138,7 +139,7 @@ async def _offline_run(session: Session, guess: float, count: int, name: str) ->
     samples = Subset(session.samples, count)
     stage = f"{name} Offline speed"
     await drive.drive(session.engine, samples, session.limits, planned, folder, session.events, stage=stage)
-    measured = logs.performance(folder, rules.OFFLINE)
+    measured = codec.to_json(logs.performance(folder, rules.OFFLINE))
     return float(measured["samples_per_second"]), float(measured["total_time_seconds"])
 
 
@@ -152,5 +153,5 @@ async def single_latency_ms(session: Session, guess_ms: float) -> float:
     await drive.drive(
         session.engine, samples, session.limits, planned, folder, session.events, stage=f"{name} latency"
     )
-    measured = logs.performance(folder, name)
+    measured = codec.to_json(logs.performance(folder, name))
     return float(1000 * measured["total_time_seconds"] / measured["samples_processed"])

@@ -106,7 +106,7 @@ def complete(lg: Any, frame: link.Frame) -> None:
     lg.QuerySamplesComplete(responses)
 
 
-def read_answers(lg: Any, sock: socket.socket) -> None:
+def read_responses(lg: Any, sock: socket.socket) -> None:
     """Thread: hand the parent's frames to LoadGen. Ends the process when the parent is gone."""
     decoder = link.Decoder()
     view = memoryview(bytearray(1 << 20))
@@ -136,7 +136,7 @@ def run(spec: Spec, sock: socket.socket) -> None:
     lg = import_loadgen(spec.loadgen_dir)
     settings = test_settings(lg, spec)
     threading.excepthook = end_with_traceback
-    threading.Thread(target=read_answers, args=(lg, sock), daemon=True).start()
+    threading.Thread(target=read_responses, args=(lg, sock), daemon=True).start()
 
     def issue(response_ids: list[int], indices: list[int]) -> None:
         try:

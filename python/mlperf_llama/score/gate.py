@@ -23,9 +23,9 @@ def targets(scores: Mapping[str, float | None], category: str, full: bool) -> di
     }
 
 
-def passed(found: Mapping[str, Target]) -> bool | None:
+def passed(targets: Mapping[str, Target]) -> bool | None:
     """Whether every target is met; None short of the full set."""
-    met = [target.met for target in found.values()]
+    met = [target.met for target in targets.values()]
     return None if None in met else all(met)
 
 

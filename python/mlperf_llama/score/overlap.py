@@ -24,6 +24,6 @@ def overlap(predictions: Sequence[str], references: Sequence[str]) -> WordOverla
 
 def unigram_f1(prediction: str, reference: str) -> float:
     """2 x shared / (words of both), each word counted as often as both have it; 0 to 1."""
-    ours, theirs = (Counter(WORD.findall(text.lower())) for text in (prediction, reference))
-    total = ours.total() + theirs.total()
-    return 2 * (ours & theirs).total() / total if total else 0.0
+    predicted, expected = (Counter(WORD.findall(text.lower())) for text in (prediction, reference))
+    total = predicted.total() + expected.total()
+    return 2 * (predicted & expected).total() / total if total else 0.0

@@ -14,6 +14,8 @@ from ..errors import PipelineError
 from ..loadgen import accuracy_log, logs
 from ..loadgen.accuracy_log import Response
 from ..loadgen.plan import AUDIT_QUERIES, AUDIT_SETTINGS
+from ..records.files import write_text
+from ..records.run_folder import RunFolder
 from ..records.schema import Check
 from . import responses
 from .check import check, equal
@@ -82,6 +84,14 @@ def _count_faults(logged: list[Response]) -> list[str]:
         for r in logged
         if r.token_count != len(r.tokens)
     ]
+
+
+def verify_run(run: RunFolder, scenario: str) -> Verification:
+    """Verify a scenario's log and write verify_accuracy.txt beside it."""
+    folder = run.log_dir(scenario, "compliance")
+    verification = verify(folder / logs.ACCURACY, scenario)
+    write_text(folder / TEXT, verification.text())
+    return verification
 
 
 def checks(scenario: ScenarioEvidence) -> list[Check]:

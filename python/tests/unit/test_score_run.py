@@ -105,9 +105,9 @@ def test_accuracy_txt_is_what_the_checker_reads(tmp_path: Path, cache: Path) -> 
     official = support.official_result(pairs)
     assert ast.literal_eval(first) == official
     for key, pattern in CHECKER.items():
-        found = re.match(pattern, first)
-        assert found is not None
-        assert found.group(1) == str(official[key])
+        match = re.match(pattern, first)
+        assert match is not None
+        assert match.group(1) == str(official[key])
     sha256 = hashlib.sha256((accuracy / logs.ACCURACY).read_bytes()).hexdigest()
     assert second == f"hash={sha256}"
 

@@ -11,6 +11,7 @@ from .. import rules
 from ..config import Config
 from ..errors import UsageError
 from ..machine import system
+from ..records.codec import to_json
 from ..settings import PREFIX
 from . import description
 from .packing import check_submitter
@@ -19,7 +20,7 @@ from .selection import SELFTEST
 
 def settings_for_submission(config: Config, flags: Mapping[str, str], env: Mapping[str, str]) -> Config:
     """The scenarios and modes a submission needs, where the user chose none; checked for packing."""
-    ready(config, system.describe(env))
+    ready(config, to_json(system.describe(env)))
     scenario, mode = (bool(flags.get(n) or env.get(PREFIX + n)) for n in ("SCENARIO", "MODE"))
     return replace(
         config,

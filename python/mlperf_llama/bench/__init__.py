@@ -1,1 +1,1 @@
-"""The order of a run: created, planned, executed, resumed, finalized. What it calls upward is handed to it."""
+"""The order of a run: created, planned, executed, resumed, finalized; what lies above is handed to it."""

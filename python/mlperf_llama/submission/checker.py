@@ -15,7 +15,7 @@ from ..loadgen import logs
 from ..records import codec
 from ..records.files import digest
 from ..records.schema import Check
-from ..verdict import accuracy
+from ..score import accuracy_text
 from ..verdict.check import check as named
 from ..verdict.check import equal
 from . import official, summary_files, tree
@@ -82,7 +82,7 @@ def _against_record(path: Path, found: list[Layout]) -> list[Check]:
 
 def _one(layout: Layout, scenario: str, recorded: Mapping[str, Any]) -> list[Check]:
     again = "pack the run again"
-    _, sha256 = accuracy.read_text(layout.accuracy(scenario) / accuracy.TEXT)
+    _, sha256 = accuracy_text.read(layout.accuracy(scenario) / accuracy_text.NAME)
     whole = Path(recorded["full_accuracy_log"])
     expected = digest(whole) if whole.is_file() else recorded["full_accuracy_log_sha256"]
     derived = codec.to_json(logs.performance(layout.performance(scenario), scenario))

@@ -7,8 +7,8 @@ import re
 from pathlib import Path
 from typing import Any
 
+from ..loadgen import logs
 from ..records.schema import Check
-from ..verdict import accuracy
 from ..verdict.check import check
 from . import description, documents, truncation
 from .layout import Layout
@@ -104,7 +104,7 @@ def measurements(layout: Layout, scenario: str) -> list[Check]:
 
 def truncated_log(folder: Path, prefix: str, sha256: str | None) -> list[Check]:
     """A small log with LoadGen's begin and end, and a hash that can be the whole one's."""
-    path = folder / accuracy.LOG
+    path = folder / logs.ACCURACY
     text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
     size = len(text.encode())
     whole = text.lstrip().startswith("[") and text.rstrip().endswith("]")

@@ -15,10 +15,12 @@ from typing import Any
 from .. import rules
 from ..config import Config
 from ..errors import InvalidError, UsageError
+from ..loadgen import logs
 from ..records import codec
 from ..records.files import write_text
 from ..records.schema import Provided
-from ..verdict import accuracy, test06
+from ..score import accuracy_text
+from ..verdict import test06
 from ..verdict.evidence import Evidence, ScenarioEvidence
 from . import description, documents, rescoring, source_tree, summary_files, truncation
 from .layout import Layout
@@ -27,7 +29,7 @@ from .selection import CLOSED, OPEN, SELFTEST, Selection, engine_of, select
 
 Json = dict[str, Any]
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\Z")
-LOGS = ("mlperf_log_summary.txt", "mlperf_log_detail.txt")
+LOGS = (logs.SUMMARY, logs.DETAIL)
 
 
 @dataclass(frozen=True)
@@ -183,7 +185,7 @@ def _scenario(package: Package, found: Evidence, one: ScenarioEvidence) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     _copy_logs(one.performance.path, performance)
     _copy_logs(one.accuracy.path, scored)
-    truncation.write(one.accuracy.path / accuracy.LOG, one.accuracy.path / accuracy.TEXT, scored)
+    truncation.write(one.accuracy.path / logs.ACCURACY, one.accuracy.path / accuracy_text.NAME, scored)
     if one.compliance.detail is not None:
         _test06(one, layout.test06(one.name))
     shutil.copy2(_user_conf(one), measured / "user.conf")
@@ -213,7 +215,7 @@ def _user_conf(one: ScenarioEvidence) -> Path:
 
 
 def _test06(one: ScenarioEvidence, target: Path) -> None:
-    log = one.compliance.path / test06.LOG
+    log = one.compliance.path / logs.ACCURACY
     for folder in (target / "accuracy", target / "performance" / "run_1"):
         folder.mkdir(parents=True, exist_ok=True)
     _copy_logs(one.compliance.path, target / "performance" / "run_1")

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from .. import rules
+from ..loadgen import logs
 from ..records import codec
 from ..records.files import digest, write_text
 from ..records.schema import SCHEMA_VERSION, Scenario
-from ..verdict import accuracy
 from . import documents, source_tree
 from .layout import Layout
 from .selection import Selection
@@ -54,7 +54,7 @@ def write(
 def _scenario(selection: Selection, name: str) -> dict[str, Any]:
     found = selection.scenarios[name]
     recorded = found.results.scenarios.get(name, Scenario())
-    log = found.run.log_dir(name, "accuracy") / accuracy.LOG
+    log = found.run.log_dir(name, "accuracy") / logs.ACCURACY
     return {
         "performance": codec.to_json(recorded.performance),
         "accuracy": codec.to_json(recorded.accuracy),

@@ -14,7 +14,9 @@ from typing import Any
 
 from .. import rules
 from ..errors import UsageError
+from ..loadgen import logs
 from ..records.schema import Check
+from ..score import accuracy_text
 from ..verdict import accuracy, performance, test06
 from ..verdict.check import check
 from ..verdict.evidence import ModeLogs, ScenarioEvidence, read_mode
@@ -166,7 +168,7 @@ def _release(found: Check, one: ScenarioEvidence, part: ModeLogs) -> Check:
 def _accuracy(layout: Layout, one: ScenarioEvidence) -> list[Check]:
     folder = layout.accuracy(one.name)
     prefix = f"{one.name}.accuracy"
-    scores, sha256 = accuracy.read_text(folder / accuracy.TEXT)
+    scores, sha256 = accuracy_text.read(folder / accuracy_text.NAME)
     checks = metadata.truncated_log(folder, prefix, sha256)
     if layout.division == CLOSED:
         checks += accuracy.targets(prefix, one.category, scores)
@@ -183,7 +185,7 @@ def _test06(layout: Layout, scenario: str) -> list[Check]:
         return []
     text_path = folder / test06.TEXT
     text = text_path.read_text(encoding="utf-8", errors="replace") if text_path.is_file() else ""
-    found = test06.verify(folder / "accuracy" / test06.LOG, scenario)
+    found = test06.verify(folder / "accuracy" / logs.ACCURACY, scenario)
     claimed = "TEST06 verification complete" in text and "False" not in text
     faults = [found.problem, *found.first_token[:1], *found.eos[:1], *found.length[:1]]
     counted = f"{found.records} records, {test06.RECORDS} needed"

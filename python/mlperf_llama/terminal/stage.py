@@ -16,7 +16,7 @@ class State(Enum):
 
 
 class Rank(IntEnum):
-    """Which details stay where a line is short: the first. MESSAGE: where no count is beside it, else REST."""
+    """Where a line is short, the first ranks stay. A message ranks first where no count is beside it."""
 
     MESSAGE, COUNT, TIME, SAMPLES, TOKENS, ELAPSED, REST = range(7)
 

@@ -12,7 +12,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from ..sources.fetch.http import file_digest
+from ..records.files import digest
 from ..sources.model import checkpoint
 
 FP8 = torch.float8_e4m3fn
@@ -30,7 +30,7 @@ SHARD_BYTES = 4 * 2**30
 
 
 def sha256(path: Path) -> str:
-    return file_digest(path, "sha256")
+    return digest(path)
 
 
 class Source:

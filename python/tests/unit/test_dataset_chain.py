@@ -1,8 +1,8 @@
-"""The dataset chain: each rung serving, and each rung saying why it cannot.
+"""The dataset chain: each source serving, and each source saying why it cannot.
 
 The network is a server on this machine that answers like the hub and the R2 store.
 
-Over 400 lines: every rung's faults stand in one table.
+Over 400 lines: every source's faults stand in one table.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ INSTRUCTION = rules.PROMPT_TEMPLATE.replace("{article}", "{input}")
 STALL_S = 4.0
 # The hub's client is a process of its own, whose start alone may take seconds here.
 HUB_STALL_S, HUB_HANG_S = "25", "8"
-# The whole rung, its Python child's start included, on a busy machine.
+# The whole source, its Python child's start included, on a busy machine.
 LEAVES_WITHIN_S = 30
 
 
@@ -88,16 +88,16 @@ def settings(tmp_path: Path, server: StandIn | None = None, **flags: str) -> Con
 
 
 def test_the_chain_is_the_settings() -> None:
-    def rungs(source: str) -> tuple[str, ...]:
+    def sources(source: str) -> tuple[str, ...]:
         return dataset.chain(config.load({"DATASET_SOURCE": source}, {}))
 
-    assert rungs("auto") == dataset.CHAIN == ("mlcommons", "huggingface", "synthetic")
-    assert rungs("Synthetic") == ("synthetic",)
-    assert rungs("mlcommons") == ("mlcommons",)
-    assert rungs("data/cnn_eval.json") == ("path",)
+    assert sources("auto") == dataset.CHAIN == ("mlcommons", "huggingface", "synthetic")
+    assert sources("Synthetic") == ("synthetic",)
+    assert sources("mlcommons") == ("mlcommons",)
+    assert sources("data/cnn_eval.json") == ("path",)
 
 
-def test_an_unknown_rung_is_refused(tmp_path: Path) -> None:
+def test_an_unknown_source_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="found 'grammar'"):
         dataset.serve("grammar", settings(tmp_path), {})
 
@@ -130,7 +130,7 @@ def test_the_official_file_is_eligible_by_its_checksum(
     (folder / "sub" / "cnn_eval.json").write_bytes(array())
     unproven = from_path(tmp_path, folder)
     assert not unproven.eligible
-    assert "no published checksum vouches for the file" in unproven.reason
+    assert "no published checksum verifies the file" in unproven.reason
     pin(monkeypatch, array())
     proven = from_path(tmp_path, folder)
     assert proven.eligible

@@ -1,6 +1,6 @@
-"""The model chain against local servers: every rung, its reasons and what it is worth.
+"""The model chain against local servers: every source, its reasons and what it is worth.
 
-Over 400 lines: every rung's faults stand in one table.
+Over 400 lines: every source's faults stand in one table.
 """
 
 from __future__ import annotations
@@ -95,11 +95,11 @@ def with_config(**changes: Any) -> dict[str, bytes]:
     return {**FILES, "config.json": json.dumps(data).encode()}
 
 
-# The order of rungs
+# The order of sources
 
 
 @pytest.mark.parametrize(
-    ("flags", "rungs"),
+    ("flags", "sources"),
     [
         ({}, ("mlcommons", "huggingface", "stand-in")),
         ({"ENGINE": "fake"}, ("fake",)),
@@ -109,8 +109,8 @@ def with_config(**changes: Any) -> dict[str, bytes]:
         ({"MODEL": "someone/model"}, ("path",)),
     ],
 )
-def test_chain(tmp_path: Path, flags: dict[str, str], rungs: tuple[str, ...]) -> None:
-    assert model.chain(settings(tmp_path, **flags)) == rungs
+def test_chain(tmp_path: Path, flags: dict[str, str], sources: tuple[str, ...]) -> None:
+    assert model.chain(settings(tmp_path, **flags)) == sources
 
 
 def test_the_fake_model_is_for_the_fake_engine(tmp_path: Path) -> None:
@@ -199,7 +199,7 @@ def test_huggingface_is_left_at_every_fault_of_the_weights(
 
 
 def _left(run: RunFolder, tmp_path: Path, env: dict[str, str], words: str) -> None:
-    """The rung ends in time with a reason, which is on record in one line without the token."""
+    """The source ends in time with a reason, which is on record in one line without the token."""
     started = time.monotonic()
     with pytest.raises(PipelineError) as caught:
         chain.attempt(

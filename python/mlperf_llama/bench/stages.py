@@ -10,6 +10,7 @@ from .. import report, score, verdict
 from ..config import Config
 from ..errors import PipelineError
 from ..records.run_folder import RunFolder
+from ..records.schema import Verdict
 
 log = logging.getLogger(__name__)
 Scored = Callable[[str, int, int], None]
@@ -36,7 +37,7 @@ def score_all(run: RunFolder, config: Config, env: Mapping[str, str], progress: 
         merge_scenario(run, scenario, accuracy=found)
 
 
-def judge_and_report(run: RunFolder) -> dict[str, Any]:
+def judge_and_report(run: RunFolder) -> Verdict:
     """Judge, then write the words. A report that cannot be written never hides a result."""
     judged = verdict.judge(run)
     try:

@@ -78,8 +78,8 @@ class RunFolder:
         return self.file(TUNING).is_file()
 
     def config(self) -> Config:
-        """The settings of the run."""
-        return Config.from_json(read_object(self.file(Config.FILE)))
+        """The settings of the run; MissingError or UsageError as `read`."""
+        return self.read(Config)
 
     # INTERIM: by file name, until every stage reads records.
     def read_raw(self, name: str) -> dict[str, Any]:

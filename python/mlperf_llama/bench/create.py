@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -14,7 +13,6 @@ from ..machine import system
 from ..records import seal
 from ..records.run_folder import RunFolder
 from ..records.schema import COMPLETE, RUNNING
-from ..settings import PREFIX
 from ..tune import records
 
 
@@ -49,13 +47,7 @@ def for_submission(config: Config, flags: Mapping[str, str], env: Mapping[str, s
     """The scenarios and modes a submission needs, where the user chose none; checked for packing."""
     from ..submission import preflight
 
-    preflight.ready(config, system.describe(env))
-    scenario, mode = (bool(flags.get(n) or env.get(PREFIX + n)) for n in ("SCENARIO", "MODE"))
-    return replace(
-        config,
-        scenario=config.scenario if scenario else preflight.scenarios(config.category),
-        mode=config.mode if mode else rules.MODES,
-    )
+    return preflight.settings_for_submission(config, flags, env)
 
 
 def reopen(path: Path, env: Mapping[str, str]) -> tuple[RunFolder, Config]:

@@ -21,6 +21,7 @@ from ..records.schema import COMPLETE, FAILED, INTERRUPTED
 from ..terminal import console, signals
 from ..terminal.progress import TerminalProgress, colour_wanted
 from ..tune import records, table, tuner
+from ..verdict import test06
 from . import finalize, planner, stages
 from .scope import describe_scope
 from .session import Session, end_children
@@ -213,9 +214,7 @@ async def _driven(session: Session, planned: plan.Plan) -> dict[str, Any]:
     if mode == "performance":
         return {**logs.performance(out, scenario), **record}
     if mode == "compliance":
-        from .. import submission
-
-        return {"passed": submission.verify_test06(run, scenario).passed, **record}
+        return {"passed": test06.verify_run(run, scenario).passed, **record}
     return record
 
 

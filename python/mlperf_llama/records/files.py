@@ -51,17 +51,22 @@ def atomic(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
-    """A temporary folder beside `path`, which takes its name where the block ends well.
+    """A temporary folder in the same folder; it takes `path`'s name where the block ends well.
 
-    A folder that another process has put there meanwhile stays.
+    FileExistsError: another process was faster; what it put at `path` stays.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as parent:
         temporary = Path(parent) / path.name
         temporary.mkdir()
+        temporary.chmod(0o755)
         yield temporary
-        if not path.exists():
-            temporary.replace(path)
+        try:
+            temporary.rename(path)
+        except OSError:
+            if path.exists():
+                raise FileExistsError(f"{path}: it was not there when its content was begun") from None
+            raise
 
 
 def write_text(path: Path, text: str) -> None:

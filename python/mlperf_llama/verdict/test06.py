@@ -11,6 +11,8 @@ from pathlib import Path
 
 from .. import rules
 from ..loadgen.plan import AUDIT_QUERIES, AUDIT_SETTINGS
+from ..records.files import write_text
+from ..records.run_folder import RunFolder
 from ..records.schema import Check
 from . import responses
 from .check import check, equal
@@ -64,6 +66,14 @@ def verify(log: Path, scenario: str) -> Verification:
     first = () if scenario == rules.OFFLINE else tuple(_first_faults(found))
     length = (*responses.length_faults(found), *_count_faults(found))
     return Verification(scenario, len(found), "", first, tuple(responses.ending_faults(found)), length)
+
+
+def verify_run(run: RunFolder, scenario: str) -> Verification:
+    """Check the TEST06 log of one scenario, and write verify_accuracy.txt beside it."""
+    folder = run.log_dir(scenario, "compliance")
+    verification = verify(folder / LOG, scenario)
+    write_text(folder / TEXT, verification.text())
+    return verification
 
 
 def _first_faults(found: list[Answer]) -> list[str]:

@@ -27,6 +27,7 @@ from mlperf_llama import config, rules
 from mlperf_llama.config import Config
 from mlperf_llama.errors import MissingError, UsageError
 from mlperf_llama.records.run_folder import RunFolder
+from mlperf_llama.records.schema import Provenance
 from mlperf_llama.sources import chain as attempts
 from mlperf_llama.sources import dataset
 from mlperf_llama.sources.chain import Served
@@ -95,6 +96,26 @@ def test_the_chain_is_the_settings() -> None:
     assert sources("Synthetic") == ("synthetic",)
     assert sources("mlcommons") == ("mlcommons",)
     assert sources("data/cnn_eval.json") == ("path",)
+
+
+def test_every_attempt_is_recorded_and_what_was_served_stays(tmp_path: Path) -> None:
+    run = RunFolder.create(tmp_path / "results", "x")
+    served = Served("path", "/data", "ab", False, "made up", rows=12, details={"md5": None})
+
+    def broken() -> Served:
+        raise ValueError("no reason of ours")
+
+    attempts.attempt(run, "dataset", "path", lambda: served)
+    with pytest.raises(ValueError, match="no reason"):
+        attempts.attempt(run, "dataset", "mlcommons", broken)
+    provided = run.read(Provenance).dataset
+    assert provided is not None and run.read(Provenance).model is None
+    assert (provided.source, provided.eligible, provided.rows) == ("path", False, 12)
+    assert (provided.revision, provided.details) == (None, {"md5": None})
+    assert [(a.rung, a.outcome, a.reason) for a in provided.attempts] == [
+        ("path", "served", ""),
+        ("mlcommons", "failed", "ValueError: no reason of ours"),
+    ]
 
 
 def test_an_unknown_source_is_refused(tmp_path: Path) -> None:
@@ -271,8 +292,10 @@ def test_each_fault_of_the_store_is_a_reason_in_one_line(
     assert "; then r2: " in message
     assert said in message
     assert "\n" not in message
-    (tried,) = run.read_raw("provenance.json")["dataset"]["attempts"]
-    assert (tried["outcome"], tried["reason"]) == ("failed", message)
+    dataset_record = run.read(Provenance).dataset
+    assert dataset_record is not None
+    (tried,) = dataset_record.attempts
+    assert (tried.outcome, tried.reason) == ("failed", message)
     server.heal()
     assert from_mlcommons(tmp_path, server).rows == FULL
 

@@ -24,6 +24,7 @@ from mlperf_llama import rules
 from mlperf_llama.config import Config
 from mlperf_llama.errors import MissingError, PipelineError, UsageError
 from mlperf_llama.records.run_folder import RunFolder
+from mlperf_llama.records.schema import Provenance
 from mlperf_llama.sources import chain, model
 from mlperf_llama.sources.fetch import hub
 from mlperf_llama.sources.model import checkpoint, huggingface, shape, tokens
@@ -207,13 +208,14 @@ def _left(run: RunFolder, tmp_path: Path, env: dict[str, str], words: str) -> No
         )
     assert time.monotonic() - started < 30
     assert isinstance(caught.value, MissingError)
-    recorded = run.read_raw("provenance.json")["model"]["attempts"]
-    assert [(a["rung"], a["outcome"], a["reason"]) for a in recorded] == [
-        ("huggingface", "failed", str(caught.value))
-    ]
-    assert re.search(words, recorded[0]["reason"])
-    assert "\n" not in recorded[0]["reason"]
-    assert TOKEN not in recorded[0]["reason"]
+    provided = run.read(Provenance).model
+    assert provided is not None
+    (recorded,) = provided.attempts
+    assert (recorded.rung, recorded.outcome) == ("huggingface", "failed")
+    assert recorded.reason == str(caught.value)
+    assert re.search(words, recorded.reason)
+    assert "\n" not in recorded.reason
+    assert TOKEN not in recorded.reason
 
 
 def test_bytes_that_changed_in_the_cache_are_noticed(server: StandIn, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -51,7 +52,8 @@ def provide(folder: Path, vocabulary: int, config: Mapping[str, object]) -> None
 
 
 def _make(folder: Path, vocabulary: int, config: Mapping[str, object]) -> None:
-    with atomic_folder(folder) as made:
+    # Another process may have been faster.
+    with suppress(FileExistsError), atomic_folder(folder) as made:
         tokenizer = _train(vocabulary)
         tokenizer.save(str(made / "tokenizer.json"))
         ids: dict[str, object] = {

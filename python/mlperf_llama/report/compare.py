@@ -15,6 +15,7 @@ from typing import Any
 from .. import rules
 from ..errors import PipelineError, UsageError
 from ..loadgen import logs
+from ..records.codec import to_json
 from ..records.files import read_object
 from ..records.run_folder import RunFolder
 from . import markdown, record
@@ -112,7 +113,7 @@ def read_tree(path: Path) -> Side:
         scenario = next((s for s in rules.SCENARIOS if s.lower() == folder.name.lower()), folder.name)
         name = scenario if len(places) == 1 else f"{place.parent.name}/{place.name} {scenario}"
         try:
-            side.scenarios[name] = {**_scores(folder), **logs.performance(detail.parent, scenario)}
+            side.scenarios[name] = {**_scores(folder), **to_json(logs.performance(detail.parent, scenario))}
         except (PipelineError, KeyError) as error:
             side.notes.append(f"{name}: {error}")
     if len(places) == 1:

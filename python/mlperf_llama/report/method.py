@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ..config import current_names
 from ..machine import gpus
 from ..settings import TABLE
 from . import charts
@@ -64,6 +65,7 @@ def _served(record: Record, kind: str) -> list[Block]:
 def changed_settings(config: Mapping[str, Any]) -> dict[str, Any]:
     """Settings that are not at their defaults."""
     found = {}
+    config = current_names(config)
     for setting in TABLE:
         name = setting.name.lower()
         default = setting.read(setting.default)

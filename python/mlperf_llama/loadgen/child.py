@@ -105,7 +105,7 @@ def complete(lg: ModuleType, frame: link.Frame) -> None:
     lg.QuerySamplesComplete(responses)
 
 
-def read_answers(lg: ModuleType, sock: socket.socket) -> None:
+def read_responses(lg: ModuleType, sock: socket.socket) -> None:
     """Thread: hand the parent's frames to LoadGen. Ends the process when the parent is gone."""
     decoder = link.Decoder()
     view = memoryview(bytearray(1 << 20))
@@ -135,7 +135,7 @@ def run(spec: Spec, sock: socket.socket) -> None:
     lg = import_loadgen(spec.loadgen_dir)
     settings = test_settings(lg, spec)
     threading.excepthook = end_with_traceback
-    threading.Thread(target=read_answers, args=(lg, sock), daemon=True).start()
+    threading.Thread(target=read_responses, args=(lg, sock), daemon=True).start()
 
     def issue(response_ids: list[int], indices: list[int]) -> None:
         try:

@@ -8,6 +8,7 @@ from typing import Any
 
 from ..config import current_names
 from ..machine import gpus
+from ..records.schema import Gpu
 from ..settings import TABLE
 from . import charts
 from .answer import checks
@@ -84,7 +85,7 @@ def _system(record: Record) -> list[Block]:
     first = record.gpus[0] if record.gpus else {}
     commit = git.get("commit")
     known = {
-        "GPU": gpus.summary(list(record.gpus)),
+        "GPU": gpus.summary([Gpu(name=str(gpu.get("name"))) for gpu in record.gpus]),
         "GPU memory": f"{first['memory_gib']} GiB each" if first.get("memory_gib") else None,
         "driver, CUDA": ", ".join(str(first[k]) for k in ("driver", "cuda") if first.get(k)),
         "power limit": f"{first['power_limit_w']} W" if first.get("power_limit_w") else None,

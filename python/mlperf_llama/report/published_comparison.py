@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from .. import rules
 from ..machine import roofline
+from ..machine.gpu_table import find_gpu
+from ..records.schema import Gpu
 from . import published
 from .blocks import NOTHING, Block, Table, Text, number
 from .record import Record, mapping
@@ -55,7 +57,10 @@ def card_limit(record: Record) -> list[Block]:
         return []
     if not published.has_the_shape(mapping(record.provenance.get("model"))):
         return [Text("No roofline: the model has not the shape of Llama-3.1-8B.")]
-    card = roofline.find_gpu(str(record.gpus[0].get("name")))
+    first = record.gpus[0]
+    card = find_gpu(
+        Gpu(name=str(first.get("name")), memory_gib=first.get("memory_gib"), mig=first.get("mig"))
+    )
     settings = mapping(record.engine.get("settings"))
     precision = roofline.precision_of({**record.config, **settings}, card)
     if card is None or precision is None:

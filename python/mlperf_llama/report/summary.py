@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .. import rules
-from ..terminal.progress_line import Style, plain
+from ..terminal.style import Style, plain
 from . import answer
 from .blocks import number
 from .record import Record, mapping

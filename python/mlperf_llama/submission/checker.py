@@ -13,7 +13,7 @@ from ..loadgen import logs
 from ..records import codec
 from ..records.files import digest, read_object
 from ..records.schema import Check
-from ..verdict import accuracy
+from ..score import accuracy_text
 from ..verdict.check import check as named
 from ..verdict.check import equal
 from . import official, summary_files, tree
@@ -81,7 +81,7 @@ def _against_record(path: Path, layouts: list[Layout]) -> list[Check]:
 
 def _scenario(layout: Layout, scenario: str, packed: PackedScenario) -> list[Check]:
     again = "pack the run again"
-    _, sha256 = accuracy.read_text(layout.accuracy(scenario) / accuracy.TEXT)
+    _, sha256 = accuracy_text.read(layout.accuracy(scenario) / accuracy_text.NAME)
     whole = Path(packed.full_accuracy_log)
     expected = digest(whole) if whole.is_file() else packed.full_accuracy_log_sha256
     derived = codec.to_json(logs.performance(layout.performance(scenario), scenario))

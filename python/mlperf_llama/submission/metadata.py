@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from ..loadgen import logs
 from ..records.files import object_or_empty
 from ..records.schema import Check
-from ..verdict import accuracy
 from ..verdict.check import check
 from . import description, documents, truncation
 from .layout import Layout
@@ -99,7 +99,7 @@ def measurements(layout: Layout, scenario: str) -> list[Check]:
 
 def truncated_log(folder: Path, prefix: str, sha256: str | None) -> list[Check]:
     """A small log with LoadGen's begin and end, and a hash that can be the whole one's."""
-    path = folder / accuracy.LOG
+    path = folder / logs.ACCURACY
     text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
     size = len(text.encode())
     whole = text.lstrip().startswith("[") and text.rstrip().endswith("]")

@@ -12,8 +12,10 @@ from pathlib import Path
 from .. import rules
 from ..config import Config
 from ..errors import InvalidError, UsageError
+from ..loadgen import logs
 from ..records.files import JsonObject, atomic_folder, write_text
-from ..verdict import accuracy, test06
+from ..score import accuracy_text
+from ..verdict import test06
 from ..verdict.evidence import ScenarioEvidence
 from . import description, documents, rescoring, source_tree, summary_files, truncation
 from .layout import Layout
@@ -22,7 +24,7 @@ from .selection import CLOSED, OPEN, SELFTEST, TOGETHER, SelectedRun, Selection,
 from .summary_files import write_json
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\Z")
-LOGS = ("mlperf_log_summary.txt", "mlperf_log_detail.txt")
+LOGS = (logs.SUMMARY, logs.DETAIL)
 
 
 @dataclass(frozen=True)
@@ -166,7 +168,9 @@ def _scenario(package: Package, run: SelectedRun, scenario: ScenarioEvidence) ->
         folder.mkdir(parents=True, exist_ok=True)
     _copy_logs(scenario.performance.path, performance)
     _copy_logs(scenario.accuracy.path, scored)
-    truncation.write(scenario.accuracy.path / accuracy.LOG, scenario.accuracy.path / accuracy.TEXT, scored)
+    truncation.write(
+        scenario.accuracy.path / logs.ACCURACY, scenario.accuracy.path / accuracy_text.NAME, scored
+    )
     if scenario.compliance.detail is not None:
         _test06(scenario, layout.test06(scenario.name))
     shutil.copy2(_user_conf(scenario), measured / "user.conf")
@@ -193,7 +197,7 @@ def _user_conf(scenario: ScenarioEvidence) -> Path:
 
 
 def _test06(scenario: ScenarioEvidence, target: Path) -> None:
-    log = scenario.compliance.path / test06.LOG
+    log = scenario.compliance.path / logs.ACCURACY
     for folder in (target / "accuracy", target / "performance" / "run_1"):
         folder.mkdir(parents=True, exist_ok=True)
     _copy_logs(scenario.compliance.path, target / "performance" / "run_1")

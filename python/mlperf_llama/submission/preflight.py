@@ -10,7 +10,6 @@ from .. import rules
 from ..config import Config
 from ..errors import UsageError
 from ..machine import system
-from ..records import codec
 from ..records.schema import LoadedEngine, System
 from ..settings import PREFIX
 from . import description
@@ -23,7 +22,7 @@ def settings_for_submission(config: Config, flags: Mapping[str, str], env: Mappi
 
     UsageError where SUBMITTER or a key of system.toml is missing.
     """
-    check_ready(config, codec.from_json(System, system.describe(env)))
+    check_ready(config, system.describe(env))
     scenario, mode = (bool(flags.get(name) or env.get(PREFIX + name)) for name in ("SCENARIO", "MODE"))
     required = tuple(choice[0] for choice in rules.REQUIRED_SCENARIOS[config.category])
     return replace(

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .. import rules
+from ..loadgen import logs
 from ..records import codec
 from ..records.files import digest, write_text
 from ..records.schema import SCHEMA_VERSION, Accuracy, Check, Performance, Scenario
-from ..verdict import accuracy
 from . import documents, source_tree
 from .layout import Layout
 from .selection import Selection
@@ -83,7 +83,7 @@ def write_json(path: Path, data: Mapping[str, object]) -> None:
 def _scenario(selection: Selection, name: str) -> PackedScenario:
     run = selection.scenarios[name]
     recorded = run.evidence.results.scenarios.get(name, Scenario())
-    log = run.folder.log_dir(name, "accuracy") / accuracy.LOG
+    log = run.folder.log_dir(name, "accuracy") / logs.ACCURACY
     return PackedScenario(
         recorded.performance, recorded.accuracy, str(run.folder.path), str(log), digest(log)
     )

@@ -12,8 +12,10 @@ from pathlib import Path
 
 from .. import rules
 from ..errors import UsageError
+from ..loadgen import logs
 from ..records.files import object_or_empty
 from ..records.schema import Check
+from ..score import accuracy_text
 from ..verdict import accuracy, performance, test06
 from ..verdict.check import check
 from ..verdict.evidence import ModeLogs, ScenarioEvidence, read_mode
@@ -156,7 +158,7 @@ def _release(exact: Check, round_name: str, log: ModeLogs) -> Check:
 def _accuracy(layout: Layout, category: str, scenario: str) -> list[Check]:
     folder = layout.accuracy(scenario)
     prefix = f"{scenario}.accuracy"
-    scores, sha256 = accuracy.read_text(folder / accuracy.TEXT)
+    scores, sha256 = accuracy_text.read(folder / accuracy_text.NAME)
     checks = metadata.truncated_log(folder, prefix, sha256)
     if layout.division == CLOSED:
         checks += accuracy.targets(prefix, category, scores)
@@ -173,7 +175,7 @@ def _test06(layout: Layout, scenario: str) -> list[Check]:
         return []
     text_path = folder / test06.TEXT
     text = text_path.read_text(encoding="utf-8", errors="replace") if text_path.is_file() else ""
-    verification = test06.verify(folder / "accuracy" / test06.LOG, scenario)
+    verification = test06.verify(folder / "accuracy" / logs.ACCURACY, scenario)
     claimed = "TEST06 verification complete" in text and "False" not in text
     faults = [
         verification.problem,

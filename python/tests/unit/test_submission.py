@@ -8,7 +8,6 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 import run_folders as folders
@@ -18,7 +17,7 @@ from mlperf_llama import config, rules, submission
 from mlperf_llama.errors import InvalidError, UsageError
 from mlperf_llama.records.files import digest
 from mlperf_llama.records.run_folder import RunFolder
-from mlperf_llama.records.schema import Seal
+from mlperf_llama.records.schema import Accuracy, Seal
 from mlperf_llama.submission import description, documents, summary_files, truncation
 
 
@@ -257,15 +256,15 @@ def test_changed_source_is_refused(run: RunFolder, tmp_path: Path) -> None:
 def test_scores_that_cannot_be_made_again_are_refused(run: RunFolder, tmp_path: Path) -> None:
     used = settings(tmp_path)
 
-    def lower(found: RunFolder, scenario: str) -> dict[str, Any]:
-        return same_scores(found, scenario) | {"rouge2": 12.0}
+    def lower(found: RunFolder, scenario: str) -> Accuracy:
+        return replace(same_scores(found, scenario), rouge2=12.0)
 
     with pytest.raises(InvalidError, match=r"Offline\.rescored: rouge2 15\.9075, again 12\.0"):
         submission.pack(used, {}, tmp_path / "results", [run.path], lower)
 
 
 def test_dataset_gone_is_refused(run: RunFolder, tmp_path: Path) -> None:
-    with pytest.raises(InvalidError, match=r"Offline\.rescored: /data: expected the dataset"):
+    with pytest.raises(InvalidError, match=r"Offline\.rescored: /data: expected a dataset file"):
         submission.pack(settings(tmp_path), {}, tmp_path / "results", [run.path])
 
 

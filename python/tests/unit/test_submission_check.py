@@ -83,7 +83,7 @@ def _test06(change: Callable[[list[dict[str, Any]]], Any]) -> Break:
         path = found.test06("Server") / "accuracy" / "mlperf_log_accuracy.json"
         records = json.loads(path.read_text())
         change(records)
-        folders.write_answers(path, records)
+        folders.write_responses(path, records)
 
     return breaking
 
@@ -254,6 +254,6 @@ def test_verify_test06_writes_the_official_form(run: RunFolder) -> None:
         "Sample length check pass: True",
         "TEST06 verification complete",
     ]
-    folders.write_answers(run.file("Server/TEST06/mlperf_log_accuracy.json"), [])
+    folders.write_responses(run.file("Server/TEST06/mlperf_log_accuracy.json"), [])
     assert not test06.verify_run(run, "Server").passed
     assert "True" not in run.file("Server/TEST06/verify_accuracy.txt").read_text()

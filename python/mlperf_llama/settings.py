@@ -265,4 +265,4 @@ BY_NAME = {setting.name: setting for setting in TABLE}
 SHELL_NAMES = tuple(setting.name for setting in SHELL.settings)
 SECRETS = tuple(setting.name for setting in SECRET.settings)
 # Earlier names of settings, each with the one to use now.
-RENAMED = {"RUNG_STALL_S": "SOURCE_STALL_S", "RUNG_TIMEOUT_S": "SOURCE_TIMEOUT_S"}
+RENAMED = {"RUNG_STALL_S": "SOURCE_STALL_S", "SOURCE_TIMEOUT_S": "SOURCE_TIMEOUT_S"}

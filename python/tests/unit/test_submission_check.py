@@ -155,7 +155,7 @@ BROKEN_TREES: dict[str, tuple[Break, set[str]]] = {
         _json(lambda f: f.measurements_json("Offline"), lambda d: d.update(retraining="")),
         {"Offline.measurements"},
     ),
-    "no user.conf": (_remove(lambda f: f.measurements("Offline") / "user.conf"), {"Offline.papers"}),
+    "no user.conf": (_remove(lambda f: f.measurements("Offline") / "user.conf"), {"Offline.metadata"}),
     "no source": (_remove(lambda f: f.source), {"source"}),
     "no calibration": (_remove(lambda f: f.documentation), {"calibration"}),
     "no Server nor Interactive": (

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from ...rules import EOS_IDS, MODEL_SHAPE
 
-CONFIG: Mapping[str, Any] = {
+CONFIG: Mapping[str, object] = {
     "architectures": ["LlamaForCausalLM"],
     "model_type": "llama",
     "vocab_size": MODEL_SHAPE.vocabulary,

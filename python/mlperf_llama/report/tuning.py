@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from .. import rules
@@ -9,36 +10,35 @@ from ..errors import PipelineError
 from ..records.files import read_object
 from ..tune import records
 from .blocks import NOTHING, Block, Chart, Section, Table, Text, number
-from .record import Record, mapping
 from .svg import line_chart
 
-HEADS = ("run", "queries/s", "TTFT p99 ms", "TPOT p99 ms", "room to the limit", "LoadGen says", "seconds")
+HEADS = ("run", "queries/s", "TTFT p99 ms", "TPOT p99 ms", "headroom to the limit", "LoadGen says", "seconds")
 
 
-def sections(record: Record) -> tuple[Section, ...]:
+def sections(folder: Path) -> tuple[Section, ...]:
     """One section where the run is a tuning, else none."""
-    path = record.path / records.FILE
+    path = folder / records.FILE
     if not path.is_file():
         return ()
     try:
-        kept = read_object(path)
+        tuning = read_object(path)
     except PipelineError as error:
         return (Section("Tuning", (Text(str(error), "bad"),)),)
     blocks: list[Block] = []
-    for name, found in mapping(kept.get("scenarios")).items():
-        blocks += _scenario(name, mapping(found))
-    blocks += _engine(mapping(kept.get("engine")))
+    for name, scenario in _mapping(tuning.get("scenarios")).items():
+        blocks += _scenario(name, _mapping(scenario))
+    blocks += _engine(_mapping(tuning.get("engine")))
     return (Section("Tuning", tuple(blocks or [Text("Nothing was tried yet.", "warn")])),)
 
 
-def _scenario(name: str, found: dict[str, Any]) -> list[Block]:
+def _scenario(name: str, search: dict[str, Any]) -> list[Block]:
     blocks: list[Block] = []
-    if "answer" in found:
-        blocks.append(_answer(name, found))
+    if "answer" in search:
+        blocks.append(_answer(name, search))
     limits = rules.TOKEN_LATENCY_LIMITS_MS.get(name)
-    if not limits or not found.get("probes"):
+    if not limits or not search.get("probes"):
         return blocks
-    rows = records.rows(name, found, limits)
+    rows = records.rows(name, search, limits)
     cells = tuple(
         (
             row["kind"],
@@ -56,16 +56,18 @@ def _scenario(name: str, found: dict[str, Any]) -> list[Block]:
     points = sorted((r["qps"], 100 - r["margin_percent"]) for r in rows if r["margin_percent"] is not None)
     if len(points) >= 2:
         title = f"{name}: the worse p99 latency as a share of its limit, by load"
-        words = f"{title}: " + ", ".join(f"{y:.0f}% at {x:g}/s" for x, y in points) + "."
-        blocks.append(Chart(title, line_chart(points, "% of limit", words, lambda q: f"{q:g}/s"), words))
+        description = f"{title}: " + ", ".join(f"{y:.0f}% at {x:g}/s" for x, y in points) + "."
+        blocks.append(
+            Chart(title, line_chart(points, "% of limit", description, lambda q: f"{q:g}/s"), description)
+        )
     return blocks
 
 
-def _answer(name: str, found: dict[str, Any]) -> Text:
-    minutes = f"in {found.get('minutes')} minutes"
-    if found["answer"] is None:
-        return Text(f"{name}: no VALID load was found {minutes}: {found.get('reason')}", "bad")
-    value = number(found["answer"])
+def _answer(name: str, search: dict[str, Any]) -> Text:
+    minutes = f"in {search.get('minutes')} minutes"
+    if search["answer"] is None:
+        return Text(f"{name}: no VALID load was found {minutes}: {search.get('reason')}", "bad")
+    value = number(search["answer"])
     if name == rules.SINGLE_STREAM:
         return Text(f"{name}: an answer takes {value} ms; measured {minutes}.", "good")
     if name == rules.OFFLINE:
@@ -73,11 +75,11 @@ def _answer(name: str, found: dict[str, Any]) -> Text:
     return Text(f"{name}: {value} queries/s, confirmed VALID; found {minutes}.", "good")
 
 
-def _engine(found: dict[str, Any]) -> list[Block]:
-    points = [p for p in found.get("points") or [] if isinstance(p, dict)]
+def _engine(search: dict[str, Any]) -> list[Block]:
+    points = [p for p in search.get("points") or [] if isinstance(p, dict)]
     if not points:
         return []
-    best = found.get("best") or {}
+    best = search.get("best") or {}
     rows = tuple(
         (
             number(p["seats"]),
@@ -87,5 +89,9 @@ def _engine(found: dict[str, Any]) -> list[Block]:
         )
         for p in points
     )
-    heads = ("sequences", "tokens a step", "samples/s", "")
+    heads = ("sequences", "tokens per step", "samples/s", "")
     return [Table(heads, rows, "rrrl", "Engine settings tried (short Offline runs)")]
+
+
+def _mapping(value: object) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}

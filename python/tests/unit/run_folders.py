@@ -16,6 +16,7 @@ from mlperf_llama.errors import BrokeError
 from mlperf_llama.loadgen import logs
 from mlperf_llama.records import seal
 from mlperf_llama.records.run_folder import RunFolder
+from mlperf_llama.records.schema import SCHEMA_VERSION
 from mlperf_llama.verdict import test06
 
 Json = dict[str, Any]
@@ -207,10 +208,11 @@ def good_run(
     full = rules.SAMPLE_COUNT[category]
     path.mkdir(parents=True)
     run = RunFolder(path)
-    run.write_raw("config.json", config_values(names, category, round_name))
-    run.write_raw("system.json", SYSTEM)
+    write_json(run, "config.json", config_values(names, category, round_name))
+    write_json(run, "system.json", SYSTEM)
     source = {"path": "/data", "sha256": "0" * 64, "eligible": True, "reason": "", "attempts": []}
-    run.write_raw(
+    write_json(
+        run,
         "provenance.json",
         {
             "round": round_name,
@@ -221,7 +223,8 @@ def good_run(
             "shortened": False,
         },
     )
-    run.write_raw(
+    write_json(
+        run,
         "results.json",
         {
             "status": "complete",
@@ -233,6 +236,12 @@ def good_run(
     )
     reseal(run)
     return run
+
+
+def write_json(run: RunFolder, name: str, data: Json) -> None:
+    """A record's file as another version, or somebody else, may have written it."""
+    text = json.dumps({"schema_version": SCHEMA_VERSION, **data}, indent=2)
+    run.file(name).write_text(text + "\n", encoding="utf-8")
 
 
 def record_performance(run: RunFolder, scenario: str) -> None:

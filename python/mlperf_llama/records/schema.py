@@ -9,7 +9,7 @@ are older than the words used elsewhere (`rung`, `stood_on`, `memory_steps`).
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, TypedDict
+from typing import Any, ClassVar, Required, TypedDict
 
 SCHEMA_VERSION = 1
 # results.json `status`: what became of the run.
@@ -351,8 +351,8 @@ class Seal:
 class Event(TypedDict, total=False):
     """`time`: ISO 8601, UTC. `done` of `total` `unit`; the rest where it applies."""
 
-    time: str
-    stage: str
+    time: Required[str]
+    stage: Required[str]
     done: int
     total: int
     unit: str

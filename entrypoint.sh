@@ -10,7 +10,7 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 # shellcheck source=docker/lib.sh
 source "$root/docker/lib.sh"
 
-run_dir="" # once `open` has made it
+run_dir="" # once `create-run` has made it
 
 # step ARGUMENTS: one verb of ours; an interrupted one ends everything.
 step() {
@@ -29,7 +29,7 @@ leave() {
 }
 
 mark() {
-    [[ -z $run_dir ]] || "$python" -m mlperf_llama close --run-dir "$run_dir" --status "$1" 2>/dev/null || true
+    [[ -z $run_dir ]] || "$python" -m mlperf_llama finalize-run --run-dir "$run_dir" --status "$1" 2>/dev/null || true
 }
 
 # walk KIND RUNG...: the first rung that serves ends the chain; codes 3 and 4 step on.
@@ -64,7 +64,7 @@ run() {
     opened=$(mktemp)
     # shellcheck disable=SC2064  # the name as it is now
     trap "rm -f '$opened'" EXIT
-    step open "$@" >"$opened" || exit $?
+    step create-run "$@" >"$opened" || exit $?
     while IFS= read -r line; do
         case $line in
             run_dir=*) run_dir=${line#*=} ;;
@@ -79,7 +79,7 @@ run() {
     walk model "${model_chain[@]}" >&2
     walk dataset "${dataset_chain[@]}" >&2
     [[ -z $stopped ]] || leave "$stopped"
-    exec "$python" -m mlperf_llama run --run-dir "$run_dir"
+    exec "$python" -m mlperf_llama execute --run-dir "$run_dir"
 }
 
 main() {

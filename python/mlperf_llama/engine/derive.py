@@ -10,12 +10,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 from .. import rules
 from ..machine import roofline
 from ..machine.roofline import LLAMA_8B, PROMPT_MEAN, PROMPT_SD, Shape
 
+# A GPU as system.json has it.
+GpuRecord: TypeAlias = Mapping[str, Any]
 GIB = 1024**3
 # vLLM 0.26 on an H100 (8192 tokens a step, 512 sequences): 0.22 GiB outside torch, 0.71 to 0.78 GiB of
 # graphs, 1.13 GiB of activations, which is the step's widest moment: gate and up beside their product,
@@ -84,7 +86,7 @@ class Derived:
     scenarios: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
-def card_of(gpu: Mapping[str, Any]) -> Card:
+def card_of(gpu: GpuRecord) -> Card:
     """A card from system.json's record, its rates from the table of data sheets if it is there."""
     name = str(gpu.get("name") or "GPU")
     sheet = roofline.find_gpu(name)

@@ -15,6 +15,7 @@ from typing import Any
 
 from .. import rules
 from ..errors import BrokeError, MissingError
+from ..records.schema import Performance
 
 DETAIL, SUMMARY, ACCURACY = "mlperf_log_detail.txt", "mlperf_log_summary.txt", "mlperf_log_accuracy.json"
 MARK = ":::MLLOG "
@@ -104,24 +105,24 @@ def read_detail(folder: Path) -> Detail:
     return Detail(path, values, tuple(errors), tuple(warnings))
 
 
-def performance(folder: Path, scenario: str) -> dict[str, Any]:
+def performance(folder: Path, scenario: str) -> Performance:
     """The `performance` record of results.json. Figures that do not apply are null."""
     detail = read_detail(folder)
     validity = detail.need("result_validity")
     offline, single = scenario == rules.OFFLINE, scenario == rules.SINGLE_STREAM
     tokens_key = "result_tokens_per_second" if offline else "result_completed_tokens_per_second"
-    return {
-        "samples_per_second": detail.need(SAMPLES_PER_SECOND[scenario]),
-        "tokens_per_second": detail.need(tokens_key),
-        "total_time_seconds": total_time_s(detail, scenario),
-        "samples_processed": samples_processed(detail),
-        "loadgen_result": validity,
-        "ttft_p99_ms": None if offline else _ms(detail, "result_first_token_99.00_percentile_latency_ns"),
-        "tpot_p99_ms": None if offline else _ms(detail, "result_time_per_output_token_99.00_percentile_ns"),
-        "latency_p90_ms": _ms(detail, "result_90.00_percentile_latency_ns") if single else None,
-        "invalid_reasons": list(detail.invalid_reasons),
-        "loadgen_errors": list(detail.errors),
-    }
+    return Performance(
+        samples_per_second=detail.need(SAMPLES_PER_SECOND[scenario]),
+        tokens_per_second=detail.need(tokens_key),
+        total_time_seconds=total_time_s(detail, scenario),
+        samples_processed=samples_processed(detail),
+        loadgen_result=validity,
+        ttft_p99_ms=None if offline else _ms(detail, "result_first_token_99.00_percentile_latency_ns"),
+        tpot_p99_ms=None if offline else _ms(detail, "result_time_per_output_token_99.00_percentile_ns"),
+        latency_p90_ms=_ms(detail, "result_90.00_percentile_latency_ns") if single else None,
+        invalid_reasons=detail.invalid_reasons,
+        loadgen_errors=detail.errors,
+    )
 
 
 def samples_processed(detail: Detail) -> int:

@@ -9,7 +9,7 @@ are older than the words used elsewhere (`rung`, `stood_on`, `memory_steps`).
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Required, TypedDict
+from typing import Any, ClassVar, TypedDict
 
 SCHEMA_VERSION = 1
 # results.json `status`: what became of the run.
@@ -232,8 +232,8 @@ class Performance:
 class Target:
     """`met` None: the run does not cover the full set."""
 
-    low: float
-    high: float | None
+    low: int | float
+    high: int | float | None
     met: bool | None
 
 
@@ -348,11 +348,9 @@ class Seal:
 # events.jsonl, an object a line
 
 
-class Event(TypedDict, total=False):
-    """`time`: ISO 8601, UTC. `done` of `total` `unit`; the rest where it applies."""
+class EventFields(TypedDict, total=False):
+    """`done` of `total` `unit`; the rest where it applies. `gpu`: a GpuReading for each."""
 
-    time: Required[str]
-    stage: Required[str]
     done: int
     total: int
     unit: str
@@ -362,3 +360,10 @@ class Event(TypedDict, total=False):
     message: str
     status: str
     gpu: list[dict[str, float | None]]
+
+
+class Event(EventFields):
+    """`time`: ISO 8601, UTC."""
+
+    time: str
+    stage: str

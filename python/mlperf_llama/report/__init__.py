@@ -16,13 +16,14 @@ NOT_A_RESULT = "Not an MLPerf result"
 
 def build(run: Run) -> Document:
     """The whole report as data."""
+    searches = tuning.sections(RunFolder(run.path))
     names = ", ".join(run.scenarios) or "no scenario"
     return Document(
         title="MLPerf Inference, Llama-3.1-8B",
         subtitle=f"{names} · round {run.round} · {run.category} · {run.path.name} · {run.results.status}",
         banner=answer.banner(run),
         watermark=NOT_A_RESULT if run.not_eligible() else "",
-        sections=(*tuning.sections(run.path), answer.section(run), method.how(run), method.where(run)),
+        sections=(*searches, answer.section(run), method.how(run), method.where(run)),
     )
 
 

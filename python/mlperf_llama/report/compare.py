@@ -135,8 +135,8 @@ def read_tree(path: Path) -> Side:
         system = f"{benchmark.parent.name}/{benchmark.name}"
         name = scenario if len(benchmarks) == 1 else f"{system} {scenario}"
         try:
-            figures = codec.to_json(logs.performance(detail.parent, scenario))
-            side.scenarios[name] = Measured(codec.from_json(Performance, figures), _accuracy(folder))
+            performance = logs.performance(detail.parent, scenario)
+            side.scenarios[name] = Measured(performance, _accuracy(folder))
         except (PipelineError, KeyError) as error:
             side.notes.append(f"{name}: {error}")
     if len(benchmarks) == 1:

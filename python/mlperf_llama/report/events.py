@@ -11,8 +11,6 @@ from pathlib import Path
 from ..records import codec
 from ..records.schema import Event
 
-EVENTS = "events.jsonl"
-
 
 @dataclass(frozen=True)
 class TimedEvent:
@@ -43,5 +41,5 @@ def by_stage(events: Sequence[TimedEvent]) -> dict[str, list[TimedEvent]]:
     """The events of every stage, in order."""
     stages: dict[str, list[TimedEvent]] = {}
     for timed in events:
-        stages.setdefault(timed.event.get("stage", ""), []).append(timed)
+        stages.setdefault(timed.event["stage"], []).append(timed)
     return stages

@@ -9,6 +9,7 @@ from ..config import Config
 from ..loadgen import logs
 from ..machine import gpus
 from ..records import codec
+from ..records.events import FILE as EVENTS
 from ..records.files import JsonObject
 from ..records.run_folder import TUNING
 from ..records.schema import Provenance, Provided, Results, System, Verdict
@@ -16,7 +17,7 @@ from ..settings import TABLE
 from . import charts
 from .answer import checks
 from .blocks import Block, Section, Table, Text, number, word
-from .events import EVENTS, by_stage
+from .events import by_stage
 from .run import Run
 
 FILES = {

@@ -12,10 +12,11 @@ from ..config import Config
 from ..errors import PipelineError
 from ..loadgen import logs
 from ..records import codec
+from ..records.events import FILE as EVENTS
 from ..records.files import JsonObject
 from ..records.run_folder import RunFolder
 from ..records.schema import Gpu, LoadedEngine, Provenance, Provided, Results, Scenario, System, Verdict
-from .events import EVENTS, TimedEvent, read_events
+from .events import TimedEvent, read_events
 
 # The status of a folder without results.
 UNKNOWN = "unknown"

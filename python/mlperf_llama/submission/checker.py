@@ -12,10 +12,12 @@ from .. import rules
 from ..config import Config
 from ..errors import EXIT_INVALID, EXIT_MISSING, EXIT_OK, MissingError, UsageError
 from ..loadgen import logs
-from ..records import seal
+from ..records import codec
+from ..records.files import digest
+from ..records.schema import Check
 from ..verdict import accuracy
-from ..verdict.check import Check, equal
 from ..verdict.check import check as named
+from ..verdict.check import equal
 from . import official, summary_files, tree
 from .layout import Layout
 
@@ -82,8 +84,8 @@ def _one(layout: Layout, scenario: str, recorded: Mapping[str, Any]) -> list[Che
     again = "pack the run again"
     _, sha256 = accuracy.read_text(layout.accuracy(scenario) / accuracy.TEXT)
     whole = Path(recorded["full_accuracy_log"])
-    expected = seal.file_sha256(whole) if whole.is_file() else recorded["full_accuracy_log_sha256"]
-    derived = logs.performance(layout.performance(scenario), scenario)
+    expected = digest(whole) if whole.is_file() else recorded["full_accuracy_log_sha256"]
+    derived = codec.to_json(logs.performance(layout.performance(scenario), scenario))
     told = recorded["performance"]
     wrong = [f"{k} {told.get(k)}, log {v}" for k, v in derived.items() if told.get(k) != v]
     return [

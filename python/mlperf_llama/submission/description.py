@@ -122,8 +122,8 @@ def _accelerators(system: Mapping[str, Any]) -> Json:
         "accelerators_per_node": str(len(gpus)),
         "accelerator_model_name": str(first.get("name") or ""),
         "accelerator_memory_capacity": f"{memory:g} GiB" if memory else "",
-        "accelerator_frequency": f"{clock} MHz" if clock else "",
-        "accelerator_host_interconnect": f"PCIe Gen{generation} x{width}" if generation and width else "",
+        "accelerator_frequency": f"{clock:g} MHz" if clock else "",
+        "accelerator_host_interconnect": f"PCIe Gen{generation:g} x{width:g}" if generation and width else "",
         "accelerator_interconnect": f"NVLink, {links} links" if links else alone,
     }
 

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from .. import rules
+from ..records.schema import Check
 from ..settings import BY_NAME
-from ..verdict.check import Check
 
 Json = dict[str, Any]
 WATERMARK = "SELFTEST: made by the scripted fake engine to test the packing. Not a measurement."

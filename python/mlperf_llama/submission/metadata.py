@@ -7,8 +7,9 @@ import re
 from pathlib import Path
 from typing import Any
 
+from ..records.schema import Check
 from ..verdict import accuracy
-from ..verdict.check import Check, check
+from ..verdict.check import check
 from . import description, documents, truncation
 from .layout import Layout
 from .selection import CLOSED, SELFTEST

@@ -15,13 +15,15 @@ from typing import Any
 from .. import rules
 from ..config import Config
 from ..errors import InvalidError, UsageError
+from ..records import codec
 from ..records.files import write_text
+from ..records.schema import Provided
 from ..verdict import accuracy, test06
-from ..verdict.evidence import Evidence, ScenarioEvidence, record
+from ..verdict.evidence import Evidence, ScenarioEvidence
 from . import description, documents, rescoring, source_tree, summary_files, truncation
 from .layout import Layout
 from .rescoring import Rescore
-from .selection import CLOSED, OPEN, SELFTEST, Selection, select
+from .selection import CLOSED, OPEN, SELFTEST, Selection, engine_of, select
 
 Json = dict[str, Any]
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\Z")
@@ -108,8 +110,8 @@ def _score_again(selection: Selection, rescore: Rescore) -> None:
 
 def _package(selection: Selection, config: Config, root: Path) -> Package:
     given = description.read_toml(Path(config.system_file))
-    engine = selection.engine
-    values = description.describe(selection.first.system, engine, given)
+    engine = codec.to_json(selection.engine)
+    values = description.describe(codec.to_json(selection.first.system), engine, given)
     values |= {"submitter": config.submitter, "division": config.division, "system_type": config.category}
     notes = _notes(selection, config.submitter)
     missing = description.missing(values)
@@ -131,10 +133,10 @@ def _package(selection: Selection, config: Config, root: Path) -> Package:
 def _benchmark(selection: Selection) -> str:
     """The benchmark's folder: its official name, or the model's own in the open division."""
     official = rules.benchmark_name(selection.first.category)
-    model = record(selection.first.provenance.get("model"))
-    if selection.division == CLOSED or model.get("eligible") is True:
+    model = selection.first.provenance.model or Provided()
+    if selection.division == CLOSED or model.eligible is True:
         return official
-    name = re.sub(r"[^a-z0-9.-]+", "-", Path(str(model.get("path") or "model")).name.lower()).strip("-.")
+    name = re.sub(r"[^a-z0-9.-]+", "-", Path(model.path or "model").name.lower()).strip("-.")
     return f"{official}-{name or 'model'}"
 
 
@@ -143,11 +145,12 @@ def _notes(selection: Selection, submitter: str) -> tuple[str, ...]:
     notes = [documents.WATERMARK] if submitter == SELFTEST else []
     if selection.division == OPEN:
         notes.append("Open division.")
-        for kind in ("model", "dataset"):
-            served = record(selection.first.provenance.get(kind))
-            if served.get("eligible") is not True:
-                reason = served.get("reason") or "not the official one"
-                notes.append(f"Not the official {kind}: {served.get('source')} ({str(reason).rstrip('.')}).")
+        provenance = selection.first.provenance
+        for kind, served in (("model", provenance.model), ("dataset", provenance.dataset)):
+            served = served or Provided()
+            if served.eligible is not True:
+                reason = served.reason or "not the official one"
+                notes.append(f"Not the official {kind}: {served.source} ({reason.rstrip('.')}).")
     return tuple(notes)
 
 
@@ -159,8 +162,8 @@ def _write(package: Package) -> None:
     for folder in (layout.systems, layout.documentation, layout.source):
         folder.mkdir(parents=True, exist_ok=True)
     _json(layout.system_json, package.system)
-    settings = record(selection.engine.get("settings"))
-    model = record(selection.first.provenance.get("model"))
+    settings = selection.engine.settings
+    model = codec.to_json(selection.first.provenance.model) or {}
     write_text(
         layout.documentation / "calibration.md", documents.calibration(settings, model, package.selftest)
     )
@@ -184,11 +187,16 @@ def _scenario(package: Package, found: Evidence, one: ScenarioEvidence) -> None:
     if one.compliance.detail is not None:
         _test06(one, layout.test06(one.name))
     shutil.copy2(_user_conf(one), measured / "user.conf")
-    settings = record(record(found.results.get("engine")).get("settings"))
-    model = record(found.provenance.get("model"))
+    settings = engine_of(found).settings
+    model = codec.to_json(found.provenance.model) or {}
     _json(layout.measurements_json(one.name), documents.measurements(settings, model, package.selftest))
     text = documents.readme(
-        layout.benchmark, one.name, found.config, found.provenance, settings, package.notes
+        layout.benchmark,
+        one.name,
+        codec.to_json(found.config),
+        codec.to_json(found.provenance),
+        settings,
+        package.notes,
     )
     write_text(measured / "README.md", text)
 

@@ -3,15 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from .. import rules
 from ..config import Config
 from ..errors import UsageError
+from ..machine import system
+from ..settings import PREFIX
 from . import description
 from .packing import check_submitter
 from .selection import SELFTEST
+
+
+def settings_for_submission(config: Config, flags: Mapping[str, str], env: Mapping[str, str]) -> Config:
+    """The scenarios and modes a submission needs, where the user chose none; checked for packing."""
+    ready(config, system.describe(env))
+    scenario, mode = (bool(flags.get(n) or env.get(PREFIX + n)) for n in ("SCENARIO", "MODE"))
+    return replace(
+        config,
+        scenario=config.scenario if scenario else scenarios(config.category),
+        mode=config.mode if mode else rules.MODES,
+    )
 
 
 def scenarios(category: str) -> tuple[str, ...]:

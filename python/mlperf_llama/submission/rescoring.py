@@ -11,14 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from .. import rules, score
-from ..config import Config
 from ..errors import InvalidError, PipelineError
-from ..records import seal
+from ..records.files import digest
 from ..records.run_folder import RunFolder
+from ..records.schema import Check, Provenance, Provided
 from ..sources.dataset.rows import read_rows
 from ..verdict import accuracy
-from ..verdict.check import Check, check
-from ..verdict.evidence import record
+from ..verdict.check import check
 
 Rescore = Callable[[RunFolder, str], dict[str, Any]]
 
@@ -27,21 +26,21 @@ def scores(run: RunFolder, scenario: str) -> dict[str, Any]:
     """ROUGE and lengths of the accuracy log, from the very dataset and tokenizer of the run."""
     from ..score import nltk_data
 
-    config = Config.from_json(run.read_raw("config.json"))
-    provenance = run.read_raw("provenance.json")
-    dataset, model = (record(provenance.get(kind)) for kind in ("dataset", "model"))
-    path = Path(str(dataset.get("path")))
-    if not path.is_file() or seal.file_sha256(path) != dataset.get("sha256"):
+    config = run.config()
+    provenance = run.read(Provenance)
+    dataset, model = (part or Provided() for part in (provenance.dataset, provenance.model))
+    path = Path(str(dataset.path))
+    if not path.is_file() or digest(path) != dataset.sha256:
         raise InvalidError(
-            f"{path}: expected the dataset the run used (SHA-256 {dataset.get('sha256')}), found another or "
+            f"{path}: expected the dataset the run used (SHA-256 {dataset.sha256}), found another or "
             "none; pack on the machine that holds it"
         )
     references = [row.reference for row in read_rows(path)]
     log = run.log_dir(scenario, "accuracy") / accuracy.LOG
     return score.score_log(
         log,
-        references[: provenance["samples"]],
-        Path(str(model.get("path"))),
+        references[: provenance.samples],
+        Path(str(model.path)),
         config.score_workers,
         data=nltk_data.ensure(config.cache_path, {}),
     )

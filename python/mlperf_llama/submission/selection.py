@@ -10,15 +10,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from .. import rules, verdict
 from ..errors import InvalidError, UsageError
 from ..records import seal
 from ..records.run_folder import RunFolder
+from ..records.schema import Check, LoadedEngine, Provided, Seal
 from ..verdict import evidence
-from ..verdict.check import Check, check, equal
-from ..verdict.evidence import Evidence, record
+from ..verdict.check import check, equal
+from ..verdict.evidence import Evidence
 
 CLOSED, OPEN, SELFTEST = "closed", "open", "selftest"
 # Whole runs: what the open division may do its own way.
@@ -51,8 +51,8 @@ class Selection:
         return self.evidence[0]
 
     @property
-    def engine(self) -> dict[str, Any]:
-        return record(self.first.results.get("engine"))
+    def engine(self) -> LoadedEngine:
+        return engine_of(self.first)
 
 
 def select(paths: Sequence[Path], division: str, submitter: str, round_name: str, category: str) -> Selection:
@@ -77,8 +77,8 @@ def select(paths: Sequence[Path], division: str, submitter: str, round_name: str
 
 
 def _refuse(selection: Selection, submitter: str) -> None:
-    fake = {record(e.results.get("engine")).get("name") for e in selection.evidence} | {
-        e.config.get("engine") for e in selection.evidence
+    fake = {engine_of(e).name for e in selection.evidence} | {
+        e.config.engine for e in selection.evidence if e.config
     }
     if "fake" in fake and submitter != SELFTEST:
         raise InvalidError(
@@ -128,21 +128,22 @@ def _once(found: Sequence[Evidence]) -> None:
 
 
 def _parts(found: Sequence[Evidence]) -> list[tuple[str, list[object]]]:
-    def served(kind: str) -> list[object]:
-        return [record(e.provenance.get(kind)).get("sha256") for e in found]
-
-    engines = [record(e.results.get("engine")) for e in found]
-    machines = [(str(e.system.get("cpu")), str(_gpu_names(e))) for e in found]
+    engines = [engine_of(e) for e in found]
+    machines = [(str(e.system.cpu), str(_gpu_names(e))) for e in found]
     return [
-        ("one_model", served("model")),
-        ("one_dataset", served("dataset")),
-        ("one_engine", [(e.get("name"), e.get("version")) for e in engines]),
+        ("one_model", [(e.provenance.model or Provided()).sha256 for e in found]),
+        ("one_dataset", [(e.provenance.dataset or Provided()).sha256 for e in found]),
+        ("one_engine", [(e.name, e.version) for e in engines]),
         ("one_machine", [*machines]),
     ]
 
 
-def _gpu_names(found: Evidence) -> list[object]:
-    return [record(gpu).get("name") for gpu in found.system.get("gpus") or []]
+def engine_of(found: Evidence) -> LoadedEngine:
+    return found.results.engine or LoadedEngine()
+
+
+def _gpu_names(found: Evidence) -> list[str]:
+    return [gpu.name for gpu in found.system.gpus]
 
 
 def _same(found: Sequence[Evidence], name: str, values: list[object]) -> Check:
@@ -169,8 +170,9 @@ def _required(found: Sequence[Evidence], category: str) -> Check:
 def _source(found: Sequence[Evidence]) -> Check:
     """The source that is packed must be the source that ran."""
     now = seal.source_sha256()
-    stages = [s for e in found for s in e.run.read_or_empty(seal.NAME).get("stages") or [{}]]
-    used = {str(record(s).get("source")) for s in stages if record(s).get("stage") in ("run", None)}
+    stages = [e.run.read_or_new(Seal).stages for e in found]
+    used = {str(s.source) for some in stages for s in some if s.stage == "run"}
+    used |= {str(None) for some in stages if not some}
     return check(
         "source",
         used == {now},

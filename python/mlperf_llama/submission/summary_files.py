@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from .. import rules
-from ..records import seal
-from ..records.files import write_text
-from ..records.schema import SCHEMA_VERSION
+from ..records import codec
+from ..records.files import digest, write_text
+from ..records.schema import SCHEMA_VERSION, Scenario
 from ..verdict import accuracy
 from . import documents, source_tree
 from .layout import Layout
@@ -43,7 +43,7 @@ def write(
         "benchmark": layout.benchmark,
         "notes": list(notes),
         "scenarios": {name: _scenario(selection, name) for name in selection.scenarios},
-        "checks": {name: [c.to_json() for c in some] for name, some in selection.checks.items()},
+        "checks": {name: [codec.to_json(c) for c in some] for name, some in selection.checks.items()},
     }
     write_text(record_name(home, tree), json.dumps(data, indent=2, ensure_ascii=False) + "\n")
     write_text(home / "system_description.json", json.dumps(system, indent=2, ensure_ascii=False) + "\n")
@@ -53,14 +53,14 @@ def write(
 
 def _scenario(selection: Selection, name: str) -> dict[str, Any]:
     found = selection.scenarios[name]
-    recorded = (found.results.get("scenarios") or {}).get(name) or {}
+    recorded = found.results.scenarios.get(name, Scenario())
     log = found.run.log_dir(name, "accuracy") / accuracy.LOG
     return {
-        "performance": recorded.get("performance"),
-        "accuracy": recorded.get("accuracy"),
+        "performance": codec.to_json(recorded.performance),
+        "accuracy": codec.to_json(recorded.accuracy),
         "run_folder": str(found.run.path),
         "full_accuracy_log": str(log),
-        "full_accuracy_log_sha256": seal.file_sha256(log),
+        "full_accuracy_log_sha256": digest(log),
     }
 
 
@@ -76,7 +76,7 @@ def _run_script(home: Path, selection: Selection) -> None:
     for found in selection.evidence:
         names = [s.name for s in found.scenarios]
         order = [s for s in rules.SCENARIOS if s in names]
-        lines.append(shlex.join(documents.command(found.config, order)))
+        lines.append(shlex.join(documents.command(codec.to_json(found.config), order)))
     path = home / "run.sh"
     write_text(path, "\n".join(lines) + "\n")
     path.chmod(0o755)

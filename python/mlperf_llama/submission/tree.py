@@ -14,8 +14,9 @@ from typing import Any
 
 from .. import rules
 from ..errors import UsageError
+from ..records.schema import Check
 from ..verdict import accuracy, performance, test06
-from ..verdict.check import Check, check
+from ..verdict.check import check
 from ..verdict.evidence import ModeLogs, ScenarioEvidence, read_mode
 from . import metadata
 from .layout import Layout

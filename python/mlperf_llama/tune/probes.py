@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from . import records
 from .clock import ClockedEngine
 from .estimate import CONFIRM
 from .forecast import QUANTILE, Goal, forecast
+from .records import Probe
 
 # Fewer requests than this tell nothing of their 99th percentile (LoadGen asks for 459).
 LEAST_QUERIES = 500
@@ -84,17 +86,12 @@ def probe_plan(session: Session, scenario: str, qps: float) -> Plan:
     )
 
 
-async def run_one(session: Session, kind: str, scenario: str, qps: float) -> dict[str, Any]:
+async def run_one(session: Session, kind: str, scenario: str, qps: float) -> Probe:
     """A probe or a confirmation; a crash is a record too. Interruptions pass through."""
     full = kind == CONFIRM
     planned = plan_of(session, scenario, target_qps=qps) if full else probe_plan(session, scenario, qps)
     folder = records.next_folder(session.run, scenario)
-    record: dict[str, Any] = {
-        "kind": kind,
-        "qps": qps,
-        "queries": planned.expected_queries,
-        "folder": str(folder.relative_to(session.run.path)),
-    }
+    probe = Probe(kind, qps, planned.expected_queries, str(folder.relative_to(session.run.path)))
     started = time.monotonic()
     clock = ClockedEngine(session.engine)
     samples = session.samples if full else Subset(session.samples, planned.sample_count)
@@ -106,18 +103,21 @@ async def run_one(session: Session, kind: str, scenario: str, qps: float) -> dic
         measured = logs.performance(folder, scenario)
         requests = clock.requests()
         own_ms = float(np.quantile(requests.ttft_ms, QUANTILE))
-        overhead_ms = max(0.0, measured["ttft_p99_ms"] - own_ms)
-        told = forecast(requests, qps, goal_of(session, scenario), overhead_ms, whole=full)
+        overhead_ms = max(0.0, (measured.ttft_p99_ms or 0.0) - own_ms)
+        predicted = forecast(requests, qps, goal_of(session, scenario), overhead_ms, whole=full)
     except BrokeError as error:
-        return {**record, "seconds": round(time.monotonic() - started, 1), "error": str(error)}
-    keys = ("loadgen_result", "ttft_p99_ms", "tpot_p99_ms", "samples_per_second", "tokens_per_second")
-    return {
-        **record,
-        "seconds": round(time.monotonic() - started, 1),
-        **{key: measured[key] for key in keys},
-        "preemptions": after.get("preemptions", 0) - before.get("preemptions", 0),
-        "forecast": records.plain(told),
-    }
+        return replace(probe, seconds=round(time.monotonic() - started, 1), error=str(error))
+    return replace(
+        probe,
+        seconds=round(time.monotonic() - started, 1),
+        loadgen_result=measured.loadgen_result,
+        ttft_p99_ms=measured.ttft_p99_ms,
+        tpot_p99_ms=measured.tpot_p99_ms,
+        samples_per_second=measured.samples_per_second,
+        tokens_per_second=measured.tokens_per_second,
+        preemptions=after.get("preemptions", 0) - before.get("preemptions", 0),
+        forecast=predicted,
+    )
 
 
 async def offline_speed(session: Session, guess: float, name: str) -> float:
@@ -139,7 +139,7 @@ async def _offline_run(session: Session, guess: float, count: int, name: str) ->
     stage = f"{name} Offline speed"
     await drive.drive(session.engine, samples, session.limits, planned, folder, session.events, stage=stage)
     measured = logs.performance(folder, rules.OFFLINE)
-    return float(measured["samples_per_second"]), float(measured["total_time_seconds"])
+    return measured.samples_per_second, measured.total_time_seconds
 
 
 async def single_latency_ms(session: Session, guess_ms: float) -> float:
@@ -153,4 +153,4 @@ async def single_latency_ms(session: Session, guess_ms: float) -> float:
         session.engine, samples, session.limits, planned, folder, session.events, stage=f"{name} latency"
     )
     measured = logs.performance(folder, name)
-    return float(1000 * measured["total_time_seconds"] / measured["samples_processed"])
+    return 1000 * measured.total_time_seconds / measured.samples_processed

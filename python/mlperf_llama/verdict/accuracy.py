@@ -6,10 +6,11 @@ import re
 from pathlib import Path
 
 from .. import rules
-from ..records import seal
+from ..records.files import digest
+from ..records.schema import Accuracy, Check
 from . import responses
-from .check import Check, at_least, check, equal
-from .evidence import ScenarioEvidence, record
+from .check import at_least, check, equal
+from .evidence import ScenarioEvidence
 
 LOG, TEXT = "mlperf_log_accuracy.json", "accuracy.txt"
 # The official checker's own patterns (constants.py, ACC_PATTERN), which it matches at a line's
@@ -29,39 +30,37 @@ def read_text(path: Path) -> tuple[dict[str, float], str | None]:
     text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
     for line in text.splitlines():
         for key, pattern in PATTERNS.items():
-            found = re.match(pattern, line)
-            if found and key not in scores:
-                scores[key] = float(found.group(1))
-        found = re.match(r"^hash=([\w\d]+)$", line)
-        sha256 = found.group(1) if found else sha256
+            match = re.match(pattern, line)
+            if match and key not in scores:
+                scores[key] = float(match.group(1))
+        match = re.match(r"^hash=([\w\d]+)$", line)
+        sha256 = match.group(1) if match else sha256
     return scores, sha256
 
 
-def checks(one: ScenarioEvidence) -> list[Check]:
+def checks(scenario: ScenarioEvidence) -> list[Check]:
     """What must hold in the accuracy run of one scenario."""
-    scores, sha256 = read_text(one.accuracy.path / TEXT)
+    scores, sha256 = read_text(scenario.accuracy.path / TEXT)
     return [
-        *_log(one),
-        *targets(f"{one.name}.accuracy", one.category, scores),
-        _recorded(one, scores),
-        _hash(one, sha256),
+        *_log(scenario),
+        *targets(f"{scenario.name}.accuracy", scenario.category, scores),
+        _recorded(scenario, scores),
+        _hash(scenario, sha256),
     ]
 
 
-def _log(one: ScenarioEvidence) -> list[Check]:
-    prefix, again = f"{one.name}.accuracy", "run MODE=accuracy again"
+def _log(scenario: ScenarioEvidence) -> list[Check]:
+    prefix, again = f"{scenario.name}.accuracy", "run MODE=accuracy again"
+    full = scenario.full_count
     try:
-        found = responses.read(one.accuracy.path / LOG)
+        logged = responses.read(scenario.accuracy.path / LOG)
     except ValueError as error:
         return [Check(f"{prefix}.log", False, str(error), again)]
-    indices = responses.index_faults(found, one.full_count)
-    lengths, endings = responses.length_faults(found), responses.ending_faults(found)
-    total = f"{len(found)} answers"
+    indices = responses.index_faults(logged, full)
+    lengths, endings = responses.length_faults(logged), responses.ending_faults(logged)
     return [
-        check(f"{prefix}.log", bool(found), total, again),
-        check(
-            f"{prefix}.indices", not indices, "; ".join(indices) or f"each of {one.full_count} once", again
-        ),
+        check(f"{prefix}.log", bool(logged), f"{len(logged)} responses", again),
+        check(f"{prefix}.indices", not indices, "; ".join(indices) or f"each of {full} once", again),
         check(
             f"{prefix}.token_limit",
             not lengths,
@@ -71,8 +70,8 @@ def _log(one: ScenarioEvidence) -> list[Check]:
         check(
             f"{prefix}.endings",
             not endings,
-            responses.summary(endings, "one EOS at most, last, and in every answer under the limit"),
-            f"stop at the model's EOS ids {rules.EOS_IDS} and keep them in the answer",
+            responses.summary(endings, "one EOS at most, last, and in every response under the limit"),
+            f"stop at the model's EOS ids {rules.EOS_IDS} and keep them in the response",
         ),
     ]
 
@@ -103,27 +102,27 @@ def targets(prefix: str, category: str, scores: dict[str, float]) -> list[Check]
     return result
 
 
-def _recorded(one: ScenarioEvidence, scores: dict[str, float]) -> Check:
-    recorded = record(one.recorded.get("accuracy"))
-    wrong = [
-        f"{k} {recorded.get(k)}, accuracy.txt {scores.get(k)}"
-        for k in PATTERNS
-        if recorded.get(k) is None or recorded.get(k) != scores.get(k)
+def _recorded(scenario: ScenarioEvidence, scores: dict[str, float]) -> Check:
+    recorded = scenario.recorded.accuracy or Accuracy()
+    mismatches = [
+        f"{key} {getattr(recorded, key)}, accuracy.txt {scores.get(key)}"
+        for key in PATTERNS
+        if getattr(recorded, key) is None or getattr(recorded, key) != scores.get(key)
     ]
     return check(
-        f"{one.name}.accuracy.results",
-        not wrong,
-        "; ".join(wrong) or "results.json equals accuracy.txt",
+        f"{scenario.name}.accuracy.results",
+        not mismatches,
+        "; ".join(mismatches) or "results.json equals accuracy.txt",
         "run the score verb again",
     )
 
 
-def _hash(one: ScenarioEvidence, sha256: str | None) -> Check:
-    path = one.accuracy.path / LOG
-    found = seal.file_sha256(path) if path.is_file() else None
+def _hash(scenario: ScenarioEvidence, sha256: str | None) -> Check:
+    path = scenario.accuracy.path / LOG
+    log_sha256 = digest(path) if path.is_file() else None
     return check(
-        f"{one.name}.accuracy.hash",
-        found is not None and sha256 == found,
-        f"accuracy.txt {sha256}, the log {found}",
+        f"{scenario.name}.accuracy.hash",
+        log_sha256 is not None and sha256 == log_sha256,
+        f"accuracy.txt {sha256}, the log {log_sha256}",
         "run the score verb again: accuracy.txt must name the log it scored",
     )

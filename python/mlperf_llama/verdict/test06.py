@@ -11,8 +11,11 @@ from pathlib import Path
 
 from .. import rules
 from ..loadgen.plan import AUDIT_QUERIES, AUDIT_SETTINGS
+from ..records.files import write_text
+from ..records.run_folder import RunFolder
+from ..records.schema import Check
 from . import responses
-from .check import Check, check, equal
+from .check import check, equal
 from .evidence import ScenarioEvidence
 from .responses import Answer
 
@@ -81,11 +84,19 @@ def _count_faults(found: list[Answer]) -> list[str]:
     ]
 
 
-def checks(one: ScenarioEvidence) -> list[Check]:
+def verify_run(run: RunFolder, scenario: str) -> Verification:
+    """Verify a scenario's log and write verify_accuracy.txt beside it."""
+    folder = run.log_dir(scenario, "compliance")
+    verification = verify(folder / LOG, scenario)
+    write_text(folder / TEXT, verification.text())
+    return verification
+
+
+def checks(scenario: ScenarioEvidence) -> list[Check]:
     """TEST06's checks of one scenario."""
-    log = one.compliance
-    found = verify(log.path / LOG, one.name)
-    prefix, again = f"{one.name}.test06", "run MODE=compliance again"
+    log = scenario.compliance
+    found = verify(log.path / LOG, scenario.name)
+    prefix, again = f"{scenario.name}.test06", "run MODE=compliance again"
     wrong = [f"{k} {log.get(k)}, expected {v}" for k, v in AUDIT.items() if log.get(k) != v]
     parts = (
         ("first_token", found.first_token, "every first token is its output's first"),
@@ -97,16 +108,16 @@ def checks(one: ScenarioEvidence) -> list[Check]:
         equal(f"{prefix}.records", found.records, RECORDS, found.problem or again),
     ]
     result += [check(f"{prefix}.{n}", not f, responses.summary(f, good), again) for n, f, good in parts]
-    result.append(_file(one, found))
+    result.append(_file(scenario, found))
     return result
 
 
-def _file(one: ScenarioEvidence, found: Verification) -> Check:
+def _file(scenario: ScenarioEvidence, found: Verification) -> Check:
     """The outcome; a verify_accuracy.txt that is there must say the same."""
-    path = one.compliance.path / TEXT
+    path = scenario.compliance.path / TEXT
     agrees = not path.is_file() or path.read_text(encoding="utf-8", errors="replace") == found.text()
     return check(
-        f"{one.name}.test06.verdict",
+        f"{scenario.name}.test06.verdict",
         found.passed and agrees,
         ("passed" if found.passed else "failed") + ("" if agrees else f", {TEXT} says otherwise"),
         f"run MODE=compliance again; {TEXT} must say what the log says",

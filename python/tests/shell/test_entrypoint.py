@@ -9,41 +9,41 @@ import pytest
 from .conftest import Sandbox, alive, wait_for
 
 RUN = "python -m mlperf_llama"
-OPENED = "run_dir={dir}\ndataset_chain=mlcommons huggingface synthetic\nmodel_chain=mlcommons stand-in\n"
+CREATED = "run_dir={dir}\ndataset_chain=mlcommons huggingface synthetic\nmodel_chain=mlcommons stand-in\n"
 
 
 @pytest.fixture
 def box(sandbox: Sandbox) -> Sandbox:
-    """A stub for the package's Python: `open` answers with two chains."""
+    """A stub for the package's Python: `create-run` answers with two chains."""
     sandbox.stub("python", folder=sandbox.venv / "bin")
-    sandbox.on(f"{RUN} open", out=OPENED.format(dir="/tmp/a run"))
-    sandbox.on(f"{RUN} run", out="/tmp/a run\n")
+    sandbox.on(f"{RUN} create-run", out=CREATED.format(dir="/tmp/a run"))
+    sandbox.on(f"{RUN} execute", out="/tmp/a run\n")
     return sandbox
 
 
-def test_the_default_verb_opens_walks_both_chains_and_runs(box: Sandbox) -> None:
+def test_the_default_verb_creates_a_run_tries_both_chains_and_executes(box: Sandbox) -> None:
     box.on(f"{RUN} model", out="noise of a rung\n")
     done = box.run("./entrypoint.sh")
     assert (done.returncode, done.stdout) == (0, "/tmp/a run\n")
     assert "noise of a rung" in done.stderr
     assert box.words() == [
-        ["python", "-m", "mlperf_llama", "open"],
+        ["python", "-m", "mlperf_llama", "create-run"],
         ["python", "-m", "mlperf_llama", "model", "mlcommons", "--run-dir", "/tmp/a run"],
         ["python", "-m", "mlperf_llama", "dataset", "mlcommons", "--run-dir", "/tmp/a run"],
-        ["python", "-m", "mlperf_llama", "run", "--run-dir", "/tmp/a run"],
+        ["python", "-m", "mlperf_llama", "execute", "--run-dir", "/tmp/a run"],
     ]
 
 
-def test_flags_reach_open_unchanged(box: Sandbox) -> None:
+def test_flags_reach_create_run_unchanged(box: Sandbox) -> None:
     box.run("./entrypoint.sh", "run", "--dataset-source", "a b$c'd.json", "--samples", "4")
-    assert box.words()[0][3:] == ["open", "--dataset-source", "a b$c'd.json", "--samples", "4"]
+    assert box.words()[0][3:] == ["create-run", "--dataset-source", "a b$c'd.json", "--samples", "4"]
 
 
 def test_resume_opens_the_folder_again(box: Sandbox) -> None:
     done = box.run("./entrypoint.sh", "resume", "/tmp/a run")
     assert (done.returncode, done.stdout) == (0, "/tmp/a run\n")
-    assert box.words()[0][3:] == ["open", "--resume", "/tmp/a run"]
-    assert box.words()[-1][3:] == ["run", "--run-dir", "/tmp/a run"]
+    assert box.words()[0][3:] == ["create-run", "--resume", "/tmp/a run"]
+    assert box.words()[-1][3:] == ["execute", "--run-dir", "/tmp/a run"]
     assert box.run("./entrypoint.sh", "resume").returncode == 2
 
 
@@ -66,8 +66,8 @@ def test_any_other_code_stops_the_chain(box: Sandbox, code: int) -> None:
     box.on(f"{RUN} model mlcommons", code=code)
     done = box.run("./entrypoint.sh", "run")
     assert (done.returncode, done.stdout) == (code, "")
-    assert [c.removeprefix(RUN).split()[0] for c in box.calls()] == ["open", "model", "close"]
-    assert box.calls()[-1] == f"{RUN} close --run-dir /tmp/a run --status failed"
+    assert [c.removeprefix(RUN).split()[0] for c in box.calls()] == ["create-run", "model", "finalize-run"]
+    assert box.calls()[-1] == f"{RUN} finalize-run --run-dir /tmp/a run --status failed"
 
 
 def test_an_exhausted_chain_ends_with_the_last_code_and_a_summary(box: Sandbox) -> None:
@@ -78,11 +78,11 @@ def test_an_exhausted_chain_ends_with_the_last_code_and_a_summary(box: Sandbox) 
     summary = done.stderr.splitlines()[-1]
     assert "mlcommons: something is missing (3), huggingface: something is missing (3)" in summary
     assert "synthetic: started and broke (4)" in summary
-    assert box.calls()[-1] == f"{RUN} close --run-dir /tmp/a run --status failed"
+    assert box.calls()[-1] == f"{RUN} finalize-run --run-dir /tmp/a run --status failed"
 
 
 def test_a_wrong_setting_starts_nothing(box: Sandbox) -> None:
-    box.on(f"{RUN} open", code=2, err="error: SAMPLES: expected a count\n")
+    box.on(f"{RUN} create-run", code=2, err="error: SAMPLES: expected a count\n")
     done = box.run("./entrypoint.sh", "run", "--samples", "-1")
     assert (done.returncode, done.stdout) == (2, "")
     assert "expected a count" in done.stderr
@@ -90,7 +90,7 @@ def test_a_wrong_setting_starts_nothing(box: Sandbox) -> None:
 
 
 def test_the_run_decides_the_exit_code(box: Sandbox) -> None:
-    box.on(f"{RUN} run", code=5, out="/tmp/a run\n")
+    box.on(f"{RUN} execute", code=5, out="/tmp/a run\n")
     done = box.run("./entrypoint.sh")
     assert (done.returncode, done.stdout) == (5, "/tmp/a run\n")
 
@@ -103,7 +103,7 @@ def test_other_verbs_become_the_python_process(box: Sandbox) -> None:
 
 
 def test_help_of_run_is_printed_and_nothing_runs(box: Sandbox) -> None:
-    box.on(f"{RUN} open --help", out="usage: text\n")
+    box.on(f"{RUN} create-run --help", out="usage: text\n")
     done = box.run("./entrypoint.sh", "run", "--help")
     assert (done.returncode, done.stdout) == (0, "usage: text\n")
     assert len(box.calls()) == 1
@@ -117,16 +117,16 @@ def test_an_interrupted_rung_marks_the_folder(box: Sandbox, number: signal.Signa
     done = box.interrupt(["./entrypoint.sh", "run"], number, f"{RUN} {stage}")
     assert done.returncode == 128 + number
     assert done.stdout == ""
-    assert box.calls()[-1] == f"{RUN} close --run-dir /tmp/a run --status interrupted"
+    assert box.calls()[-1] == f"{RUN} finalize-run --run-dir /tmp/a run --status interrupted"
     wait_for(lambda: not alive(str(box.log)), "a child outlived the script")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_open_leaves_no_child(box: Sandbox, number: signal.Signals) -> None:
-    box.on(f"{RUN} open", sleep=300)
-    done = box.interrupt(["./entrypoint.sh"], number, f"{RUN} open")
+def test_an_interrupted_create_run_leaves_no_child(box: Sandbox, number: signal.Signals) -> None:
+    box.on(f"{RUN} create-run", sleep=300)
+    done = box.interrupt(["./entrypoint.sh"], number, f"{RUN} create-run")
     assert (done.returncode, done.stdout) == (128 + number, "")
-    assert box.calls() == [f"{RUN} open"]
+    assert box.calls() == [f"{RUN} create-run"]
     wait_for(lambda: not alive(str(box.log)), "a child outlived the script")
 
 
@@ -134,14 +134,14 @@ def test_a_rung_that_was_itself_interrupted_ends_everything(box: Sandbox) -> Non
     box.on(f"{RUN} model mlcommons", code=130)
     done = box.run("./entrypoint.sh")
     assert done.returncode == 130
-    assert box.calls()[-1] == f"{RUN} close --run-dir /tmp/a run --status interrupted"
+    assert box.calls()[-1] == f"{RUN} finalize-run --run-dir /tmp/a run --status interrupted"
 
 
 def test_the_last_act_is_exec(box: Sandbox) -> None:
     """The signal reaches Python itself: no shell is left between."""
-    box.on(f"{RUN} run", sleep=300)
+    box.on(f"{RUN} execute", sleep=300)
     process = box.start("./entrypoint.sh")
-    wait_for(lambda: any(c.startswith(f"{RUN} run") for c in box.calls()), "run was not started")
+    wait_for(lambda: any(c.startswith(f"{RUN} execute") for c in box.calls()), "execute was not started")
     assert alive(str(box.log)) == [process.pid]
     process.terminate()
     process.communicate(timeout=60)

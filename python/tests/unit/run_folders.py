@@ -14,9 +14,10 @@ from typing import Any
 from mlperf_llama import config, rules
 from mlperf_llama.errors import BrokeError
 from mlperf_llama.loadgen import logs
-from mlperf_llama.records import seal
+from mlperf_llama.records import codec, seal
+from mlperf_llama.records.files import digest
 from mlperf_llama.records.run_folder import RunFolder
-from mlperf_llama.records.schema import SCHEMA_VERSION
+from mlperf_llama.records.schema import SCHEMA_VERSION, Seal
 from mlperf_llama.verdict import test06
 
 Json = dict[str, Any]
@@ -162,7 +163,7 @@ def write_answers(path: Path, records: list[Json]) -> None:
 
 
 def accuracy_text(scores: Json, log: Path) -> str:
-    return f"{scores}\n\nhash={seal.file_sha256(log)}\n"
+    return f"{scores}\n\nhash={digest(log)}\n"
 
 
 def scores_of(category: str) -> Json:
@@ -188,7 +189,7 @@ def write_scenario(run: RunFolder, scenario: str, category: str, round_name: str
     write_answers(audit / "mlperf_log_accuracy.json", records)
     verified = test06.verify(audit / "mlperf_log_accuracy.json", scenario)
     (audit / "verify_accuracy.txt").write_text(verified.text(), encoding="utf-8")
-    performance = logs.performance(run.log_dir(scenario, "performance"), scenario)
+    performance = codec.to_json(logs.performance(run.log_dir(scenario, "performance"), scenario))
     return {"performance": performance, "accuracy": {**scores, "passed": True}}
 
 
@@ -247,7 +248,7 @@ def write_json(run: RunFolder, name: str, data: Json) -> None:
 def record_performance(run: RunFolder, scenario: str) -> None:
     """Write what LoadGen's log says into results.json, where it says anything."""
     try:
-        derived = logs.performance(run.log_dir(scenario, "performance"), scenario)
+        derived = codec.to_json(logs.performance(run.log_dir(scenario, "performance"), scenario))
     except BrokeError:
         return
     edit_json(run.file("results.json"), lambda d: d["scenarios"][scenario].update(performance=derived))
@@ -255,7 +256,7 @@ def record_performance(run: RunFolder, scenario: str) -> None:
 
 def reseal(run: RunFolder) -> None:
     """Seal the folder as it is now, as a stage that wrote it would have."""
-    run.file(seal.NAME).unlink(missing_ok=True)
+    run.file(Seal.FILE).unlink(missing_ok=True)
     with seal.stage(run, "run"):
         pass
 

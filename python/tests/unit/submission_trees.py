@@ -32,7 +32,7 @@ def settings(tmp_path: Path, **flags: str) -> Config:
 
 def same_scores(run: RunFolder, scenario: str) -> dict[str, Any]:
     """Scoring again that gives what the run folder says."""
-    return folders.scores_of(run.read_raw("config.json")["category"])
+    return folders.scores_of(run.config().category)
 
 
 def packed(tmp_path: Path, *runs: RunFolder, **flags: str) -> Path:

@@ -78,7 +78,7 @@ def pin(monkeypatch: pytest.MonkeyPatch, content: bytes, category: str = rules.D
 
 
 def settings(tmp_path: Path, server: StandIn | None = None, **flags: str) -> Config:
-    base = {"CACHE_DIR": str(tmp_path / "cache"), "RUNG_STALL_S": str(STALL_S)}
+    base = {"CACHE_DIR": str(tmp_path / "cache"), "SOURCE_STALL_S": str(STALL_S)}
     if server:
         base["R2_BASE_URL"] = server.url + "/metadata"
     return config.load({**base, **flags}, {})
@@ -323,7 +323,7 @@ def from_hub(
     **more: str,
 ) -> Served:
     env = {**os.environ, "HF_ENDPOINT": server.url, "HF_HOME": str(tmp_path / "hf"), **more}
-    return dataset.serve("huggingface", settings(tmp_path, CATEGORY=category, RUNG_STALL_S=stall_s), env)
+    return dataset.serve("huggingface", settings(tmp_path, CATEGORY=category, SOURCE_STALL_S=stall_s), env)
 
 
 def test_the_hub_serves_every_row_in_order(

@@ -19,6 +19,7 @@ from mlperf_llama.engine.fake import FakeEngine
 from mlperf_llama.errors import UsageError
 from mlperf_llama.loadgen import logs
 from mlperf_llama.loadgen.plan import Plan
+from mlperf_llama.records.codec import to_json
 from mlperf_llama.records.events import Events
 
 VARIED = {"output_tokens": [2, 60]}
@@ -91,7 +92,7 @@ def test_a_second_of_load_is_valid_and_measured(scenario: str, tmp_path: Path) -
     }
     plan = plan_of(scenario, duration_s=1.0, **speed)
     result = run_fake(script, plan, tmp_path)
-    found = logs.performance(tmp_path, scenario)
+    found = to_json(logs.performance(tmp_path, scenario))
     assert found["loadgen_result"] == "VALID", found["invalid_reasons"]
     assert found["samples_processed"] == result.samples
     assert 1.0 <= found["total_time_seconds"] < 10
@@ -184,7 +185,7 @@ def test_loadgen_s_error_lines_are_recorded(tmp_path: Path) -> None:
     plan = plan_of(rules.SINGLE_STREAM, duration_s=1.0, expected_latency_ms=500.0)
     result = run_fake({"output_tokens": 2}, plan, tmp_path)
     assert any("Ran out of generated queries" in error for error in result.errors)
-    found = logs.performance(tmp_path, rules.SINGLE_STREAM)
+    found = to_json(logs.performance(tmp_path, rules.SINGLE_STREAM))
     assert found["loadgen_result"] == "INVALID"
     assert found["loadgen_errors"] == list(result.errors)
     assert "Decrease the expected latency" in " ".join(found["invalid_reasons"])

@@ -11,6 +11,7 @@ import pytest
 from mlperf_llama import rules
 from mlperf_llama.errors import BrokeError, MissingError
 from mlperf_llama.loadgen import logs
+from mlperf_llama.records.codec import to_json
 
 SERVER: dict[str, Any] = {
     "effective_scenario": "Server",
@@ -52,7 +53,7 @@ def write(folder: Path, values: dict[str, Any], *extra: str, accuracy: str = "[\
 
 
 def test_server_performance(tmp_path: Path) -> None:
-    assert logs.performance(write(tmp_path, SERVER), rules.INTERACTIVE) == {
+    assert to_json(logs.performance(write(tmp_path, SERVER), rules.INTERACTIVE)) == {
         "samples_per_second": 602.852,
         "tokens_per_second": 6038.45,
         "total_time_seconds": 1.007,
@@ -75,7 +76,7 @@ def test_offline_performance(tmp_path: Path) -> None:
         "result_tokens_per_second": 5776.6,
         "result_max_latency_ns": 592421892000,
     }
-    found = logs.performance(write(tmp_path, values), rules.OFFLINE)
+    found = to_json(logs.performance(write(tmp_path, values), rules.OFFLINE))
     assert found["samples_processed"] == 26736
     assert found["total_time_seconds"] == 592.421892
     assert (found["tokens_per_second"], found["ttft_p99_ms"]) == (5776.6, None)

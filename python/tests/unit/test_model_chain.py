@@ -73,7 +73,7 @@ def run(tmp_path: Path) -> RunFolder:
 
 
 def settings(tmp_path: Path, **flags: str) -> Config:
-    return configs.load({"CACHE_DIR": str(tmp_path / "cache"), "RUNG_STALL_S": str(STALL_S), **flags}, {})
+    return configs.load({"CACHE_DIR": str(tmp_path / "cache"), "SOURCE_STALL_S": str(STALL_S), **flags}, {})
 
 
 def environment(server: StandIn | None, tmp_path: Path, **more: str) -> dict[str, str]:

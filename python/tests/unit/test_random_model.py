@@ -74,6 +74,13 @@ def test_another_model_is_not_made_up() -> None:
     ],
 )
 def test_which_extension_vllm_is_asked_for(given: dict[str, Any], extension: str | None) -> None:
-    if "worker_extension_cls" in given:
-        pytest.importorskip("vllm")
-    assert hopper.arguments(given).get("worker_extension_cls") == extension
+    assert hopper.with_extension(given).get("worker_extension_cls") == extension
+
+
+def test_the_extension_s_operations_split_the_compiled_model() -> None:
+    pytest.importorskip("vllm")
+    assert hopper.with_splitting_ops({"dtype": "auto"}) == {"dtype": "auto"}
+    given = hopper.with_extension({"worker_extension_cls": hopper.EXTENSION, "load_format": "dummy"})
+    operations = hopper.with_splitting_ops(given)["compilation_config"]["splitting_ops"]
+    assert {"vllm::unified_attention_with_output", "vllm::mlperf_qkv_attention"} <= set(operations)
+    assert "compilation_config" not in given

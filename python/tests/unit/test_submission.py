@@ -16,8 +16,9 @@ from submission_trees import failed, layout_of, packed, remove_all, same_scores,
 
 from mlperf_llama import config, rules, submission
 from mlperf_llama.errors import InvalidError, UsageError
-from mlperf_llama.records import seal
+from mlperf_llama.records.files import digest
 from mlperf_llama.records.run_folder import RunFolder
+from mlperf_llama.records.schema import Seal
 from mlperf_llama.submission import description, documents, summary_files, truncation
 
 
@@ -72,7 +73,7 @@ def test_truncated_log_keeps_both_ends(good: Path, good_tree: Path) -> None:
     log = good / "Offline/accuracy/mlperf_log_accuracy.json"
     text, short = log.read_text(), layout_of(good_tree).accuracy("Offline") / log.name
     assert short.read_text() == text[:4096] + "\n\n...\n\n" + text[-4096:]
-    assert f"hash={seal.file_sha256(log)}" in (short.parent / "accuracy.txt").read_text()
+    assert f"hash={digest(log)}" in (short.parent / "accuracy.txt").read_text()
 
 
 def test_short_log_stays_whole(tmp_path: Path) -> None:
@@ -131,7 +132,7 @@ def test_edited_json_cannot_be_packed(run: RunFolder, tmp_path: Path) -> None:
 def test_edited_verdict_changes_nothing(run: RunFolder, tmp_path: Path) -> None:
     folders.edit_json(run.file("provenance.json"), lambda d: d["model"].update(eligible=False))
     folders.reseal(run)
-    run.write_raw("verdict.json", {"submittable": True, "checks": []})
+    folders.write_json(run, "verdict.json", {"submittable": True, "checks": []})
     with pytest.raises(InvalidError, match="model_eligible"):
         packed(tmp_path, run)
 
@@ -248,7 +249,7 @@ def test_other_round_or_category_is_refused(flags: dict[str, str], run: RunFolde
 
 
 def test_changed_source_is_refused(run: RunFolder, tmp_path: Path) -> None:
-    folders.edit_json(run.file(seal.NAME), lambda d: d["stages"][0].update(source="0" * 64))
+    folders.edit_json(run.file(Seal.FILE), lambda d: d["stages"][0].update(source="0" * 64))
     with pytest.raises(InvalidError, match="source: ran with 000000000000"):
         packed(tmp_path, run)
 

@@ -20,6 +20,7 @@ from mlperf_llama.errors import EXIT_INVALID, EXIT_MISSING, EXIT_OK, MissingErro
 from mlperf_llama.records.run_folder import RunFolder
 from mlperf_llama.submission import documents, official
 from mlperf_llama.submission.layout import Layout
+from mlperf_llama.verdict import test06
 
 Break = Callable[[Layout], None]
 
@@ -245,7 +246,7 @@ def test_not_a_tree(name: str, tmp_path: Path) -> None:
 
 
 def test_verify_test06_writes_the_official_form(run: RunFolder) -> None:
-    assert submission.verify_test06(run, "Offline").passed
+    assert test06.verify_run(run, "Offline").passed
     text = run.file("Offline/TEST06/verify_accuracy.txt").read_text()
     assert text.splitlines() == [
         "First token check pass: Skipped",
@@ -254,5 +255,5 @@ def test_verify_test06_writes_the_official_form(run: RunFolder) -> None:
         "TEST06 verification complete",
     ]
     folders.write_answers(run.file("Server/TEST06/mlperf_log_accuracy.json"), [])
-    assert not submission.verify_test06(run, "Server").passed
+    assert not test06.verify_run(run, "Server").passed
     assert "True" not in run.file("Server/TEST06/verify_accuracy.txt").read_text()

@@ -17,6 +17,7 @@ import run_folders as folders
 from mlperf_llama import rules, verdict
 from mlperf_llama.records import seal
 from mlperf_llama.records.run_folder import RunFolder
+from mlperf_llama.records.schema import Results, Seal, Verdict
 
 Break = Callable[[RunFolder], None]
 LOG = "mlperf_log_accuracy.json"
@@ -24,9 +25,10 @@ LOG = "mlperf_log_accuracy.json"
 
 def failed(run: RunFolder) -> list[str]:
     judged = verdict.judge(run)
-    names = [c["name"] for c in judged["checks"] if c["passed"] is not True]
-    assert judged["submittable"] is (not names)
-    assert all(c["fix"] for c in judged["checks"] if not c["passed"])
+    names = [c.name for c in judged.checks if c.passed is not True]
+    assert judged.submittable is (not names)
+    assert all(c.fix for c in judged.checks if not c.passed)
+    assert run.read(Verdict) == judged
     return names
 
 
@@ -93,10 +95,11 @@ def _answers(scenario: str, mode: str, change: Callable[[list[dict[str, Any]]], 
 def _scores(**values: Any) -> Break:
     def breaking(run: RunFolder) -> None:
         scores = folders.scores_of(rules.DATACENTER) | values
+        recorded = {key: value if isinstance(value, int | float) else None for key, value in scores.items()}
         log = run.log_dir("Offline", "accuracy") / LOG
         log.with_name("accuracy.txt").write_text(folders.accuracy_text(scores, log))
         folders.edit_json(
-            run.file("results.json"), lambda d: d["scenarios"]["Offline"]["accuracy"].update(scores)
+            run.file("results.json"), lambda d: d["scenarios"]["Offline"]["accuracy"].update(recorded)
         )
 
     return breaking
@@ -132,7 +135,6 @@ BROKEN: dict[str, tuple[Break, set[str]]] = {
         {"dataset_source", "dataset_eligible"},
     ),
     "synthetic data as a path": (_provenance("dataset", source="path", eligible=False), {"dataset_eligible"}),
-    "eligible as text": (_provenance("dataset", eligible="true"), {"dataset_eligible"}),
     "no dataset hash": (_provenance("dataset", sha256=""), {"dataset_eligible"}),
     "fewer rows": (_provenance("dataset", rows=60), {"dataset_rows"}),
     "subset asked": (_config(samples=24), {"samples"}),
@@ -158,7 +160,10 @@ BROKEN: dict[str, tuple[Break, set[str]]] = {
     "speculative decoding": (_settings(speculative_decoding=True), {"speculative_decoding"}),
     "prompts cut": (_settings(max_model_len=2048), {"prompt_length"}),
     "interrupted": (_results(lambda d: d.update(status="interrupted")), {"complete"}),
-    "resumed elsewhere": (_provenance_top(resumed=[{"other_system": ["gpus"]}]), {"machine"}),
+    "resumed elsewhere": (
+        _provenance_top(resumed=[{"time": "2026-11-23T10:00:00", "other_system": ["gpus"]}]),
+        {"machine"},
+    ),
     "still running": (_results(lambda d: d.update(status="running")), {"complete"}),
     "other round declared": (
         _config(round="v6.0"),
@@ -372,25 +377,75 @@ def test_resumed_on_the_same_machine(run: RunFolder) -> None:
 
 def test_a_stage_may_write(run: RunFolder) -> None:
     with seal.stage(run, "score"):
-        run.merge("results.json", note="scored again")
+        run.update(Results, finished="2026-11-23T10:00:00")
     assert failed(run) == []
 
 
 def test_no_seal_is_not_submittable(run: RunFolder) -> None:
-    run.file(seal.NAME).unlink()
+    run.file(Seal.FILE).unlink()
     assert failed(run) == ["seal"]
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", "null"])
-def test_broken_records_never_crash(content: str, run: RunFolder) -> None:
-    for name in ("provenance.json", "results.json", "system.json"):
+# What rests on each record, besides `records` itself.
+DEPENDENTS = {
+    "config.json": {"round", "loadgen_version", "samples", "duration", "engine"},
+    "provenance.json": {
+        "machine", "round", "loadgen_version", "dataset_source", "dataset_eligible", "dataset_rows",
+        "model_source", "model_eligible", "samples", "duration",
+    },
+    "results.json": {
+        "complete", "round", "engine", "weights", "prefix_caching", "speculative_decoding", "prompt_length",
+        "Offline.results", "Offline.accuracy.results", "Offline.same_settings",
+    },
+    "system.json": set(),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", DEPENDENTS)
+@pytest.mark.parametrize("content", ["", "{", "[]", "null", None])
+def test_a_broken_record_fails_by_name_with_all_that_rests_on_it(
+    name: str, content: str | None, run: RunFolder
+) -> None:
+    run.file(name).unlink()
+    if content is not None:
         run.file(name).write_text(content)
+    folders.reseal(run)
+    names = failed(run)
+    assert {"records"} | DEPENDENTS[name] <= set(names)
+    if name != "config.json":
+        assert {n for n in names if "." not in n} == {"records"} | {
+            n for n in DEPENDENTS[name] if "." not in n
+        }
+
+
+@pytest.mark.parametrize(
+    ("name", "field", "value"),
+    [
+        ("config.json", "samples", "all"),
+        ("provenance.json", "shortened", "no"),
+        ("provenance.json", "resumed", 1),
+        ("provenance.json", "dataset", {"source": "mlcommons", "eligible": "true"}),
+        ("results.json", "scenarios", []),
+        ("system.json", "gpus", {}),
+    ],
+)
+def test_a_field_of_another_type_breaks_its_record(
+    name: str, field: str, value: object, run: RunFolder
+) -> None:
+    folders.edit_json(run.file(name), lambda d: d.update({field: value}))
+    folders.reseal(run)
     assert "records" in failed(run)
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"files": 1}'])
+def test_a_broken_seal_is_not_submittable(content: str, run: RunFolder) -> None:
+    run.file(Seal.FILE).write_text(content)
+    assert failed(run) == ["seal"]
 
 
 def test_a_bare_folder_is_judged(tmp_path: Path) -> None:
     run = RunFolder(tmp_path)
-    run.write_raw("config.json", folders.config_values(("Offline",), rules.DATACENTER, "v6.1"))
+    folders.write_json(run, "config.json", folders.config_values(("Offline",), rules.DATACENTER, "v6.1"))
     names = failed(run)
     assert {"records", "complete", "seal", "scenarios", "engine", "Offline.performance"} <= set(names)
 

@@ -83,7 +83,7 @@ def _probe(config: Config, env: Mapping[str, str]) -> None:
         return
     token = secret("HF_TOKEN", env)
     headers = {"Authorization": f"Bearer {token}"} if token else {}
-    patience = http.Patience(config.rung_stall_s / 2, config.rung_stall_s)
+    patience = http.Patience(config.source_stall_s / 2, config.source_stall_s)
     try:
         http.get(f"{hub.endpoint(env)}/api/datasets/{REPOSITORY}/revision/{REVISION}", patience, headers)
     except http.Refused as error:
@@ -110,8 +110,8 @@ def _load(config: Config, env: Mapping[str, str], folder: Path, target: Path) ->
             f"huggingface: {FILE} from {hub.endpoint(env)}",
             command,
             env=_surroundings(config, env, scratch),
-            stall_s=config.rung_stall_s,
-            timeout_s=config.rung_timeout_s,
+            stall_s=config.source_stall_s,
+            timeout_s=config.source_timeout_s,
             progress=lambda: (_size(part), *(measure() for measure in measures)),
         )
         rows = len(read_rows(part))
@@ -139,7 +139,7 @@ def _surroundings(config: Config, env: Mapping[str, str], scratch: Path) -> dict
     Silence, because each of the libraries' retries would be logged and count as progress.
     """
     token = secret("HF_TOKEN", env)
-    limit = str(max(1, int(config.rung_stall_s / 2)))
+    limit = str(max(1, int(config.source_stall_s / 2)))
     return {
         **env,
         **({"HF_TOKEN": token} if token else {}),

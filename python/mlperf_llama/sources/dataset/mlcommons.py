@@ -66,13 +66,13 @@ def _is_official_store(config: Config) -> bool:
 
 def _fetch(config: Config, env: Mapping[str, str]) -> tuple[Path, str]:
     """The file and the way it came. The two ways share the rung's stall limit."""
-    stall_s = config.rung_stall_s / 2
+    stall_s = config.source_stall_s / 2
     name = official.OFFICIAL[config.category].uri_name
     dest = store.folder(config, "mlcommons", config.category)
     uri = f"{config.r2_base_url.rstrip('/')}/{name}.uri"
     ways: dict[str, Callable[[], Path]] = {
         "mlcr": lambda: mlcr.run(TAGS[config.category], config, env, stall_s),
-        "r2": lambda: r2.download(uri, dest, env, stall_s, config.rung_timeout_s),
+        "r2": lambda: r2.download(uri, dest, env, stall_s, config.source_timeout_s),
     }
     reasons = []
     for way, fetch in ways.items():

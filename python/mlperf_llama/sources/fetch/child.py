@@ -127,7 +127,7 @@ def _watch(
             pass
         now = time.monotonic()
         if now - started > timeout_s:
-            return f"ended after {timeout_s:g} s (MLPERF_RUNG_TIMEOUT_S)"
+            return f"ended after {timeout_s:g} s (MLPERF_SOURCE_TIMEOUT_S)"
         if now - measured < min(MEASURE_S, stall_s / 10):
             continue
         measured = now

@@ -215,7 +215,9 @@ def _blocks(url: str, response: requests.Response, patience: Patience, deadline:
             break
         done, recent, now = done + len(block), recent + len(block), time.monotonic()
         if now > deadline:
-            raise MissingError(f"{url}: not finished within {patience.timeout_s:g} s (MLPERF_RUNG_TIMEOUT_S)")
+            raise MissingError(
+                f"{url}: not finished within {patience.timeout_s:g} s (MLPERF_SOURCE_TIMEOUT_S)"
+            )
         if now - since > patience.stall_s:
             if recent < LEAST_BYTES:
                 raise MissingError(f"{url}: stalled: {recent} bytes in {patience.stall_s:g} s")

@@ -52,12 +52,12 @@ def run(tags: Sequence[str], config: Config, env: Mapping[str, str], stall_s: fl
     out = root / "out" / hashlib.sha256(joined.encode()).hexdigest()[:16]
     if r2.is_complete(out):
         return out
-    stall_s = config.rung_stall_s if stall_s is None else stall_s
-    deadline = time.monotonic() + config.rung_timeout_s
+    stall_s = config.source_stall_s if stall_s is None else stall_s
+    deadline = time.monotonic() + config.source_timeout_s
     commands = _commands(env)
     out.mkdir(parents=True, exist_ok=True)
     environment = _surroundings(root, env)
-    _pull(commands, config.mlc_repo, root, environment, stall_s, config.rung_timeout_s)
+    _pull(commands, config.mlc_repo, root, environment, stall_s, config.source_timeout_s)
     child.run(
         f"mlcr {joined}",
         [commands / "mlcr", joined, f"--outdirname={out}", *FLAGS],

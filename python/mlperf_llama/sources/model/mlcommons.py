@@ -26,7 +26,7 @@ def serve(config: Config, env: Mapping[str, str]) -> Served:
     if not r2.token_headers(env):
         raise MissingError(f"mlcommons: the model needs MLCommons access and no token is set; {r2.ADVICE}")
     # Both ways share the rung's patience, so that the next rung starts in time.
-    stall_s = config.rung_stall_s / 2
+    stall_s = config.source_stall_s / 2
     try:
         folder, way = mlcr.run(TAGS, config, env, stall_s), "mlcr"
     except MissingError as error:
@@ -34,7 +34,7 @@ def serve(config: Config, env: Mapping[str, str]) -> Served:
         first = str(error)
         try:
             uri = f"{config.r2_model_url.rstrip('/')}/{NAME}.uri"
-            folder = r2.download(uri, config.cache_path / "r2" / NAME, env, stall_s, config.rung_timeout_s)
+            folder = r2.download(uri, config.cache_path / "r2" / NAME, env, stall_s, config.source_timeout_s)
         except MissingError as second:
             raise MissingError(f"mlcommons: {second}; before that, {first}") from None
         way = "r2"

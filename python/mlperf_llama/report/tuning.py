@@ -7,19 +7,17 @@ from ..errors import PipelineError
 from ..records.run_folder import RunFolder
 from ..tune.records import EngineSearch, Probe, ScenarioTuning, Tuning
 from .blocks import NOTHING, Block, Chart, Section, Table, Text, number
-from .record import Record
 from .svg import line_chart
 
 HEADS = ("run", "queries/s", "TTFT p99 ms", "TPOT p99 ms", "headroom", "LoadGen says", "seconds")
 
 
-def sections(record: Record) -> tuple[Section, ...]:
+def sections(folder: RunFolder) -> tuple[Section, ...]:
     """One section where the run is a tuning, else none."""
-    run = RunFolder(record.path)
-    if not run.is_tuning:
+    if not folder.is_tuning:
         return ()
     try:
-        tuning = run.read(Tuning)
+        tuning = folder.read(Tuning)
     except PipelineError as error:
         return (Section("Tuning", (Text(str(error), "bad"),)),)
     blocks: list[Block] = []

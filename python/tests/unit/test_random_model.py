@@ -12,6 +12,7 @@ import pytest
 from mlperf_llama import config, rules
 from mlperf_llama.engine import hopper
 from mlperf_llama.machine import roofline
+from mlperf_llama.records.schema import Provided
 from mlperf_llama.report import published
 from mlperf_llama.sources import model
 from mlperf_llama.sources.chain import Served
@@ -35,7 +36,7 @@ def test_it_has_the_shape_and_is_never_eligible(tmp_path: Path, name: str) -> No
     found = served(tmp_path, name)
     assert (found.source, found.eligible) == (name, False)
     assert "random weights" in found.reason
-    assert published.has_the_shape(vars(found))
+    assert published.has_the_shape(Provided(**vars(found)))
     assert checkpoint.shape_difference(Path(found.path)) == ""
     assert not model.is_reference_tokenizer(Path(found.path))
     assert model.stop_ids(Path(found.path)) == rules.EOS_IDS

@@ -49,6 +49,7 @@ class Config:
     gpu_memory_utilization: float | None
     tensor_parallel: int
     engine_args: dict[str, Any]
+    ignore_eos: bool
     fake: dict[str, Any]
     seed: int
     score_workers: int | None
@@ -70,7 +71,9 @@ class Config:
 
     @staticmethod
     def from_json(data: Mapping[str, Any]) -> Config:
-        known = {f.name: data[f.name] for f in fields(Config)}
+        # A setting that came later than the run has its default.
+        defaults = {s.name.lower(): s.read(s.default) for s in TABLE}
+        known = {f.name: data.get(f.name, defaults[f.name]) for f in fields(Config)}
         known["scenario"] = tuple(known["scenario"])
         known["mode"] = tuple(known["mode"])
         known["search"] = tuple(known["search"])

@@ -131,6 +131,7 @@ TABLE: tuple[Setting, ...] = (
     Setting("GPU_MEMORY_UTILIZATION", AUTO, number(float, 0.1, 1, auto=True)),
     Setting("TENSOR_PARALLEL", "1", number(int, 1)),
     Setting("ENGINE_ARGS", "{}", json_object),
+    Setting("IGNORE_EOS", "0", switch),
     Setting("FAKE", "{}", json_object),
     Setting("SEED", "0", number(int, 0)),
     Setting("SCORE_WORKERS", AUTO, number(int, 1, auto=True)),

@@ -89,6 +89,7 @@ def exit_code(run: RunFolder) -> int:
     scenarios = run.read("results.json")["scenarios"].values()
     provenance = run.read("provenance.json")
     eligible = all(provenance[kind]["eligible"] for kind in ("dataset", "model"))
+    eligible = eligible and not run.read("config.json").get("ignore_eos")
     invalid = any(s.get("performance", {}).get("loadgen_result") == "INVALID" for s in scenarios)
     missed = any(s.get("accuracy", {}).get("passed") is False for s in scenarios)
     return EXIT_INVALID if invalid or (missed and eligible) else EXIT_OK

@@ -76,6 +76,8 @@ def identity(config: Config, provenance: Mapping[str, Any], preset: Mapping[str,
         "tensor_parallel": config.tensor_parallel,
         "category": config.category,
         "round": config.round,
+        # Longer answers: a rate of its own.
+        **({"ignore_eos": True} if config.ignore_eos else {}),
     }
 
 

@@ -76,6 +76,11 @@ class Record:
         reasons = []
         if self.engine.get("name") == "fake" or self.config.get("engine") == "fake":
             reasons.append("The engine is the fake one: its answers and its speed are made up.")
+        if self.config.get("ignore_eos"):
+            reasons.append(
+                f"Answers ran past their end tokens to {rules.MAX_NEW_TOKENS} tokens each (IGNORE_EOS): "
+                "for speed alone."
+            )
         for kind in ("model", "dataset"):
             part = mapping(self.provenance.get(kind))
             if not part.get("source"):

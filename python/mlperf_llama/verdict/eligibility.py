@@ -158,8 +158,19 @@ def _engine(found: Evidence) -> list[Check]:
             f"{name}, ENGINE={asked}; engines that compute: {', '.join(REAL_ENGINES)}",
             "run with ENGINE=vllm",
         ),
+        _endings(found),
         *_settings(found),
     ]
+
+
+def _endings(found: Evidence) -> Check:
+    ignored = found.config.get("ignore_eos", False)
+    return check(
+        "ignore_eos",
+        ignored is False,
+        "answers end at the model's end tokens" if ignored is False else "answers ran past their end tokens",
+        "run without IGNORE_EOS: it is for measurements of speed",
+    )
 
 
 def _settings(found: Evidence) -> list[Check]:

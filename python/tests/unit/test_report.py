@@ -202,6 +202,7 @@ def test_the_terminal_gets_the_answer_in_a_few_lines(tmp_path: Path) -> None:
     [
         ("results.json", {"engine": {"name": "fake"}}, "fake"),
         ("provenance.json", {"shortened": True}, "shortened"),
+        ("config.json", {"ignore_eos": True}, "past their end tokens"),
         ("provenance.json", {"model": {"source": "path", "eligible": "yes"}}, "not eligible"),
         ("provenance.json", {"dataset": {}}, "No dataset"),
     ],

@@ -152,7 +152,7 @@ def test_the_source_is_named_and_never_eligible(
     settings: config.Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def run(what: str, command: list[Any], **_: Any) -> str:
-        assert command[1:3] == ["-m", "mlperf_llama.sources.model.standin_8b"]
+        assert command[1:3] == ["-m", "mlperf_llama.sources.model.wide_llama"]
         wide_llama.widen(command[3], command[4], LARGE)
         return ""
 

@@ -55,9 +55,10 @@ def _make(folder: Path, small: Path, config: Config, env: Mapping[str, str]) -> 
     try:
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{STAND_IN_8B}.") as temporary:
             made = Path(temporary) / "checkpoint"
+            # Memory of CPU and GPU is free again when the child ends.
             child.run(
                 f"{STAND_IN_8B}: writing 16 GB of weights",
-                [sys.executable, "-m", __name__, small, made],
+                [sys.executable, "-m", f"{__package__}.wide_llama", small, made],
                 env=child.with_package(env),
                 stall_s=config.rung_timeout_s,
                 timeout_s=config.rung_timeout_s,
@@ -68,16 +69,3 @@ def _make(folder: Path, small: Path, config: Config, env: Mapping[str, str]) -> 
                 made.rename(folder)
     except OSError as error:
         raise MissingError(f"{folder}: {STAND_IN_8B} could not be written: {error.strerror}") from None
-
-
-def _widen(small: Path, made: Path) -> None:
-    """In a child process, which gives the memory of CPU and GPU back when it ends."""
-    import torch
-
-    from .wide_llama import widen
-
-    widen(small, made, device="cuda" if torch.cuda.is_available() else "cpu")
-
-
-if __name__ == "__main__":
-    _widen(Path(sys.argv[1]), Path(sys.argv[2]))

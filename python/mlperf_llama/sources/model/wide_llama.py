@@ -25,6 +25,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -309,3 +310,7 @@ def widen(
     for path in source.iterdir():
         if path.suffix != ".safetensors" and path.name not in ("config.json", checkpoint.INDEX):
             shutil.copy(path, dest / path.name)
+
+
+if __name__ == "__main__":
+    widen(Path(sys.argv[1]), Path(sys.argv[2]), device="cuda" if torch.cuda.is_available() else "cpu")

@@ -69,6 +69,8 @@ def identity(config: Config, model_sha256: str | None, engine: Mapping[str, obje
         "tensor_parallel": config.tensor_parallel,
         "category": config.category,
         "round": config.round,
+        # Longer answers: a rate of its own.
+        **({"ignore_eos": True} if config.ignore_eos else {}),
     }
 
 

@@ -52,7 +52,7 @@ class Config:
     max_num_batched_tokens: int | None
     gpu_memory_utilization: float | None
     tensor_parallel: int
-    engine_args: dict[str, Any]
+    engine_args: dict[str, object]
     seed: int
     score_workers: int | None
     results_dir: str
@@ -61,14 +61,14 @@ class Config:
     division: str
     system_file: str
     inference_dir: str
-    fake: dict[str, Any]
+    fake: dict[str, object]
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """Plain data for config.json; holds no secret."""
         return asdict(self)
 
     @staticmethod
-    def from_json(data: Mapping[str, Any]) -> Config:
+    def from_json(data: Mapping[str, object]) -> Config:
         """Read config.json, also one of an earlier version: what it lacks is at its default, what is
         unknown here is left out."""
         saved = current_names(data)
@@ -89,7 +89,7 @@ class Config:
         return Path(self.cache_dir).expanduser()
 
 
-def current_names(data: Mapping[str, Any]) -> dict[str, Any]:
+def current_names(data: Mapping[str, object]) -> dict[str, object]:
     """The entries of a config.json, renamed settings under the names of today."""
     today = {old.lower(): new.lower() for old, new in RENAMED.items()}
     return {today.get(key, key): value for key, value in data.items()}

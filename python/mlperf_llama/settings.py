@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
 
 from . import rules
 
@@ -17,7 +17,7 @@ PREFIX = "MLPERF_"
 AUTO = "auto"
 POSITIVE = 1e-9  # the lowest value of a number that may not be 0
 
-Reader = Callable[[str], Any]
+Reader = Callable[[str], object]
 
 
 @dataclass(frozen=True)
@@ -61,18 +61,19 @@ def text(value: str) -> str:
     return value
 
 
-def number(kind: type, low: float, high: float = float("inf"), auto: bool = False) -> Reader:
+def number(
+    kind: type[int] | type[float], low: float, high: float = float("inf"), auto: bool = False
+) -> Reader:
     """A number in [low, high]; with `auto` the word auto or nothing gives None."""
     what = "a whole number" if kind is int else "a number"
     bounds = f"of {low:g} or more" if high == float("inf") else f"from {low:g} to {high:g}"
 
-    def read(value: str) -> Any:
+    def read(value: str) -> float | None:
         if auto and value.lower() in ("", AUTO):
             return None
-        try:
+        parsed: float | None = None
+        with suppress(ValueError):
             parsed = kind(value)
-        except ValueError:
-            parsed = None
         if parsed is None or not low <= parsed <= high:
             raise ValueError(f"{what} {bounds}" + (" or auto" if auto else ""))
         return parsed
@@ -80,7 +81,7 @@ def number(kind: type, low: float, high: float = float("inf"), auto: bool = Fals
     return read
 
 
-def json_object(value: str) -> dict[str, Any]:
+def json_object(value: str) -> dict[str, object]:
     try:
         parsed = json.loads(value or "{}")
     except ValueError:
@@ -264,4 +265,4 @@ BY_NAME = {setting.name: setting for setting in TABLE}
 SHELL_NAMES = tuple(setting.name for setting in SHELL.settings)
 SECRETS = tuple(setting.name for setting in SECRET.settings)
 # Earlier names of settings, each with the one to use now.
-RENAMED = {"RUNG_STALL_S": "SOURCE_STALL_S", "RUNG_TIMEOUT_S": "SOURCE_TIMEOUT_S"}
+RENAMED = {"RUNG_STALL_S": "SOURCE_STALL_S", "SOURCE_TIMEOUT_S": "SOURCE_TIMEOUT_S"}

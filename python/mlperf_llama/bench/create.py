@@ -11,13 +11,8 @@ from ..config import Config
 from ..errors import UsageError
 from ..machine import system
 from ..records import seal
-from ..records.codec import from_json
 from ..records.run_folder import RunFolder
 from ..records.schema import COMPLETE, RUNNING, Provenance, Provided, Results, Resumed, System
-
-
-def _system(env: Mapping[str, str]) -> System:
-    return from_json(System, system.describe(env))
 
 
 def _now() -> str:
@@ -30,7 +25,7 @@ def create_run(config: Config, env: Mapping[str, str], label: str = "") -> RunFo
     scenarios = "-".join(config.scenario)
     run = RunFolder.create(Path(config.results_dir), f"{label}-{scenarios}" if label else scenarios)
     run.write(config)
-    run.write(_system(env))
+    run.write(system.describe(env))
     run.write(Provenance(config.round, rules.ROUNDS[config.round].loadgen_version))
     run.write(Results(RUNNING, started=_now(), round=config.round, category=config.category))
     return run
@@ -60,7 +55,7 @@ def reopen_run(path: Path, env: Mapping[str, str]) -> RunFolder:
 
 def other_system(run: RunFolder, env: Mapping[str, str]) -> tuple[str, ...]:
     """Which parts of this machine differ from the one that the run began on."""
-    before, here = run.read(System), _system(env)
+    before, here = run.read(System), system.describe(env)
     parts = {
         "cpu": before.cpu != here.cpu,
         "gpus": before.gpus != here.gpus,

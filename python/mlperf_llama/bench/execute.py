@@ -16,7 +16,8 @@ from ..records.events import Events
 from ..records.run_folder import RunFolder
 from ..records.schema import COMPLETE, FAILED, INTERRUPTED, Provenance, Results
 from ..terminal import console, signals
-from ..terminal.progress import TerminalProgress, colour_wanted
+from ..terminal.progress import TerminalProgress
+from ..terminal.style import colour_wanted
 from . import finalize, loadgen_runs, stages
 from .scope import record_scope
 from .session import Session, end_children

@@ -8,14 +8,14 @@ from ..engine import derive, oom_fallback
 from ..engine.oom_fallback import FallbackStep
 from ..engine.settings import EngineSettings
 from ..records.run_folder import RunFolder
-from ..records.schema import MemoryStep, Provenance
+from ..records.schema import Gpu, MemoryStep, Provenance
 from ..terminal import console
 
 log = logging.getLogger(__name__)
 
 
 def fallback_step(
-    run: RunFolder, settings: EngineSettings, gpu: derive.GpuRecord | None, reported: str
+    run: RunFolder, settings: EngineSettings, gpu: Gpu | None, reported: str
 ) -> FallbackStep | None:
     """The step to take where `reported` or the engine's log tells of a lack of memory; None where that
     was not the cause, or nothing is left to give up."""

@@ -9,11 +9,12 @@ from pathlib import Path
 from .. import rules
 from ..config import Config
 from ..engine import tuned
-from ..engine.derive import GpuRecord
 from ..engine.preset import Preset, choose_preset
 from ..loadgen import plan
 from ..loadgen.plan import Plan
 from ..machine import roofline
+from ..machine.gpu_table import find_gpu
+from ..records.schema import Gpu
 from ..settings import AUTO
 from ..sources.model import checkpoint
 from . import target_qps
@@ -44,7 +45,7 @@ def _speed(planned: Plan) -> str:
     return f" at {planned.expected_latency_ms:g} ms each"
 
 
-def table(config: Config, gpus: Sequence[GpuRecord]) -> str:
+def table(config: Config, gpus: Sequence[Gpu]) -> str:
     """Every run that these settings ask for, as a full-length one (or of SAMPLES and DURATION_S)."""
     rows: list[Sequence[str]] = [HEADS]
     total = 0.0
@@ -86,10 +87,10 @@ def full_scope(config: Config) -> Scope:
     return scope_of(config, config.full_sample_count, on_gpu=True)
 
 
-def choose(config: Config, scenario: str, gpu: GpuRecord | None) -> Choice:
+def choose(config: Config, scenario: str, gpu: Gpu | None) -> Choice:
     """The speed that a run will take, before a model or an engine is there."""
     preset = choose_preset(config, gpu)
-    path = tuned.path_of(Path(config.results_dir), config, str(gpu["name"]) if gpu else None)
+    path = tuned.path_of(Path(config.results_dir), config, gpu.name if gpu else None)
     digest = _model_digest(config)
     wanted = tuned.identity(config, digest, preset.engine)
     values = tuned.read(path, wanted) if digest else tuned.read_any_model(path, wanted)
@@ -109,9 +110,9 @@ def _model_digest(config: Config) -> str | None:
     return checkpoint.combined(checkpoint.SHARDS) if official else None
 
 
-def _offline_speed(preset: Preset, gpu: GpuRecord) -> float | None:
+def _offline_speed(preset: Preset, gpu: Gpu) -> float | None:
     """Samples a second that the card will reach, by its data sheet, at the precision its preset sets."""
-    card = roofline.find_gpu(str(gpu["name"]))
+    card = find_gpu(gpu)
     precision = roofline.precision_of(preset.engine, card) or "fp16"
     limit = roofline.predict(card, roofline.PRECISIONS[precision]) if card else None
     return REACHED * limit.limit if limit else None

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from .. import rules
 from ..config import Config
 from ..errors import UsageError
-from ..records.codec import to_json
 from ..records.run_folder import RunFolder
-from ..records.schema import Provenance, System
+from ..records.schema import Gpu, Provenance, System
 
 # A CPU answers about one sample in two seconds: enough for a real run in minutes.
 CPU_SAMPLES = 16
@@ -55,7 +53,6 @@ def record_scope(run: RunFolder, scope: Scope) -> None:
     )
 
 
-def first_gpu(run: RunFolder) -> dict[str, Any] | None:
-    """The first GPU as system.json describes it."""
-    gpus = run.read(System).gpus
-    return dict(to_json(gpus[0])) if gpus else None
+def first_gpu(run: RunFolder) -> Gpu | None:
+    """The first GPU of system.json."""
+    return next(iter(run.read(System).gpus), None)

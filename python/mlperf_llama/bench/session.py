@@ -68,7 +68,7 @@ class Session:
         served_dataset = _provided(run, "dataset", provenance.dataset)
         self.model_dir = Path(str(served_model.path))
         self.gpu = first_gpu(run)
-        self.gpu_name = str(self.gpu["name"]) if self.gpu else None
+        self.gpu_name = self.gpu.name if self.gpu else None
         self.scope = scope_of(config, served_dataset.rows or 0, on_gpu=self.gpu is not None)
         self.preset = choose_preset(config, self.gpu)
         self.tuned_path = tuned.path_of(run.path.parent, config, self.gpu_name)

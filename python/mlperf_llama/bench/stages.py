@@ -10,6 +10,7 @@ from typing import Any
 from .. import score, verdict
 from ..config import Config
 from ..errors import PipelineError
+from ..loadgen import logs
 from ..records.run_folder import RunFolder
 from ..records.schema import Results, Scenario, Verdict
 
@@ -28,7 +29,7 @@ def update_scenario(run: RunFolder, scenario: str, **parts: Any) -> None:
 def score_all(run: RunFolder, config: Config, env: Mapping[str, str], progress: Scored | None = None) -> None:
     """Score every scenario that has an accuracy log."""
     for scenario in config.scenario:
-        if not (run.log_dir(scenario, "accuracy") / "mlperf_log_accuracy.json").is_file():
+        if not (run.log_dir(scenario, "accuracy") / logs.ACCURACY).is_file():
             continue
 
         def report(done: int, total: int, scenario: str = scenario) -> None:

@@ -204,9 +204,9 @@ def check(arguments: argparse.Namespace, flags: Mapping[str, str], env: Env) -> 
 
 def quantize(arguments: argparse.Namespace, flags: Mapping[str, str], env: Env) -> int:
     """An FP8 checkpoint of the model that the settings name."""
-    from ..quantize import command
+    from ..quantize import quantize_model
 
-    _print(command.run(config.load(flags, env), env, arguments.calibration, arguments.target))
+    _print(quantize_model(config.load(flags, env), env, arguments.calibration, arguments.target))
     return 0
 
 

@@ -1,12 +1,11 @@
 """Presets: engine settings for a kind of GPU, measured or worked out.
 
-A preset is a TOML file in presets/: `[gpu]` names the card it is for, `[engine]` holds vLLM's arguments,
+A preset is a TOML file in presets/: `[engine]` holds vLLM's arguments,
 `[environment]` variables that vLLM reads, and a table per scenario its limits under load.
 """
 
 from __future__ import annotations
 
-import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -16,6 +15,8 @@ from typing import Any, TypeAlias
 from .. import rules
 from ..config import Config
 from ..errors import UsageError
+from ..machine.gpu_table import find_gpu
+from ..records.schema import Gpu
 from ..settings import AUTO
 from . import derive
 from .pacing import Pacing
@@ -25,8 +26,6 @@ VllmArguments: TypeAlias = Mapping[str, Any]
 
 PRESETS = Path(__file__).parent / "presets"
 CPU, GENERIC = "cpu", "gpu"
-# Drivers and ECC take different parts of a card's memory.
-MEMORY_MATCH = 0.93
 # vLLM's own values where nothing is set.
 DEFAULT_MAX_NUM_SEQS, DEFAULT_MAX_NUM_BATCHED_TOKENS = 256, 8192
 
@@ -58,13 +57,12 @@ class ScenarioSettings:
 
 @dataclass(frozen=True)
 class Preset:
-    """One preset. `scenarios` holds those with settings of their own. `memory_gib`: of the card it is for."""
+    """One preset. `scenarios` holds those with settings of their own."""
 
     name: str
     engine: VllmArguments = field(default_factory=dict)
     environment: Mapping[str, str] = field(default_factory=dict)
     scenarios: Mapping[str, ScenarioSettings] = field(default_factory=dict)
-    memory_gib: float | None = None
 
     @property
     def max_num_seqs(self) -> int:
@@ -90,37 +88,25 @@ def load_preset(name: str) -> Preset:
         raise UsageError(f"PRESET {path}: expected TOML, could not read it: {error}") from None
     scenarios = {s: ScenarioSettings.of(data.pop(s)) for s in rules.SCENARIOS if s in data}
     engine, environment = data.pop("engine", {}), data.pop("environment", {})
-    gpu = data.pop("gpu", {})
     if data:
-        raise UsageError(f"PRESET {path}: unknown table {next(iter(data))}; known: engine, environment, gpu")
+        raise UsageError(f"PRESET {path}: unknown table {next(iter(data))}; known: engine, environment")
     variables = {key: str(value) for key, value in environment.items()}
-    return Preset(path.stem, engine, variables, scenarios, gpu.get("memory_gib"))
+    return Preset(path.stem, engine, variables, scenarios)
 
 
-def detect(gpu_name: str | None) -> str:
-    """The preset for a GPU's product name (as NVML gives it); cpu without one."""
-    if not gpu_name:
+def detect(gpu: Gpu | None) -> str:
+    """The preset that fits a GPU, by name: cpu without one, gpu where the table of GPUs has none for it."""
+    if gpu is None:
         return CPU
-    words = set(re.split(r"[^a-z0-9]+", gpu_name.lower()))
-    for name in names():
-        if name != CPU and words >= set(name.split("-")) and "laptop" not in words:
-            return name
-    return GENERIC
+    spec = find_gpu(gpu)
+    return spec.preset or GENERIC if spec else GENERIC
 
 
-def choose_preset(config: Config, gpu: derive.GpuRecord | None) -> Preset:
-    """The user's preset, else the GPU's, else one worked out from what the GPU (as in system.json) has.
-
-    A card with less memory than its preset is for (a smaller one of that name, or a part of
-    one) gets derived settings too.
-    """
-    name = detect(str(gpu["name"]) if gpu else None) if config.preset == AUTO else config.preset
+def choose_preset(config: Config, gpu: Gpu | None) -> Preset:
+    """The user's preset, else the GPU's, else one worked out from what the GPU has."""
+    name = detect(gpu) if config.preset == AUTO else config.preset
     if name != GENERIC:
-        preset = load_preset(name)
-        memory_gib = float((gpu or {}).get("memory_gib") or 0.0)
-        enough = not memory_gib or memory_gib >= MEMORY_MATCH * (preset.memory_gib or 0.0)
-        if config.preset != AUTO or enough:
-            return preset
-    derived = derive.settings(derive.card_of(gpu or {}))
+        return load_preset(name)
+    derived = derive.settings(derive.card_of(gpu or Gpu()))
     scenarios = {name: ScenarioSettings.of(table) for name, table in derived.scenarios.items()}
     return Preset(GENERIC, derived.engine, {}, scenarios)

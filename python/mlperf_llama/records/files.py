@@ -15,12 +15,23 @@ from ..errors import MissingError, UsageError
 
 # A JSON object whose content belongs to somebody else: its values must be looked at before use.
 JsonObject: TypeAlias = "dict[str, object]"
+BLOCK = 1 << 20
 
 
 def digest(path: Path, algorithm: str = "sha256") -> str:
     """A file's hash in hex: "sha256", or "md5" where a publisher's list says so."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, algorithm).hexdigest()
+
+
+def digests(path: Path) -> tuple[str, str]:
+    """SHA-256 and MD5 of a file, in one reading."""
+    sha256, md5 = hashlib.sha256(), hashlib.md5(usedforsecurity=False)
+    with path.open("rb") as stream:
+        while block := stream.read(BLOCK):
+            sha256.update(block)
+            md5.update(block)
+    return sha256.hexdigest(), md5.hexdigest()
 
 
 @contextmanager
@@ -36,6 +47,26 @@ def atomic(path: Path) -> Iterator[Path]:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+@contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """A temporary folder in the same folder; it takes `path`'s name where the block ends well.
+
+    FileExistsError: another process was faster; what it put at `path` stays.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as parent:
+        temporary = Path(parent) / path.name
+        temporary.mkdir()
+        temporary.chmod(0o755)
+        yield temporary
+        try:
+            temporary.rename(path)
+        except OSError:
+            if path.exists():
+                raise FileExistsError(f"{path}: it was not there when its content was begun") from None
+            raise
 
 
 def write_text(path: Path, text: str) -> None:

@@ -87,10 +87,10 @@ class Gpu:
     cuda: str | None = None
     compute_capability: str | None = None
     power_limit_w: float | None = None
-    max_sm_clock_mhz: float | None = None
-    max_memory_clock_mhz: float | None = None
-    pcie_generation: float | None = None
-    pcie_width: float | None = None
+    max_sm_clock_mhz: int | float | None = None
+    max_memory_clock_mhz: int | float | None = None
+    pcie_generation: int | float | None = None
+    pcie_width: int | float | None = None
     nvlink_links: int | None = None
     ecc: bool | None = None
     mig: bool | None = None

@@ -8,7 +8,6 @@ from pathlib import Path
 from ..config import Config
 from ..loadgen import logs
 from ..machine import gpus
-from ..records import codec
 from ..records.events import FILE as EVENTS
 from ..records.files import JsonObject
 from ..records.run_folder import TUNING
@@ -76,7 +75,7 @@ def _system(run: Run) -> list[Block]:
     machine = (system.machine.maker, system.machine.product)
     topology = (cpu.sockets, cpu.cores, cpu.threads)
     facts = {
-        "GPU": gpus.summary([codec.to_json(gpu) for gpu in run.gpus]),
+        "GPU": gpus.summary(run.gpus),
         **_first_gpu(run),
         "machine": " ".join(name for name in machine if name),
         "CPU": cpu.model,

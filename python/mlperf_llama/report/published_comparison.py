@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .. import rules
 from ..machine import roofline
+from ..machine.gpu_table import GpuSpec, find_gpu
 from . import published
 from .blocks import NOTHING, Block, Table, Text, number
 from .run import Run
@@ -59,7 +60,7 @@ def gpu_limit(run: Run) -> list[Block]:
         return []
     if not published.has_the_shape(run.provenance.model):
         return [Text("No roofline: the model has not the shape of Llama-3.1-8B.")]
-    gpu = roofline.find_gpu(run.gpus[0].name)
+    gpu = find_gpu(run.gpus[0])
     precision = roofline.precision_of(run.engine_settings, gpu)
     if gpu is None or precision is None:
         missing = "the card's data sheet" if gpu is None else "the engine's precision"
@@ -77,7 +78,7 @@ def gpu_limit(run: Run) -> list[Block]:
     return [Table(GPU_LIMIT_HEADS, tuple(rows), "llrrrr", "Against the card's limit (Offline)", note)]
 
 
-def _limit(run: Run, gpu: roofline.Gpu, precision: str) -> roofline.Prediction | None:
+def _limit(run: Run, gpu: GpuSpec, precision: str) -> roofline.Prediction | None:
     max_num_seqs = run.engine.settings.get("max_num_seqs")
     return roofline.predict(
         gpu,

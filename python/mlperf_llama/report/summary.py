@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .. import rules
 from ..records.schema import Performance
-from ..terminal.progress_line import Style, plain
+from ..terminal.style import Style, plain
 from . import answer
 from .blocks import number
 from .run import Run

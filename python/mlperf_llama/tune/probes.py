@@ -6,7 +6,6 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
@@ -16,6 +15,7 @@ from ..engine import Tokens
 from ..errors import BrokeError
 from ..loadgen import drive, logs, plan
 from ..loadgen.plan import Plan
+from ..loadgen.relay import SampleSource
 from . import records
 from .clock import ClockedEngine
 from .estimate import CONFIRM
@@ -31,7 +31,7 @@ GUESSES = 3
 class Subset:
     """`count` of the samples, their lengths spread as in the whole set."""
 
-    def __init__(self, samples: Any, count: int) -> None:
+    def __init__(self, samples: SampleSource, count: int) -> None:
         order = np.argsort(np.asarray(samples.lengths), kind="stable")
         picks = order[np.linspace(0, len(order) - 1, count).round().astype(int)]
         self._indices = np.random.default_rng(count).permutation(picks)
@@ -55,17 +55,27 @@ def goal_of(session: Session, scenario: str) -> Goal:
     return Goal(ttft_ms, tpot_ms, seed, scope.sample_count, scope.duration_s)
 
 
-def plan_of(session: Session, scenario: str, **parts: Any) -> Plan:
-    """A performance run of the session's category and round; `parts` as in plan.make_plan."""
+def plan_of(
+    session: Session,
+    scenario: str,
+    *,
+    sample_count: int | None = None,
+    duration_s: float | None = None,
+    target_qps: float | None = None,
+    expected_latency_ms: float | None = None,
+) -> Plan:
+    """A performance run of the session's category and round, by default of its full length."""
     scope, config = session.scope, session.config
-    whole = {"sample_count": scope.sample_count, "duration_s": scope.duration_s}
     return plan.make_plan(
         round=config.round,
         category=config.category,
         scenario=scenario,
         mode="performance",
+        sample_count=scope.sample_count if sample_count is None else sample_count,
         full_sample_count=scope.full_sample_count,
-        **{**whole, **parts},
+        duration_s=scope.duration_s if duration_s is None else duration_s,
+        target_qps=target_qps,
+        expected_latency_ms=expected_latency_ms,
     )
 
 

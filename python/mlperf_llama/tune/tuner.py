@@ -9,7 +9,6 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any
 
 from .. import rules
 from ..bench import target_qps
@@ -149,7 +148,7 @@ async def _measured(session: Session, scenario: str, speed: Speed) -> float:
     return found
 
 
-def _save(session: Session, scenario: str, **values: Any) -> None:
+def _save(session: Session, scenario: str, **values: float) -> None:
     """`duration_s`: the length of run the value was found for; a longer one may not hold it."""
     seconds = session.scope.duration_s
     kept = tuned.read(session.tuned_path, session.identity).scenarios.get(scenario, {})

@@ -10,7 +10,7 @@ from ..records.schema import COMPLETE, Check, Provenance, Provided, Results
 from .check import check, equal
 from .evidence import Evidence
 
-# Engines that compute answers. `fake` scripts them, anything unknown may too.
+# Engines that compute their output. `fake` scripts them, anything unknown may too.
 REAL_ENGINES = ("vllm",)
 # Sources whose data or weights can be official; a path must be named as such by its source.
 DATASET_SOURCES = ("mlcommons", "huggingface", "path")
@@ -68,7 +68,7 @@ def _machine(evidence: Evidence) -> Check:
     if Provenance.FILE in evidence.problems:
         return Check("machine", False, "not recorded", fix)
     resumed = evidence.provenance.resumed or ()
-    differing = [part for one in resumed for part in one.other_system]
+    differing = [part for resume in resumed for part in resume.other_system]
     detail = f"one machine, resumed {len(resumed)} times"
     if differing:
         detail = f"resumed with another {', '.join(differing)}"

@@ -32,6 +32,9 @@ class ModeLogs:
     def get(self, key: str) -> object:
         return None if self.detail is None else self.detail.get(key)
 
+    def number(self, key: str) -> float | None:
+        return None if self.detail is None else self.detail.number(key)
+
 
 @dataclass(frozen=True)
 class ScenarioEvidence:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-
 from .. import rules
+from ..loadgen import logs
 from ..records.schema import Check
 from .check import at_least, below, check, equal
 from .evidence import ModeLogs, ScenarioEvidence
@@ -16,10 +15,7 @@ TEST_MODE = {
     "compliance": "PerformanceOnly",
 }
 SEEDS = ("qsl_rng_seed", "sample_index_rng_seed", "schedule_rng_seed")
-TTFT_P99 = "result_first_token_99.00_percentile_latency_ns"
-TPOT_P99 = "result_time_per_output_token_99.00_percentile_ns"
 NS_PER_MS = 1e6
-POWER_TIME = "%m-%d-%Y %H:%M:%S.%f"
 # LoadGen logs six significant digits; the mean may round up past 128 by this much.
 ROUNDING = 1e-5
 
@@ -106,14 +102,14 @@ def checks(scenario: ScenarioEvidence) -> list[Check]:
         ),
         at_least(
             f"{name}.min_duration",
-            _number(log.get("effective_min_duration_ms")),
+            log.number("effective_min_duration_ms"),
             rules.MIN_DURATION_S * 1000,
             " ms",
             "run without DURATION_S",
         ),
         at_least(
             f"{name}.lasted",
-            measured_s(log),
+            log.detail.measured_s if log.detail else None,
             rules.MIN_DURATION_S,
             " s",
             "raise TARGET_QPS (SingleStream: lower EXPECTED_LATENCY_MS), so that LoadGen makes more queries",
@@ -144,25 +140,12 @@ def _valid(scenario: ScenarioEvidence) -> Check:
     )
 
 
-def measured_s(log: ModeLogs) -> float | None:
-    """Seconds between LoadGen's own marks of the timed run's begin and end."""
-    try:
-        begin, end = (datetime.strptime(str(log.get(k)), POWER_TIME) for k in ("power_begin", "power_end"))
-    except ValueError:
-        return None
-    return (end - begin).total_seconds()
-
-
-def _number(value: object) -> float | None:
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
-
-
 def _passes(scenario: ScenarioEvidence) -> Check:
     """Queries made and answered: whole passes over the dataset, none left out."""
     log = scenario.performance
-    queries = _number(log.get("generated_query_count")) or 0
-    per_query = _number(log.get("generated_samples_per_query")) or 0
-    answered = (_number(log.get("result_query_count")) or 0) * per_query
+    queries = log.number("generated_query_count") or 0
+    per_query = log.number("generated_samples_per_query") or 0
+    answered = (log.number("result_query_count") or 0) * per_query
     made, full = queries * per_query, scenario.full_count
     return check(
         f"{scenario.name}.whole_passes",
@@ -176,7 +159,7 @@ def _passes(scenario: ScenarioEvidence) -> Check:
 def _mean_tokens(scenario: ScenarioEvidence) -> Check:
     """Tokens per sample, on average: at most 128, or the counts are not what was generated."""
     log, name = scenario.performance, f"{scenario.name}.mean_tokens"
-    queries = _number(log.get("result_query_count")) or 0
+    queries = log.number("result_query_count") or 0
     # results.cc: Server's samples per second leave the first query out, its tokens do not.
     pairs = (
         ("result_tokens_per_second", "result_samples_per_second", 1.0),
@@ -185,7 +168,7 @@ def _mean_tokens(scenario: ScenarioEvidence) -> Check:
     )
     fix = "count the tokens the engine generated, not text tokenised again"
     for tokens_key, samples_key, share in pairs:
-        tokens, samples = _number(log.get(tokens_key)), _number(log.get(samples_key))
+        tokens, samples = log.number(tokens_key), log.number(samples_key)
         if tokens and samples:
             mean, limit = tokens / samples * share, rules.MAX_NEW_TOKENS
             detail = f"{mean:.2f} tokens per sample, at most {limit}"
@@ -200,11 +183,11 @@ def token_latencies(scenario: ScenarioEvidence) -> list[Check]:
         return []
     fix = "lower TARGET_QPS, or cap the prefill tokens per step (`make tune` searches both)"
     return [
-        below(f"{scenario.name}.{name}_p99", _ms(scenario.performance.get(key)), limit, " ms", fix)
-        for name, key, limit in (("ttft", TTFT_P99, limits[0]), ("tpot", TPOT_P99, limits[1]))
+        below(f"{scenario.name}.{name}_p99", _ms(scenario.performance, key), limit, " ms", fix)
+        for name, key, limit in (("ttft", logs.TTFT_P99, limits[0]), ("tpot", logs.TPOT_P99, limits[1]))
     ]
 
 
-def _ms(value: object) -> float | None:
-    number = _number(value)
+def _ms(log: ModeLogs, key: str) -> float | None:
+    number = log.number(key)
     return None if number is None else number / NS_PER_MS

@@ -152,11 +152,11 @@ def hex_of(*tokens: int) -> str:
     return b"".join(t.to_bytes(4, "little") for t in tokens).hex().upper()
 
 
-def answer(index: int, tokens: tuple[int, ...] = (791, 220, EOS)) -> Json:
+def response(index: int, tokens: tuple[int, ...] = (791, 220, EOS)) -> Json:
     return {"seq_id": index, "qsl_idx": index, "data": hex_of(*tokens), "token_count": len(tokens)}
 
 
-def write_answers(path: Path, records: list[Json]) -> None:
+def write_responses(path: Path, records: list[Json]) -> None:
     """Write an accuracy log in LoadGen's layout."""
     body = ",\n".join(json.dumps(r) for r in records)
     path.write_text(f"[\n{body}\n]\n", encoding="utf-8")
@@ -181,12 +181,12 @@ def write_scenario(run: RunFolder, scenario: str, category: str, round_name: str
         f"*.{rules.loadgen_scenario(scenario)}.min_duration = 600000\n", encoding="utf-8"
     )
     log = run.log_dir(scenario, "accuracy") / "mlperf_log_accuracy.json"
-    write_answers(log, [answer(i) for i in range(rules.SAMPLE_COUNT[category])])
+    write_responses(log, [response(i) for i in range(rules.SAMPLE_COUNT[category])])
     scores = scores_of(category)
     log.with_name("accuracy.txt").write_text(accuracy_text(scores, log), encoding="utf-8")
-    records = [answer(i) | {"token_data": hex_of(791)} for i in range(100)]
+    records = [response(i) | {"token_data": hex_of(791)} for i in range(100)]
     audit = run.log_dir(scenario, "compliance")
-    write_answers(audit / "mlperf_log_accuracy.json", records)
+    write_responses(audit / "mlperf_log_accuracy.json", records)
     verified = test06.verify(audit / "mlperf_log_accuracy.json", scenario)
     (audit / "verify_accuracy.txt").write_text(verified.text(), encoding="utf-8")
     performance = codec.to_json(logs.performance(run.log_dir(scenario, "performance"), scenario))

@@ -15,7 +15,7 @@ LAYERS = (
     ("errors", "rules", "settings", "config"),
     ("records", "machine", "terminal"),
     ("sources", "engine", "loadgen"),
-    ("verdict", "score", "quantize"),
+    ("score", "verdict", "quantize"),
     ("bench",),
     ("tune", "report", "submission", "doctor"),
     ("cli",),

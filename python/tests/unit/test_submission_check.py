@@ -83,7 +83,7 @@ def _test06(change: Callable[[list[dict[str, Any]]], Any]) -> Break:
         path = found.test06("Server") / "accuracy" / "mlperf_log_accuracy.json"
         records = json.loads(path.read_text())
         change(records)
-        folders.write_answers(path, records)
+        folders.write_responses(path, records)
 
     return breaking
 
@@ -155,7 +155,7 @@ BROKEN_TREES: dict[str, tuple[Break, set[str]]] = {
         _json(lambda f: f.measurements_json("Offline"), lambda d: d.update(retraining="")),
         {"Offline.measurements"},
     ),
-    "no user.conf": (_remove(lambda f: f.measurements("Offline") / "user.conf"), {"Offline.papers"}),
+    "no user.conf": (_remove(lambda f: f.measurements("Offline") / "user.conf"), {"Offline.metadata"}),
     "no source": (_remove(lambda f: f.source), {"source"}),
     "no calibration": (_remove(lambda f: f.documentation), {"calibration"}),
     "no Server nor Interactive": (
@@ -254,6 +254,6 @@ def test_verify_test06_writes_the_official_form(run: RunFolder) -> None:
         "Sample length check pass: True",
         "TEST06 verification complete",
     ]
-    folders.write_answers(run.file("Server/TEST06/mlperf_log_accuracy.json"), [])
+    folders.write_responses(run.file("Server/TEST06/mlperf_log_accuracy.json"), [])
     assert not test06.verify_run(run, "Server").passed
     assert "True" not in run.file("Server/TEST06/verify_accuracy.txt").read_text()

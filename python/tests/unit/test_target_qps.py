@@ -15,14 +15,15 @@ from mlperf_llama.bench.target_qps import OfflineSpeed, choose_latency_ms, choos
 from mlperf_llama.bench.warm_up import Speed
 from mlperf_llama.engine import tuned
 from mlperf_llama.engine.preset import choose_preset
+from mlperf_llama.records.schema import Gpu
 from mlperf_llama.sources.model import checkpoint
 
 OFFICIAL = checkpoint.combined(checkpoint.SHARDS)
 GPUS = {
-    "h100": {"name": "NVIDIA H100 80GB HBM3", "memory_gib": 79.6, "compute_capability": "9.0"},
-    "a30": {"name": "NVIDIA A30", "memory_gib": 24.0, "compute_capability": "8.0"},
-    "l4": {"name": "NVIDIA L4", "memory_gib": 22.5, "compute_capability": "8.9"},
-    "unknown": {"name": "Some GPU", "memory_gib": 48.0, "compute_capability": "8.6"},
+    "h100": Gpu(name="NVIDIA H100 80GB HBM3", memory_gib=79.6, compute_capability="9.0"),
+    "a30": Gpu(name="NVIDIA A30", memory_gib=24.0, compute_capability="8.0"),
+    "l4": Gpu(name="NVIDIA L4", memory_gib=22.5, compute_capability="8.9"),
+    "unknown": Gpu(name="Some GPU", memory_gib=48.0, compute_capability="8.6"),
 }
 # What a tuned file holds: for this model and length, for shorter runs, for another model or round, nothing.
 FILES = ("matching", "shorter", "other model", "other round", "none")
@@ -41,9 +42,9 @@ def write_tuned(path: Path, settings: config.Config, gpu: Any, file: str) -> Non
         tuned.save(path, wanted, scenario, {"target_qps": 31.25 + number, "duration_s": seconds})
 
 
-def run_qps(settings: config.Config, scenario: str, gpu: Any, offline: float) -> float | None:
+def run_qps(settings: config.Config, scenario: str, gpu: Gpu, offline: float) -> float | None:
     """What a run with the official weights asks LoadGen for after a warm-up of `offline` samples/s."""
-    path = tuned.path_of(Path(settings.results_dir), settings, gpu["name"])
+    path = tuned.path_of(Path(settings.results_dir), settings, gpu.name)
     identity = tuned.identity(settings, OFFICIAL, choose_preset(settings, gpu).engine)
     session: Any = SimpleNamespace(
         config=settings,
@@ -60,7 +61,7 @@ def run_qps(settings: config.Config, scenario: str, gpu: Any, offline: float) ->
 def test_plan_and_run_name_the_same_qps(tmp_path: Path, scenario: str, gpu: str, file: str) -> None:
     settings = config.load({"RESULTS_DIR": str(tmp_path)}, {})
     card = GPUS[gpu]
-    path = tuned.path_of(tmp_path, settings, str(card["name"]))
+    path = tuned.path_of(tmp_path, settings, card.name)
     if file != "none":
         write_tuned(path, settings, card, file)
     planned = planner.choose(settings, scenario, card)
@@ -81,7 +82,7 @@ def test_plan_and_run_name_the_same_qps(tmp_path: Path, scenario: str, gpu: str,
 def test_the_user_s_value_stands_in_both(tmp_path: Path, scenario: str) -> None:
     settings = config.load({"RESULTS_DIR": str(tmp_path), "TARGET_QPS": "44"}, {})
     card = GPUS["h100"]
-    write_tuned(tuned.path_of(tmp_path, settings, str(card["name"])), settings, card, "matching")
+    write_tuned(tuned.path_of(tmp_path, settings, card.name), settings, card, "matching")
     planned = planner.choose(settings, scenario, card)
     assert (planned.value, planned.source) == (44.0, "your setting")
     assert run_qps(settings, scenario, card, 7.0) == 44.0
@@ -90,7 +91,7 @@ def test_the_user_s_value_stands_in_both(tmp_path: Path, scenario: str) -> None:
 def test_a_shortened_run_may_take_what_was_tuned_for_shorter_ones(tmp_path: Path) -> None:
     settings = config.load({"RESULTS_DIR": str(tmp_path), "DURATION_S": "60"}, {})
     card = GPUS["h100"]
-    write_tuned(tuned.path_of(tmp_path, settings, str(card["name"])), settings, card, "shorter")
+    write_tuned(tuned.path_of(tmp_path, settings, card.name), settings, card, "shorter")
     assert planner.choose(settings, "Server", card).value == 32.25
     assert run_qps(settings, "Server", card, 7.0) == 32.25
 
@@ -99,7 +100,7 @@ def test_a_model_of_the_user_s_takes_the_only_entry_there_is(tmp_path: Path) -> 
     """Its hash is not known before the run; two models' entries leave the plan without an answer."""
     settings = config.load({"RESULTS_DIR": str(tmp_path), "MODEL": "/some/model"}, {})
     card = GPUS["h100"]
-    path = tuned.path_of(tmp_path, settings, str(card["name"]))
+    path = tuned.path_of(tmp_path, settings, card.name)
     write_tuned(path, settings, card, "other model")
     assert planner.choose(settings, "Offline", card).value == 31.25
     write_tuned(path, settings, card, "matching")

@@ -19,6 +19,7 @@ from mlperf_llama.errors import UsageError
 from mlperf_llama.records import codec
 from mlperf_llama.records.events import Events
 from mlperf_llama.records.run_folder import RunFolder
+from mlperf_llama.records.schema import Gpu
 from mlperf_llama.sources.model import checkpoint
 from mlperf_llama.tune import grid, probes, records, tuner
 from mlperf_llama.tune.forecast import Bound, Forecast, Goal
@@ -164,7 +165,7 @@ def test_plans_are_loadgens_arithmetic() -> None:
 def test_a_plan_takes_the_tuned_value(tmp_path: Path) -> None:
     env = {"MLPERF_RESULTS_DIR": str(tmp_path), "MLPERF_SCENARIO": "Server"}
     path = tmp_path / "tuned" / "nvidia-h100-80gb-hbm3.toml"
-    gpu = {"name": "NVIDIA H100 80GB HBM3", "memory_gib": 79.6, "compute_capability": "9.0"}
+    gpu = Gpu(name="NVIDIA H100 80GB HBM3", memory_gib=79.6, compute_capability="9.0")
     assert "measured by the warm-up; here an estimate" in planner.table(config.load({}, env), [gpu])
     tuned.save(path, identity(), "Server", {"target_qps": 51.5, "duration_s": 600.0})
     assert "51.5 queries/s  tuned (nvidia-h100-80gb-hbm3.toml)" in planner.table(config.load({}, env), [gpu])

@@ -76,14 +76,14 @@ def _detail(scenario: str, mode: str, **values: Any) -> Break:
     return breaking
 
 
-def _answers(scenario: str, mode: str, change: Callable[[list[dict[str, Any]]], Any]) -> Break:
+def _responses(scenario: str, mode: str, change: Callable[[list[dict[str, Any]]], Any]) -> Break:
     """Change records of an accuracy log; its hash in accuracy.txt follows."""
 
     def breaking(run: RunFolder) -> None:
         path = run.log_dir(scenario, mode) / LOG
         records = json.loads(path.read_text())
         change(records)
-        folders.write_answers(path, records)
+        folders.write_responses(path, records)
         text = path.with_name("accuracy.txt")
         if text.is_file():
             scores = folders.scores_of(rules.DATACENTER)
@@ -137,12 +137,12 @@ BROKEN: dict[str, tuple[Break, set[str]]] = {
     "synthetic data as a path": (_provenance("dataset", source="path", eligible=False), {"dataset_eligible"}),
     "no dataset hash": (_provenance("dataset", sha256=""), {"dataset_eligible"}),
     "fewer rows": (_provenance("dataset", rows=60), {"dataset_rows"}),
-    "subset asked": (_config(samples=24), {"samples"}),
+    "subset requested": (_config(samples=24), {"samples"}),
     "subset used": (_provenance_top(samples=24), {"samples"}),
-    "short duration asked": (_config(duration_s=10.0), {"duration"}),
+    "short duration requested": (_config(duration_s=10.0), {"duration"}),
     "shortened": (_provenance_top(shortened=True), {"duration"}),
     "fake engine": (_results(lambda d: d["engine"].update(name="fake")), {"engine"}),
-    "fake engine asked": (_config(engine="fake"), {"engine"}),
+    "fake engine requested": (_config(engine="fake"), {"engine"}),
     "dummy weights": (_settings(load_format="dummy"), {"weights"}),
     "weights unknown": (_settings(load_format=None), {"weights"}),
     "prefix caching in one run": (
@@ -224,27 +224,27 @@ BROKEN: dict[str, tuple[Break, set[str]]] = {
         {"Offline.mean_tokens"},
     ),
     "one sample missing": (
-        _answers("Offline", "accuracy", lambda r: r.pop(17)),
+        _responses("Offline", "accuracy", lambda r: r.pop(17)),
         {"Offline.accuracy.indices"},
     ),
     "one sample twice": (
-        _answers("Offline", "accuracy", lambda r: r.append(r[17])),
+        _responses("Offline", "accuracy", lambda r: r.append(r[17])),
         {"Offline.accuracy.indices"},
     ),
     "129 tokens": (
-        _answers("Server", "accuracy", lambda r: r[5].update(data=folders.hex_of(*LONG))),
+        _responses("Server", "accuracy", lambda r: r[5].update(data=folders.hex_of(*LONG))),
         {"Server.accuracy.token_limit"},
     ),
     "no EOS": (
-        _answers("Server", "accuracy", lambda r: r[5].update(data=folders.hex_of(791, 220))),
+        _responses("Server", "accuracy", lambda r: r[5].update(data=folders.hex_of(791, 220))),
         {"Server.accuracy.endings"},
     ),
     "EOS in the middle": (
-        _answers("Server", "accuracy", lambda r: r[5].update(data=folders.hex_of(791, folders.EOS, 220))),
+        _responses("Server", "accuracy", lambda r: r[5].update(data=folders.hex_of(791, folders.EOS, 220))),
         {"Server.accuracy.endings"},
     ),
     "two EOS": (
-        _answers("Server", "accuracy", lambda r: r[5].update(data=folders.hex_of(1, folders.EOS, 128001))),
+        _responses("Server", "accuracy", lambda r: r[5].update(data=folders.hex_of(1, folders.EOS, 128001))),
         {"Server.accuracy.endings"},
     ),
     "accuracy log cut": (
@@ -272,19 +272,19 @@ BROKEN: dict[str, tuple[Break, set[str]]] = {
     ),
     "no TEST06": (_remove("Server/TEST06"), {"Server.compliance"}),
     "empty TEST06": (
-        _answers("Server", "compliance", lambda r: r.clear()),
+        _responses("Server", "compliance", lambda r: r.clear()),
         {"Server.test06.records", "Server.test06.verdict"},
     ),
     "TEST06 first token": (
-        _answers("Server", "compliance", lambda r: r[0].update(token_data=folders.hex_of(7))),
+        _responses("Server", "compliance", lambda r: r[0].update(token_data=folders.hex_of(7))),
         {"Server.test06.first_token", "Server.test06.verdict"},
     ),
     "TEST06 length": (
-        _answers("Offline", "compliance", lambda r: r[0].update(token_count=4)),
+        _responses("Offline", "compliance", lambda r: r[0].update(token_count=4)),
         {"Offline.test06.length", "Offline.test06.verdict"},
     ),
     "TEST06 EOS": (
-        _answers("Offline", "compliance", lambda r: r[0].update(data=folders.hex_of(791, 220, 221))),
+        _responses("Offline", "compliance", lambda r: r[0].update(data=folders.hex_of(791, 220, 221))),
         {"Offline.test06.eos", "Offline.test06.verdict"},
     ),
     "TEST06 without audit": (

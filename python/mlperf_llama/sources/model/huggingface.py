@@ -1,4 +1,4 @@
-"""Rung `huggingface`: meta-llama/Llama-3.1-8B-Instruct, gated, at a pinned revision."""
+"""Source `huggingface`: meta-llama/Llama-3.1-8B-Instruct, gated, at a pinned revision."""
 
 from __future__ import annotations
 

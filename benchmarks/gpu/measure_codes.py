@@ -42,6 +42,9 @@ def inputs(model: Path, articles: Path, layers: list[int]) -> dict[str, torch.Te
 
     tokenizer = AutoTokenizer.from_pretrained(model)
     network = AutoModelForCausalLM.from_pretrained(model, dtype="auto").to("cuda").eval()
+    prompt = tokenizer("The capital of France is", return_tensors="pt").to("cuda")
+    said = network.generate(**prompt, max_new_tokens=24, do_sample=False)[0]
+    print("it says:", repr(tokenizer.decode(said)), flush=True)
     found: dict[str, list[torch.Tensor]] = {}
     for number in layers:
         for parts in PRODUCTS.values():

@@ -10,13 +10,17 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from vllm.model_executor.kernels.linear import init_int8_linear_kernel
-from vllm.model_executor.layers.linear import LinearBase, LinearMethodBase
-from vllm.model_executor.layers.quantization import register_quantization_config
-from vllm.model_executor.layers.quantization.base_config import QuantizationConfig
-from vllm.model_executor.model_loader.reload.layerwise import initialize_online_processing
-from vllm.model_executor.parameter import ModelWeightParameter
-from vllm.model_executor.utils import replace_parameter
+
+from .hopper.compat import (
+    LinearBase,
+    LinearMethodBase,
+    ModelWeightParameter,
+    QuantizationConfig,
+    init_int8_linear_kernel,
+    initialize_online_processing,
+    register_quantization_config,
+    replace_parameter,
+)
 
 NAME = "int8"
 LARGEST = 127

@@ -1,7 +1,7 @@
 """INT8 for GPUs whose tensor cores know no FP8: `quantization="int8"`, made while vLLM loads.
 
-Weights get one scale an output channel, inputs one a token as they come: no data is needed,
-nothing is calibrated. Products run in the INT8 tensor cores, at twice the rate of 16 bits.
+Weights get one scale per output channel, inputs one per token as they come: no data is needed,
+nothing is calibrated. GEMMs run in the INT8 tensor cores, at twice the rate of 16 bits.
 Importing this makes the name known to vLLM, in its own processes too: they unpickle `Int8`.
 """
 
@@ -29,7 +29,7 @@ LEAST_CAPABILITY = 75
 
 
 def to_int8(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """(values, scale an output channel [rows, 1] in float32) of a matrix [rows, columns]."""
+    """(values, scale per output channel [rows, 1] in float32) of a matrix [rows, columns]."""
     scale = weight.abs().amax(dim=1, keepdim=True).float().clamp(min=1e-12) / LARGEST
     return torch.round(weight.float() / scale).clamp(-LARGEST, LARGEST).to(torch.int8), scale
 

@@ -122,5 +122,5 @@ def choose_preset(config: Config, gpu: derive.GpuRecord | None) -> Preset:
         if config.preset != AUTO or enough:
             return preset
     derived = derive.settings(derive.card_of(gpu or {}))
-    scenarios = {name: ScenarioSettings.of(table) for name, table in derived.scenarios.items()}
+    scenarios = {name: ScenarioSettings(prefill_tokens=cap) for name, cap in derived.prefill_tokens.items()}
     return Preset(GENERIC, derived.engine, {}, scenarios)

@@ -1,9 +1,9 @@
 """vLLM's scheduler with control over when prompts enter a step, and counters.
 
-Runs in vLLM's engine process. A step holds every running answer's next token and, beside
+Runs in vLLM's engine process. A step holds every running sequence's next token and, beside
 them, at most `prefill_tokens` prompt tokens: small for a steady TPOT, large for TTFT and
 throughput. vLLM's own limit caps both together, so that under load the prompts starve as
-answers pile up. `Pacing` says which steps prompts may enter, and whether they stay whole: a
+sequences pile up. `Pacing` says which steps prompts may enter, and whether they stay whole: a
 longer one is then alone in its step. Both change between runs without a reload.
 """
 

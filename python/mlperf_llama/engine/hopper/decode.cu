@@ -1,10 +1,10 @@
-// Attention of one new token a sequence over a paged FP8 (E4M3) KV cache, on Hopper. Behind common.cu.
+// Attention of one new token per sequence over a paged FP8 (E4M3) KV cache, on Hopper. Behind common.cu.
 //
 // The cache is vLLM's FlashAttention layout: for each (page, token, KV head) 128 bytes of K, then 128 of V, wherever its
-// map says. Head size is 128. The command line sets WARPS (a block), MIN_BLOCKS, STAGES (tiles that a warp has in flight),
-// GROUP (query heads a KV head, at most 8) and PAGE_SHIFT (log2 of the tokens a page, at least 4).
+// map says. Head size is 128. The command line sets WARPS (per block), MIN_BLOCKS, STAGES (tiles that a warp has in
+// flight), GROUP (query heads per KV head, at most 8) and PAGE_SHIFT (log2 of the tokens per page, at least 4).
 
-#define RESCALE_THRESHOLD 8.0f                    // log2: probabilities reach 256 before the sums are rescaled
+#define RESCALE_THRESHOLD 8.0f        // log2: probabilities reach 256 before the sums are rescaled
 #define TILE 16                       // keys a warp takes at a time; a page holds whole tiles
 #define HALF_BYTES (TILE * HEAD)      // of a tile: K, then as much V
 
@@ -73,7 +73,7 @@ __device__ __forceinline__ void transpose_bytes(u32 &r0, u32 &r1, u32 &r2, u32 &
   r3 = __byte_perm(c, d, 0x7632);
 }
 
-// One block a (KV head, sequence), its warps take tiles of 16 keys in turn, each on its own: one lane has
+// One block per (KV head, sequence), its warps take tiles of 16 keys in turn, each on its own: one lane has
 // STAGES of them in flight to shared memory. Both GEMMs sum over an index (dims, then keys) whose
 // order is free, so each lane reads 16 bytes at a time straight into fragments of the matrix
 // instruction, and only V's bytes are transposed, in registers. Hopper's mma.sync has no FP8: it

@@ -2,14 +2,14 @@
 // (E4M3) cache. Behind common.cu.
 //
 // The cache is vLLM's FlashAttention layout: for each (page, token, KV head) 128 bytes of K, then 128 of V. Head size is
-// 128. The command line sets PAGE_SHIFT (log2 of the tokens a page) and the strides in bytes: PAGE_STRIDE, TOKEN_STRIDE,
+// 128. The command line sets PAGE_SHIFT (log2 of the tokens per page) and the strides in bytes: PAGE_STRIDE, TOKEN_STRIDE,
 // HEAD_STRIDE. Known strides become constants inside the stores.
 
 __device__ __forceinline__ u32 pack_e4m3(float a, float b, float c, float d) {
   return e4m3x2(a, b) | (e4m3x2(c, d) << 16);
 }
 
-// One block a token; threads 0..8*(heads)-1 rotate (8 pairs each), the next 16 a KV head move v.
+// One block per token; threads 0..8*(heads)-1 rotate (8 pairs each), the next 16 per KV head move v.
 extern "C" __global__ void rope_cache(u16 *qkv, const i64 *positions, const u16 *cos_sin, u8 *cache,
                                       const i64 *slots, const float *k_scale, const float *v_scale, int q_heads,
                                       int kv_heads) {

@@ -6,7 +6,6 @@ ratio; then every recorded fact that differs.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +18,7 @@ from ..records import codec
 from ..records.files import JsonObject, read_object
 from ..records.run_folder import RunFolder
 from ..records.schema import Accuracy, Performance, Provided
+from ..score import accuracy_text
 from . import markdown, run
 from .blocks import NOTHING, Banner, Block, Document, Section, Table, Text, number, word
 
@@ -41,7 +41,6 @@ SAME = {
     "dataset": "They ran on different data.",
     "samples": "They ran on different numbers of samples.",
 }
-SCORE = re.compile(r"'(rouge1|rouge2|rougeL|rougeLsum|gen_len)':\s*'?([\d.]+)")
 
 
 @dataclass(frozen=True)
@@ -119,9 +118,8 @@ def read_run(path: Path) -> Side:
 
 def _accuracy(folder: Path) -> Accuracy:
     """The scores of a submission's accuracy.txt."""
-    path = folder / "accuracy" / "accuracy.txt"
-    text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
-    return codec.from_json(Accuracy, {key: float(value) for key, value in SCORE.findall(text)})
+    scores, _ = accuracy_text.read(folder / "accuracy" / accuracy_text.NAME)
+    return codec.from_json(Accuracy, scores)
 
 
 def read_tree(path: Path) -> Side:

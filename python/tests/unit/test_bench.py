@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mlperf_llama import rules
+from mlperf_llama import config, rules
 from mlperf_llama.bench.execute import exit_code
 from mlperf_llama.bench.session import Session, check_resume_inputs
 from mlperf_llama.errors import EXIT_INVALID, EXIT_OK, UsageError
@@ -37,10 +37,19 @@ MISSED, MET, NOT_JUDGED = (Accuracy(rouge1=1.0, passed=passed) for passed in (Fa
 )
 def test_exit_code(dataset: Provided, model: Provided, scenario: Scenario, code: int, tmp_path: Path) -> None:
     run = RunFolder(tmp_path)
+    run.write(config.load({}, {}))
     run.write(Provenance(dataset=dataset, model=model))
     good = Scenario(performance=VALID, accuracy=MET)
     run.write(Results(scenarios={rules.OFFLINE: good, rules.SERVER: scenario}))
     assert exit_code(run) == code
+
+
+def test_a_run_that_ignores_the_end_of_sequence_misses_no_target(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path)
+    run.write(config.load({"IGNORE_EOS": "1"}, {}))
+    run.write(Provenance(dataset=ELIGIBLE, model=ELIGIBLE))
+    run.write(Results(scenarios={rules.OFFLINE: Scenario(performance=VALID, accuracy=MISSED)}))
+    assert exit_code(run) == EXIT_OK
 
 
 @pytest.mark.parametrize("kind", ["dataset", "model"])

@@ -142,9 +142,9 @@ class Rogue(Idle):
 @pytest.mark.parametrize(
     ("scenario", "act", "message"),
     [
-        (rules.OFFLINE, lambda sink, i: sink.completed(i + 10**6, [1, 2]), "unknown or answered before"),
+        (rules.OFFLINE, lambda sink, i: sink.completed(i + 10**6, [1, 2]), "unknown or sent before"),
         (rules.OFFLINE, lambda sink, i: [sink.completed(i, [1, 2])] * 2, None),
-        (rules.OFFLINE, lambda sink, i: [sink.completed(i, [1, 2]) for _ in "ab"], "unknown or answered"),
+        (rules.OFFLINE, lambda sink, i: [sink.completed(i, [1, 2]) for _ in "ab"], "unknown or sent"),
         (rules.OFFLINE, lambda sink, i: sink.completed(i, []), "an empty response"),
         (rules.OFFLINE, lambda sink, i: sink.first_token(i, 1), "not requested"),
         (rules.SERVER, lambda sink, i: sink.completed(i, [1, 2]), "before its first token"),

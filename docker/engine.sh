@@ -7,8 +7,8 @@
 set -Eeuo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-# shellcheck source=docker/lib.sh
-source "$root/docker/lib.sh"
+# shellcheck source=scripts/lib.sh
+source "$root/scripts/lib.sh"
 
 readonly DEADLINE_S=60
 
@@ -58,11 +58,11 @@ main() {
     engine=""
     scratch=$(mktemp -d)
     trap finish EXIT
-    heed
+    trap_signals
     provide
     start
     log "engine: none answered, so one was started (process $engine)"
-    attend "$@"
+    run_child "$@"
 }
 
 if [[ ${BASH_SOURCE[0]} == "$0" ]]; then

@@ -34,7 +34,7 @@ class Verb:
 
 VERBS = (
     Verb(
-        "open",
+        "create-run",
         "check the settings and make a run folder, or open one again",
         handlers.open_run,
         (
@@ -46,13 +46,13 @@ VERBS = (
     ),
     Verb("dataset", "try one rung of the dataset chain", handlers.rung, ((("rung",), {}), RUN_DIR)),
     Verb("model", "try one rung of the model chain", handlers.rung, ((("rung",), {}), RUN_DIR)),
-    Verb("run", "the benchmark, in an opened run folder", handlers.run_benchmark, (RUN_DIR,)),
+    Verb("execute", "the benchmark, in an opened run folder", handlers.run_benchmark, (RUN_DIR,)),
     Verb("plan", "how many queries and minutes each run takes", handlers.plan, settings=True),
     Verb("score", "score the accuracy logs again", handlers.score, (RUN_OR_LATEST,), settings=True),
     Verb("verdict", "judge a run again", handlers.verdict, (RUN_OR_LATEST,), settings=True),
     Verb("report", "write the report again", handlers.report, (RUN_OR_LATEST,), settings=True),
     Verb(
-        "close",
+        "finalize-run",
         "mark a run folder as ended early",
         handlers.close,
         (RUN_DIR, (("--status",), {"default": INTERRUPTED})),

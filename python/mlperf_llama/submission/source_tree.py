@@ -26,7 +26,7 @@ def files(top: Path) -> list[Path]:
     except (OSError, subprocess.SubprocessError):
         pass
     found = [p for p in top.glob("*") if p.is_file() and not p.name.startswith(".env")]
-    for folder in ("python", "docker", "docs", "benchmarks"):
+    for folder in ("python", "scripts", "locks", "docker", "docs", "benchmarks"):
         found += [p for p in (top / folder).rglob("*") if p.is_file() and "__pycache__" not in p.parts]
     return [p.relative_to(top) for p in found]
 

@@ -9,42 +9,41 @@ import pytest
 from .conftest import Sandbox, alive, wait_for
 
 RUN = "python -m mlperf_llama"
-OPENED = "run_dir={dir}\ndataset_chain=mlcommons huggingface synthetic\nmodel_chain=mlcommons stand-in\n"
+CREATED = "run_dir={dir}\ndataset_chain=mlcommons huggingface synthetic\nmodel_chain=mlcommons stand-in\n"
 
 
 @pytest.fixture
 def box(sandbox: Sandbox) -> Sandbox:
-    """A stub for the package's Python: `open` answers with two chains."""
+    """A stub for the package's Python: `create-run` answers with two chains."""
     sandbox.stub("python", folder=sandbox.venv / "bin")
-    sandbox.on(f"{RUN} open", out=OPENED.format(dir="/tmp/a run"))
-    sandbox.on(f"{RUN} run", out="/tmp/a run\n")
+    sandbox.on(f"{RUN} create-run", out=CREATED.format(dir="/tmp/a run"))
+    sandbox.on(f"{RUN} execute", out="/tmp/a run\n")
     return sandbox
 
 
-def test_the_default_verb_opens_walks_both_chains_and_runs(box: Sandbox) -> None:
-    box.on(f"{RUN} model", out="noise of a rung\n")
+def test_the_default_verb_creates_a_run_tries_both_chains_and_executes(box: Sandbox) -> None:
+    box.on(f"{RUN} model", out="noise of a source\n")
     done = box.run("./entrypoint.sh")
     assert (done.returncode, done.stdout) == (0, "/tmp/a run\n")
-    assert "noise of a rung" in done.stderr
+    assert "noise of a source" in done.stderr
     assert box.words() == [
-        ["python", "-m", "mlperf_llama", "open"],
+        ["python", "-m", "mlperf_llama", "create-run"],
         ["python", "-m", "mlperf_llama", "model", "mlcommons", "--run-dir", "/tmp/a run"],
         ["python", "-m", "mlperf_llama", "dataset", "mlcommons", "--run-dir", "/tmp/a run"],
-        ["python", "-m", "mlperf_llama", "run", "--run-dir", "/tmp/a run"],
+        ["python", "-m", "mlperf_llama", "execute", "--run-dir", "/tmp/a run"],
     ]
 
 
-def test_flags_reach_open_unchanged(box: Sandbox) -> None:
+def test_flags_reach_create_run_unchanged(box: Sandbox) -> None:
     box.run("./entrypoint.sh", "run", "--dataset-source", "a b$c'd.json", "--samples", "4")
-    assert box.words()[0][3:] == ["open", "--dataset-source", "a b$c'd.json", "--samples", "4"]
+    assert box.words()[0][3:] == ["create-run", "--dataset-source", "a b$c'd.json", "--samples", "4"]
 
 
-def test_resume_opens_the_folder_again(box: Sandbox) -> None:
+def test_resume_takes_up_the_folder(box: Sandbox) -> None:
     done = box.run("./entrypoint.sh", "resume", "/tmp/a run")
     assert (done.returncode, done.stdout) == (0, "/tmp/a run\n")
-    assert box.words()[0][3:] == ["open", "--resume", "/tmp/a run"]
-    assert box.words()[-1][3:] == ["run", "--run-dir", "/tmp/a run"]
-    assert box.run("./entrypoint.sh", "resume").returncode == 2
+    assert box.words()[0][3:] == ["create-run", "--resume", "/tmp/a run"]
+    assert box.words()[-1][3:] == ["execute", "--run-dir", "/tmp/a run"]
 
 
 @pytest.mark.parametrize("code", [3, 4])
@@ -53,8 +52,8 @@ def test_the_chain_steps_on_and_says_so_in_one_line(box: Sandbox, code: int) -> 
     box.on(f"{RUN} dataset huggingface", code=7 - code)
     done = box.run("./entrypoint.sh", "run")
     assert done.returncode == 0
-    rungs = [c.split()[4] for c in box.calls() if c.startswith(f"{RUN} dataset")]
-    assert rungs == ["mlcommons", "huggingface", "synthetic"]
+    sources = [c.split()[4] for c in box.calls() if c.startswith(f"{RUN} dataset")]
+    assert sources == ["mlcommons", "huggingface", "synthetic"]
     lines = [line for line in done.stderr.splitlines() if "dataset chain:" in line]
     assert len(lines) == 2
     assert f"mlcommons ended with {code}" in lines[0] and lines[0].endswith("next: huggingface")
@@ -66,8 +65,8 @@ def test_any_other_code_stops_the_chain(box: Sandbox, code: int) -> None:
     box.on(f"{RUN} model mlcommons", code=code)
     done = box.run("./entrypoint.sh", "run")
     assert (done.returncode, done.stdout) == (code, "")
-    assert [c.removeprefix(RUN).split()[0] for c in box.calls()] == ["open", "model", "close"]
-    assert box.calls()[-1] == f"{RUN} close --run-dir /tmp/a run --status failed"
+    assert [c.removeprefix(RUN).split()[0] for c in box.calls()] == ["create-run", "model", "finalize-run"]
+    assert box.calls()[-1] == f"{RUN} finalize-run --run-dir /tmp/a run --status failed"
 
 
 def test_an_exhausted_chain_ends_with_the_last_code_and_a_summary(box: Sandbox) -> None:
@@ -78,11 +77,11 @@ def test_an_exhausted_chain_ends_with_the_last_code_and_a_summary(box: Sandbox) 
     summary = done.stderr.splitlines()[-1]
     assert "mlcommons: something is missing (3), huggingface: something is missing (3)" in summary
     assert "synthetic: started and broke (4)" in summary
-    assert box.calls()[-1] == f"{RUN} close --run-dir /tmp/a run --status failed"
+    assert box.calls()[-1] == f"{RUN} finalize-run --run-dir /tmp/a run --status failed"
 
 
 def test_a_wrong_setting_starts_nothing(box: Sandbox) -> None:
-    box.on(f"{RUN} open", code=2, err="error: SAMPLES: expected a count\n")
+    box.on(f"{RUN} create-run", code=2, err="error: SAMPLES: expected a count\n")
     done = box.run("./entrypoint.sh", "run", "--samples", "-1")
     assert (done.returncode, done.stdout) == (2, "")
     assert "expected a count" in done.stderr
@@ -90,7 +89,7 @@ def test_a_wrong_setting_starts_nothing(box: Sandbox) -> None:
 
 
 def test_the_run_decides_the_exit_code(box: Sandbox) -> None:
-    box.on(f"{RUN} run", code=5, out="/tmp/a run\n")
+    box.on(f"{RUN} execute", code=5, out="/tmp/a run\n")
     done = box.run("./entrypoint.sh")
     assert (done.returncode, done.stdout) == (5, "/tmp/a run\n")
 
@@ -102,46 +101,98 @@ def test_other_verbs_become_the_python_process(box: Sandbox) -> None:
     assert box.words() == [["python", "-m", "mlperf_llama", "report", "--run-dir", "a b"]]
 
 
-def test_help_of_run_is_printed_and_nothing_runs(box: Sandbox) -> None:
-    box.on(f"{RUN} open --help", out="usage: text\n")
-    done = box.run("./entrypoint.sh", "run", "--help")
-    assert (done.returncode, done.stdout) == (0, "usage: text\n")
-    assert len(box.calls()) == 1
+HELP = [
+    ["help"],
+    ["--help"],
+    ["-h"],
+    ["--version"],
+    ["run", "--help"],
+    ["run", "--samples", "4", "-h"],
+    ["resume", "--help"],
+    ["resume", "/tmp/a run", "-h"],
+    ["tune", "--help"],
+    ["submission", "--help"],
+    ["report", "--help"],
+]
+
+
+@pytest.mark.parametrize("arguments", HELP, ids=" ".join)
+def test_help_is_pythons_and_nothing_else_happens(box: Sandbox, arguments: list[str]) -> None:
+    box.on(f"{RUN} {' '.join(arguments)}", out="usage: text\n")
+    done = box.run("./entrypoint.sh", *arguments)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "usage: text\n", "")
+    assert box.words() == [["python", "-m", "mlperf_llama", *arguments]]
+
+
+def test_a_word_that_holds_help_is_not_a_call_for_it(box: Sandbox) -> None:
+    box.run("./entrypoint.sh", "run", "--submitter", "a --help b")
+    assert box.words()[0][3:] == ["create-run", "--submitter", "a --help b"]
+
+
+@pytest.mark.parametrize("arguments", [[], ["/tmp/a run", "/tmp/b"], ["/tmp/a run", "--samples", "4"]])
+def test_resume_takes_one_folder_and_nothing_else(box: Sandbox, arguments: list[str]) -> None:
+    done = box.run("./entrypoint.sh", "resume", *arguments)
+    assert (done.returncode, done.stdout, box.calls()) == (2, "", [])
+    assert done.stderr.count("\n") == 1 and "resume FOLDER" in done.stderr
+
+
+def test_tune_and_submission_create_runs_of_their_kind(box: Sandbox) -> None:
+    box.run("./entrypoint.sh", "tune", "--samples", "4")
+    assert box.words()[0][3:] == ["create-run", "--tune", "--samples", "4"]
+    box.log.unlink()
+    box.on(f"{RUN} pack", out="/tmp/tree\n")
+    done = box.run("./entrypoint.sh", "submission", "--samples", "4")
+    assert (done.returncode, done.stdout) == (0, "/tmp/tree\n")
+    assert box.words()[0][3:] == ["create-run", "--submission", "--samples", "4"]
+    assert box.calls()[-1] == f"{RUN} pack"
+
+
+def test_a_submission_whose_runs_fail_is_not_packed(box: Sandbox) -> None:
+    box.on(f"{RUN} execute", code=5)
+    assert box.run("./entrypoint.sh", "submission").returncode == 5
+    assert not any("pack" in call for call in box.calls())
+
+
+def test_an_unknown_verb_ends_with_pythons_code(box: Sandbox) -> None:
+    box.on(f"{RUN} benchmark", code=2, err="error: no such verb\n")
+    done = box.run("./entrypoint.sh", "benchmark", "--samples", "4")
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", "error: no such verb\n")
+    assert box.calls() == [f"{RUN} benchmark --samples 4"]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("stage", ["model mlcommons", "dataset huggingface"])
-def test_an_interrupted_rung_marks_the_folder(box: Sandbox, number: signal.Signals, stage: str) -> None:
+def test_an_interrupted_source_sets_the_status(box: Sandbox, number: signal.Signals, stage: str) -> None:
     box.on(f"{RUN} dataset mlcommons", code=3)
     box.on(f"{RUN} {stage}", sleep=300)
     done = box.interrupt(["./entrypoint.sh", "run"], number, f"{RUN} {stage}")
     assert done.returncode == 128 + number
     assert done.stdout == ""
-    assert box.calls()[-1] == f"{RUN} close --run-dir /tmp/a run --status interrupted"
+    assert box.calls()[-1] == f"{RUN} finalize-run --run-dir /tmp/a run --status interrupted"
     wait_for(lambda: not alive(str(box.log)), "a child outlived the script")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_open_leaves_no_child(box: Sandbox, number: signal.Signals) -> None:
-    box.on(f"{RUN} open", sleep=300)
-    done = box.interrupt(["./entrypoint.sh"], number, f"{RUN} open")
+def test_an_interrupted_create_run_leaves_no_child(box: Sandbox, number: signal.Signals) -> None:
+    box.on(f"{RUN} create-run", sleep=300)
+    done = box.interrupt(["./entrypoint.sh"], number, f"{RUN} create-run")
     assert (done.returncode, done.stdout) == (128 + number, "")
-    assert box.calls() == [f"{RUN} open"]
+    assert box.calls() == [f"{RUN} create-run"]
     wait_for(lambda: not alive(str(box.log)), "a child outlived the script")
 
 
-def test_a_rung_that_was_itself_interrupted_ends_everything(box: Sandbox) -> None:
+def test_a_source_that_was_itself_interrupted_ends_everything(box: Sandbox) -> None:
     box.on(f"{RUN} model mlcommons", code=130)
     done = box.run("./entrypoint.sh")
     assert done.returncode == 130
-    assert box.calls()[-1] == f"{RUN} close --run-dir /tmp/a run --status interrupted"
+    assert box.calls()[-1] == f"{RUN} finalize-run --run-dir /tmp/a run --status interrupted"
 
 
 def test_the_last_act_is_exec(box: Sandbox) -> None:
     """The signal reaches Python itself: no shell is left between."""
-    box.on(f"{RUN} run", sleep=300)
+    box.on(f"{RUN} execute", sleep=300)
     process = box.start("./entrypoint.sh")
-    wait_for(lambda: any(c.startswith(f"{RUN} run") for c in box.calls()), "run was not started")
+    wait_for(lambda: any(c.startswith(f"{RUN} execute") for c in box.calls()), "run was not started")
     assert alive(str(box.log)) == [process.pid]
     process.terminate()
     process.communicate(timeout=60)

@@ -18,7 +18,7 @@ TARGET = re.compile(r"^([a-z-]+):[^=]*?## (.+)$", re.MULTILINE)
 @pytest.fixture
 def box(sandbox: Sandbox) -> Sandbox:
     """`make run` shows the MLPERF_ part of the environment it passes on."""
-    sandbox.stub("launch.sh", folder=sandbox.root / "docker")
+    sandbox.stub("launch.sh", folder=sandbox.root / "scripts")
     sandbox.on("launch.sh run", env=True)
     return sandbox
 
@@ -123,7 +123,7 @@ def test_an_unknown_setting_stops_before_anything_starts(box: Sandbox) -> None:
 
 def test_make_shows_the_real_command(box: Sandbox) -> None:
     done = box.run("make", "-n", "run")
-    assert done.stdout == "docker/launch.sh run\n"
+    assert done.stdout == "scripts/launch.sh run\n"
     assert box.calls() == []
 
 

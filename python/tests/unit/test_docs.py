@@ -43,8 +43,10 @@ def test_every_make_command_exists(page: Path) -> None:
 
 
 def test_every_verb_exists(page: Path) -> None:
+    own = re.findall(r"^ {8}([a-z]+)\)", (ROOT / "entrypoint.sh").read_text(), re.MULTILINE)
+    assert "resume" in own
     for verb in re.findall(r"entrypoint\.sh ([a-z]+)", code(page.read_text())):
-        assert verb == "resume" or verb in verbs.BY_NAME, f"{page}: {verb}"  # resume is entrypoint.sh's own
+        assert verb in own or verb in verbs.BY_NAME, f"{page}: {verb}"
 
 
 def test_the_tree_names_everything_at_the_top() -> None:

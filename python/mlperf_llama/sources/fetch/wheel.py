@@ -17,7 +17,7 @@ from ...config import environment
 from ...errors import MissingError
 from . import child
 
-LOCK = "requirements-carried.lock"
+LOCK = "locks/vendored.lock"
 STALL_S, TIMEOUT_S = 20.0, 1800.0
 
 

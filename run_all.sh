@@ -29,7 +29,7 @@ stage() {
 }
 
 list_gpus() {
-    if gpu_answers; then
+    if has_gpu; then
         nvidia-smi -L
     else
         printf 'no NVIDIA GPU answers here: the run takes the CPU, and is never submittable\n'
@@ -37,26 +37,26 @@ list_gpus() {
 }
 
 main() {
-    local code=0 answer
+    local code=0 output
     (($# == 0)) || die "$EXIT_USAGE" "usage: ./run_all.sh (settings: .env.example)"
     cd "$root"
     MLPERF_SCENARIO=$(setting SCENARIO all)
     MLPERF_MODE=$(setting MODE all)
     export MLPERF_SCENARIO MLPERF_MODE
-    answer=$(mktemp)
+    output=$(mktemp)
     # shellcheck disable=SC2064  # the name as it is now
-    trap "rm -f '$answer'" EXIT
+    trap "rm -f '$output'" EXIT
     trap_signals
     # The doctor's findings are advice: what cannot work says so itself, with its own code.
     stage "preflight" scripts/launch.sh --native doctor >&2 || true
     stage "set-up" scripts/launch.sh prepare >&2
     stage "GPU check" list_gpus >&2
-    stage "run: $MLPERF_SCENARIO, $MLPERF_MODE" scripts/launch.sh run >"$answer" || code=$?
-    [[ -s $answer ]] || exit "$code" # no folder was created, so there is nothing to report
+    stage "run: $MLPERF_SCENARIO, $MLPERF_MODE" scripts/launch.sh run >"$output" || code=$?
+    [[ -s $output ]] || exit "$code" # no folder was created, so there is nothing to report
     stage "verdict" scripts/launch.sh verdict >&2
     stage "report" scripts/launch.sh report >&2
     log "$(meaning "$code") ($code), $SECONDS s in all"
-    cat "$answer"
+    cat "$output"
     exit "$code"
 }
 

@@ -34,7 +34,7 @@ wanted() {
     return 1
 }
 
-# category NAME COMMAND...: one line with its result, and all it said when it failed.
+# category NAME COMMAND...: one line with its result, and all its output when it failed.
 category() {
     local name=$1 began=$SECONDS code=0 last
     shift

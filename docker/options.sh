@@ -29,7 +29,7 @@ add_user() {
 
 # add_gpus: every GPU, where one answers.
 add_gpus() {
-    gpu_answers || return 0
+    has_gpu || return 0
     if [[ $docker == *podman* ]]; then
         options+=(--device nvidia.com/gpu=all)
     else

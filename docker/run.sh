@@ -35,7 +35,7 @@ main() {
     docker=$(setting DOCKER docker)
     "$docker" info >/dev/null 2>&1 ||
         die "$EXIT_MISSING" "expected a $docker engine that answers, found none: start it, or CONTAINER=0"
-    target=$(setting TARGET "$(if gpu_answers; then printf cuda; else printf cpu; fi)")
+    target=$(setting TARGET "$(if has_gpu; then printf cuda; else printf cpu; fi)")
     image=$(image_name "$target")
     build_if_old
     if [[ ${1:-} == prepare ]]; then return; fi

@@ -19,7 +19,7 @@ source "$root/scripts/host.sh"
 obstacle() {
     local docker
     docker=$(setting DOCKER docker)
-    if ! gpu_answers; then
+    if ! has_gpu; then
         printf 'no NVIDIA GPU answers here'
     elif ! command -v "$docker" >/dev/null; then
         printf '%s is not installed' "$docker"
@@ -56,7 +56,7 @@ main() {
         exec "$root/docker/run.sh" "$@"
     fi
     if [[ ${1:-} == doctor && ! -x $(setting VENV "$root/.venv")/bin/python ]]; then
-        # What is missing must be told before anything is installed.
+        # What is missing must be reported before anything is installed.
         PYTHONPATH=$root/python exec "$(find_python sys python3.11 python3.12 python3)" -m mlperf_llama "$@"
     fi
     trap_signals

@@ -24,7 +24,7 @@ build_of_target() {
     target=$(setting TARGET "")
     case $target in
         cpu | cuda) printf '%s' "$target" ;;
-        "") if gpu_answers; then printf 'cuda'; else printf 'cpu'; fi ;;
+        "") if has_gpu; then printf 'cuda'; else printf 'cpu'; fi ;;
         *) die "$EXIT_USAGE" "TARGET: expected cpu or cuda, found '$target'" ;;
     esac
 }

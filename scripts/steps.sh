@@ -33,18 +33,18 @@ end_step() {
 
 # wait_for_steps: wait for all that was started; a line as each ends, and one every 15 seconds.
 wait_for_steps() {
-    local name spoken=$SECONDS
+    local name reported=$SECONDS
     while ((${#running[@]})); do
         sleep 0.2
         for name in "${!running[@]}"; do
             if ! kill -0 "${running[$name]}" 2>/dev/null; then
                 end_step "$name"
-                spoken=$SECONDS
+                reported=$SECONDS
             fi
         done
-        if ((SECONDS - spoken >= 15)); then
+        if ((SECONDS - reported >= 15)); then
             log "set-up: still at ${!running[*]} ($SECONDS s)"
-            spoken=$SECONDS
+            reported=$SECONDS
         fi
     done
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
@@ -10,6 +11,15 @@ import run_folders as folders
 from submission_trees import packed
 
 from mlperf_llama.records.run_folder import RunFolder
+
+SLOW_FILE = re.compile(r"^pytestmark = .*\bmark\.slow\b", re.MULTILINE)
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """With -m 'not slow' a file that is slow as a whole is not even imported: PyTorch alone takes seconds."""
+    if "not slow" not in config.option.markexpr or not collection_path.name.startswith("test_"):
+        return None
+    return bool(SLOW_FILE.search(collection_path.read_text())) or None
 
 
 @pytest.fixture(scope="session")

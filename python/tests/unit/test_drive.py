@@ -21,6 +21,8 @@ from mlperf_llama.loadgen import logs
 from mlperf_llama.loadgen.plan import Plan
 from mlperf_llama.records.events import Events
 
+pytestmark = pytest.mark.slow
+
 VARIED = {"output_tokens": [2, 60]}
 
 

@@ -20,6 +20,8 @@ from mlperf_llama import config as configs
 from mlperf_llama.errors import Interrupted, MissingError
 from mlperf_llama.sources.fetch import child, http, mlcr, r2, wheel
 
+pytestmark = pytest.mark.slow
+
 STALL_S = 1.0
 PATIENCE = http.Patience(STALL_S, 60)
 BODY = bytes(range(256)) * 400

@@ -12,6 +12,8 @@ pytest.importorskip("vllm")
 
 from mlperf_llama.engine.hopper import products
 
+pytestmark = pytest.mark.slow
+
 
 class Library:
     """cuBLASLt as its callers see it: what it proposes, by the rows it is asked for, and what it refuses."""

@@ -16,6 +16,8 @@ safetensors = pytest.importorskip("safetensors")
 
 from mlperf_llama.quantize import calibrate, weights  # noqa: E402
 
+pytestmark = pytest.mark.slow
+
 LAYER = "model.layers.1.self_attn."
 
 

@@ -50,6 +50,7 @@ def test_the_checkpoint_of_quantize_has_a_shape_of_its_own(tmp_path: Path) -> No
     assert plain.sha256 != quantised.sha256
 
 
+@pytest.mark.slow
 def test_prompts_are_as_long_as_in_llama_s_tokens(tmp_path: Path) -> None:
     from tokenizers import Tokenizer
 
@@ -63,6 +64,7 @@ def test_another_model_is_not_made_up() -> None:
     assert not model.is_random({"model_type": "llama"})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("given", "extension"),
     [

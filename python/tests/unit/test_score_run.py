@@ -70,7 +70,7 @@ def filled(pairs: list[tuple[str, str]]) -> list[tuple[str, str]]:
     return [(prediction, reference.strip() or "Nothing.") for prediction, reference in pairs]
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_the_numbers_are_the_official_ones(tmp_path: Path, cache: Path, workers: int) -> None:
     run, pairs = make_run(tmp_path, cache, filled(support.made_up_pairs(150, 21)))
     seen: list[tuple[int, int]] = []
@@ -83,6 +83,7 @@ def test_the_numbers_are_the_official_ones(tmp_path: Path, cache: Path, workers:
     json.dumps(result)
 
 
+@pytest.mark.slow
 def test_the_real_articles_through_the_whole_path(tmp_path: Path, cache: Path) -> None:
     run, pairs = make_run(tmp_path, cache, support.real_pairs())
     score.score_run(run, rules.OFFLINE, 2)

@@ -20,6 +20,8 @@ from mlperf_llama.loadgen import drive, logs, plan
 from mlperf_llama.records.events import Events
 from mlperf_llama.records.run_folder import RunFolder
 
+pytestmark = pytest.mark.slow
+
 COUNT, DURATION_S = 40, 1.0
 SHORT = {"samples", "duration"}
 ENDS = ("min_duration", "lasted", ".samples")

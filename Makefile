@@ -7,15 +7,19 @@ SHELL := bash
 MAKEFLAGS += --warn-undefined-variables --no-builtin-rules --no-print-directory
 
 # Settings of the pipeline (settings.py) and of the scripts (lib.sh); .env.example explains each.
-SETTINGS := SCENARIO MODE ROUND CATEGORY DATASET_SOURCE MODEL ENGINE PRESET SAMPLES DURATION_S \
-    TARGET_QPS EXPECTED_LATENCY_MS SEARCH PROBE_S DTYPE QUANTIZATION KV_CACHE_DTYPE MAX_NUM_SEQS \
-    MAX_NUM_BATCHED_TOKENS GPU_MEMORY_UTILIZATION TENSOR_PARALLEL ENGINE_ARGS FAKE SEED \
-    SCORE_WORKERS RESULTS_DIR CACHE_DIR RUNG_STALL_S RUNG_TIMEOUT_S MLC_REPO R2_BASE_URL \
-    R2_MODEL_URL SUBMITTER DIVISION SYSTEM_FILE INFERENCE_DIR
+SETTINGS := SCENARIO MODE ROUND CATEGORY SAMPLES DURATION_S TARGET_QPS EXPECTED_LATENCY_MS SEARCH \
+    PROBE_S DATASET_SOURCE MODEL SOURCE_STALL_S SOURCE_TIMEOUT_S MLC_REPO R2_BASE_URL R2_MODEL_URL \
+    ENGINE PRESET DTYPE QUANTIZATION KV_CACHE_DTYPE MAX_NUM_SEQS MAX_NUM_BATCHED_TOKENS \
+    GPU_MEMORY_UTILIZATION TENSOR_PARALLEL ENGINE_ARGS SEED SCORE_WORKERS RESULTS_DIR CACHE_DIR \
+    SUBMITTER DIVISION SYSTEM_FILE INFERENCE_DIR FAKE
 SHELL_SETTINGS := CONTAINER IMAGE TARGET DOCKER CA_BUNDLE ENV_FILE VENV DEBUG
+# Earlier names, each with the one to use now.
+RENAMED := RUNG_STALL_S=SOURCE_STALL_S RUNG_TIMEOUT_S=SOURCE_TIMEOUT_S
 # Passed through the environment, only when set, and never read by a shell: any character survives.
 $(foreach name,$(SETTINGS) $(SHELL_SETTINGS),$(if $(filter undefined,$(origin $(name))),,\
     $(eval export MLPERF_$(name) := $$(value $(name)))$(eval unexport $(name))))
+$(foreach pair,$(RENAMED),$(if $(filter undefined,$(origin $(firstword $(subst =, ,$(pair))))),,\
+    $(error $(firstword $(subst =, ,$(pair))) was renamed: set $(lastword $(subst =, ,$(pair))))))
 # A misspelt setting would be ignored by make: better to stop.
 GIVEN := $(foreach name,$(.VARIABLES),$(if $(filter command,$(firstword $(origin $(name)))),$(name)))
 UNKNOWN := $(filter-out $(SETTINGS) $(SHELL_SETTINGS) A B RUN_DIR SUBMISSION HF_% CF_% NO_COLOR -% MAKE%,$(GIVEN))

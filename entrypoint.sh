@@ -68,7 +68,6 @@ run() {
             model_chain=*) read -ra model_chain <<<"${line#*=}" ;;
         esac
     done <"$created"
-    [[ -n $run_dir ]] || exec cat "$created" # an abbreviated --help
     rm -f "$created"
     # What a source prints is not the result, and stdout carries the result alone.
     try_sources model "${model_chain[@]}" >&2
@@ -84,13 +83,13 @@ submission() {
     exec "$python" -m mlperf_llama pack
 }
 
-# asks_for_help ARGUMENT...: then nothing may start.
+# asks_for_help ARGUMENT...: then nothing may start. argparse knows --help by any of its beginnings.
 asks_for_help() {
     local word
     for word in "$@"; do
-        if [[ $word == --help || $word == -h ]]; then return 0; fi
+        if [[ $word =~ ^(-h|--h(e(lp?)?)?)$ ]]; then return 0; fi
     done
-    [[ ${1:-} == help ]]
+    return 1
 }
 
 main() {
@@ -98,6 +97,7 @@ main() {
     python=$(setting VENV "$root/.venv")/bin/python
     [[ -x $python ]] || python=python3 # in the image
     export PYTHONPATH=$root/python${PYTHONPATH:+:$PYTHONPATH}
+    if [[ $verb == help ]]; then set -- "${@:2}" --help; fi
     if asks_for_help "$@"; then exec "$python" -m mlperf_llama "$@"; fi
     shift $(($# ? 1 : 0))
     case $verb in

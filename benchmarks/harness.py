@@ -97,10 +97,10 @@ def figures(folder: Path, scenario: str) -> Figures:
     if detail.errors:
         raise SystemExit(f"LoadGen reported errors: {detail.errors}")
     if scenario == rules.OFFLINE:
-        return {"samples_per_s": float(detail["result_samples_per_second"])}
+        return {"samples_per_s": detail.need_number("result_samples_per_second")}
     return {
-        "p50_ms": detail["result_50.00_percentile_latency_ns"] / 1e6,
-        "p99_ms": detail["result_99.00_percentile_latency_ns"] / 1e6,
+        "p50_ms": detail.need_number("result_50.00_percentile_latency_ns") / 1e6,
+        "p99_ms": detail.need_number("result_99.00_percentile_latency_ns") / 1e6,
     }
 
 

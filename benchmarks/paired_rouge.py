@@ -16,16 +16,19 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "python"))
 
 from mlperf_llama import config, rules
+from mlperf_llama.loadgen import accuracy_log, logs
 from mlperf_llama.records.run_folder import RunFolder
+from mlperf_llama.records.schema import Provenance, Provided
 from mlperf_llama.score import nltk_data, responses, rouge
 
 
 def scores(folder: Path, references: list[str]) -> tuple[np.ndarray, list[int]]:
-    """(a row of f-measures in percent a sample, the first token of each)."""
+    """(a row of f-measures in percent per sample, the first token of each)."""
     run = RunFolder.open(folder)
-    found = responses.read_answers(run.file("Offline/accuracy/mlperf_log_accuracy.json"), len(references))
-    tokens = [found[index] for index in range(len(references))]
-    texts = responses.decode(tokens, Path(run.read("provenance.json")["model"]["path"]))
+    logged = responses.read_responses(run.log_dir("Offline", "accuracy") / logs.ACCURACY, len(references))
+    tokens = [logged[index] for index in range(len(references))]
+    model = run.read(Provenance).model or Provided()
+    texts = responses.decode(tokens, Path(str(model.path)))
     stems = rouge.RememberedStems()
     pairs = zip(texts, references, strict=True)
     rows = [rouge.score_pair(text, reference, stems).f_measures for text, reference in pairs]
@@ -35,7 +38,7 @@ def scores(folder: Path, references: list[str]) -> tuple[np.ndarray, list[int]]:
 def main(first: Path, second: Path, articles: Path) -> None:
     settings = config.load({}, config.environment())
     nltk_data.use(nltk_data.ensure(settings.cache_path, config.environment()))
-    count = len(json.loads((first / "Offline/accuracy/mlperf_log_accuracy.json").read_text()))
+    count = len(accuracy_log.read(RunFolder(first).log_dir("Offline", "accuracy") / logs.ACCURACY))
     rows = [json.loads(line) for line in articles.read_text().splitlines()[:count]]
     references = [row["highlights"] for row in rows]
     (one, starts), (other, other_starts) = (scores(folder, references) for folder in (first, second))

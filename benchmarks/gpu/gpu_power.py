@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import statistics
 import threading
-from typing import Any
 
 from mlperf_llama.machine import gpus
+from mlperf_llama.records.schema import GpuReading
 
 PERIOD_S = 0.25
 
@@ -17,19 +17,19 @@ class Power(threading.Thread):
     def __init__(self) -> None:
         super().__init__(daemon=True)
         self._end = threading.Event()
-        self._rows: list[dict[str, Any]] = []
+        self._readings: list[GpuReading] = []
         self._nvml = gpus.nvml()
         if self._nvml:
             self.start()
 
     def run(self) -> None:
-        while not self._end.wait(PERIOD_S):
-            self._rows.append(gpus.read_one(self._nvml, 0))
+        while self._nvml and not self._end.wait(PERIOD_S):
+            self._readings.append(gpus.read_one(self._nvml, 0))
 
-    def stop(self) -> dict[str, Any]:
+    def stop(self) -> dict[str, int]:
         self._end.set()
-        cut = len(self._rows) // 5
-        rows = self._rows[cut : len(self._rows) - cut]
+        cut = len(self._readings) // 5
+        middle = self._readings[cut : len(self._readings) - cut]
         keys = ("power_w", "sm_clock_mhz", "temperature_c")
-        values = {key: [row[key] for row in rows if row[key] is not None] for key in keys}
-        return {key: round(statistics.mean(found)) for key, found in values.items() if found}
+        values = {key: [v for r in middle if (v := getattr(r, key)) is not None] for key in keys}
+        return {key: round(statistics.mean(known)) for key, known in values.items() if known}

@@ -25,10 +25,12 @@ from llama_shape import Samples, model_dir
 
 from mlperf_llama import rules
 from mlperf_llama.engine import Limits, Request, Tokens, hopper
+from mlperf_llama.engine.pacing import Pacing
 from mlperf_llama.engine.vllm import VllmEngine
 from mlperf_llama.loadgen import logs
 from mlperf_llama.loadgen.drive import drive
 from mlperf_llama.loadgen.plan import make_plan
+from mlperf_llama.records.codec import to_json
 from mlperf_llama.records.events import Events
 
 LIMITS = Limits(rules.MAX_NEW_TOKENS, rules.MIN_NEW_TOKENS, rules.EOS_IDS)
@@ -49,7 +51,8 @@ def arguments(spec: dict[str, Any], folder: Path) -> dict[str, Any]:
         "scheduler_cls": "engine_probe.Async",
         **spec.get("engine", {}),
     }
-    return {**given, "worker_extension_cls": hopper.EXTENSION} if spec.get("fast", True) else given
+    fast = {"worker_extension_cls": hopper.EXTENSION} if spec.get("fast", True) else {}
+    return hopper.with_extension({**given, **fast})
 
 
 class Sink:
@@ -92,7 +95,7 @@ class Bench:
         for number, point in enumerate(self.spec["points"]):
             await self.engine.set_limits(point.get("seqs"), point.get("prefill"))
             whole, gap = point.get("whole", False), point.get("gap", 0)
-            await self.engine.set_pacing(whole_prompts=whole, gap_steps=gap)
+            await self.engine.set_pacing(Pacing(whole, gap))
             before = await self.utility("mlperf_counters")
             await self.utility("bench_notes")
             power = Power()
@@ -180,7 +183,7 @@ class Bench:
             order=order,
             loadgen_root=root,
         )
-        found = {"qps": qps, **logs.performance(folder, point["scenario"])}
+        found = {"qps": qps, **to_json(logs.performance(folder, point["scenario"]))}
         self.valid[point["scenario"]] = found["loadgen_result"] == "VALID"
         row = {"tok_s": found["tokens_per_second"], "wall_s": result.seconds, "tokens": result.tokens}
         return {**row, **found, "errors": list(result.errors)[:3], "warnings": list(result.warnings)[:3]}

@@ -1,4 +1,4 @@
-"""Verbs: argv -> exit code. The only place that exits, and that handles signals.
+"""The command mlperf-llama: argv -> exit code. The only place that exits, and that handles signals.
 
 stdout carries a verb's result (for `run`: the run folder's path, alone, last);
 everything else goes to stderr.
@@ -6,7 +6,6 @@ everything else goes to stderr.
 
 from __future__ import annotations
 
-import argparse
 import errno
 import logging
 import os
@@ -15,9 +14,9 @@ import traceback
 from collections.abc import Sequence
 
 from . import config
-from .cli import verbs
-from .errors import EXIT_BROKE, EXIT_FAULT, EXIT_MISSING, EXIT_USAGE, Interrupted, PipelineError
-from .settings import TABLE
+from .cli import parser, table
+from .errors import EXIT_BROKE, EXIT_FAULT, EXIT_MISSING, Interrupted, PipelineError
+from .settings import PREFIX
 from .terminal import signals
 
 # A full or read-only disk is the machine's trouble, not a bug of ours.
@@ -25,29 +24,8 @@ FILE_TROUBLE = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.ERO
 REMEDY = "`make doctor` shows the disks; RESULTS_DIR and CACHE_DIR choose others"
 
 
-class Parser(argparse.ArgumentParser):
-    """argparse whose complaint is one line."""
-
-    def error(self, message: str) -> None:  # type: ignore[override]
-        self.exit(EXIT_USAGE, f"error: {message}; `{self.prog} --help` lists what is known\n")
-
-
-def build_parser() -> argparse.ArgumentParser:
-    """One sub-parser a verb, from verbs.VERBS; settings become flags where a verb takes them."""
-    parser = Parser(prog="mlperf-llama", description="MLPerf Inference for Llama-3.1-8B")
-    commands = parser.add_subparsers(dest="verb", required=True, metavar="verb", parser_class=Parser)
-    for verb in verbs.VERBS:
-        command = commands.add_parser(verb.name, help=verb.help, description=verb.help)
-        for names, options in verb.arguments:
-            command.add_argument(*names, **options)
-        if verb.settings:
-            for setting in TABLE:
-                command.add_argument(setting.flag, metavar=setting.name, dest="set_" + setting.name)
-    return parser
-
-
-def set_up_logging() -> None:
-    level = logging.DEBUG if os.environ.get("MLPERF_DEBUG") else logging.WARNING
+def set_up_logging(debug: bool) -> None:
+    level = logging.DEBUG if debug else logging.WARNING
     logging.basicConfig(stream=sys.stderr, level=level, format="%(asctime)s %(levelname)s %(message)s")
 
 
@@ -59,16 +37,16 @@ def _say(prefix: str, message: str) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     signals.install()
-    set_up_logging()
-    arguments = build_parser().parse_args(argv)
-    verb = verbs.BY_NAME[arguments.verb]
-    flags = {k.removeprefix("set_"): v for k, v in vars(arguments).items() if k.startswith("set_") and v}
+    arguments = parser.build().parse_args(argv)
+    verb = table.BY_NAME[arguments.verb]
     try:
-        return verb.handler(arguments, flags, config.environment())
+        env = config.environment()
+        set_up_logging(bool(env.get(PREFIX + "DEBUG")))
+        return verb.function(arguments, parser.flags(arguments), env)
     except PipelineError as error:
-        # A rung that cannot serve is no error yet: the chain says what comes next.
-        left = verb.name in ("dataset", "model") and error.exit_code in (EXIT_MISSING, EXIT_BROKE)
-        _say(f"{verb.name} not here" if left else "error", str(error))
+        # A source that cannot serve is no error yet: the chain says what comes next.
+        next_source = verb.name in ("dataset", "model") and error.exit_code in (EXIT_MISSING, EXIT_BROKE)
+        _say(f"{verb.name} not here" if next_source else "error", str(error))
         return error.exit_code
     except Interrupted as error:
         _say("interrupted", "stopped before the end; what was finished is kept")

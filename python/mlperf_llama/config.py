@@ -9,16 +9,14 @@ from __future__ import annotations
 import difflib
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from . import rules
 from .errors import UsageError
-from .settings import BY_NAME, PREFIX, SECRETS, TABLE
+from .settings import BY_NAME, PREFIX, RENAMED, SECRETS, SHELL_NAMES, TABLE
 
-# Settings of Make and the scripts, which share the prefix and the .env file.
-SHELL_NAMES = ("CONTAINER", "IMAGE", "TARGET", "DOCKER", "CA_BUNDLE", "ENV_FILE", "VENV", "DEBUG")
 # Written into an image by its build, for system.json; nobody's setting.
 IMAGE_NAMES = ("GIT_COMMIT", "IMAGE_ID")
 
@@ -27,20 +25,26 @@ IMAGE_NAMES = ("GIT_COMMIT", "IMAGE_ID")
 class Config:
     """Every setting, resolved; None where the user left it to the pipeline."""
 
+    FILE: ClassVar[str] = "config.json"
     scenario: tuple[str, ...]
     mode: tuple[str, ...]
     round: str
     category: str
-    dataset_source: str
-    model: str
-    engine: str
-    preset: str
     samples: int | None
     duration_s: float | None
     target_qps: float | None
     expected_latency_ms: float | None
     search: tuple[str, ...]
     probe_s: float
+    dataset_source: str
+    model: str
+    source_stall_s: float
+    source_timeout_s: float
+    mlc_repo: str
+    r2_base_url: str
+    r2_model_url: str
+    engine: str
+    preset: str
     dtype: str
     quantization: str
     kv_cache_dtype: str
@@ -48,33 +52,33 @@ class Config:
     max_num_batched_tokens: int | None
     gpu_memory_utilization: float | None
     tensor_parallel: int
-    engine_args: dict[str, Any]
-    fake: dict[str, Any]
+    engine_args: dict[str, object]
     seed: int
     score_workers: int | None
     results_dir: str
     cache_dir: str
-    rung_stall_s: float
-    rung_timeout_s: float
-    mlc_repo: str
-    r2_base_url: str
-    r2_model_url: str
     submitter: str
     division: str
     system_file: str
     inference_dir: str
+    fake: dict[str, object]
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """Plain data for config.json; holds no secret."""
         return asdict(self)
 
     @staticmethod
-    def from_json(data: Mapping[str, Any]) -> Config:
-        known = {f.name: data[f.name] for f in fields(Config)}
-        known["scenario"] = tuple(known["scenario"])
-        known["mode"] = tuple(known["mode"])
-        known["search"] = tuple(known["search"])
-        return Config(**known)
+    def from_json(data: Mapping[str, object]) -> Config:
+        """Read config.json, also one of an earlier version: what it lacks is at its default, what is
+        unknown here is left out."""
+        saved = current_names(data)
+        values: dict[str, Any] = {}
+        for setting in TABLE:
+            key = setting.name.lower()
+            value = saved[key] if key in saved else setting.read(setting.default)
+            # JSON has no tuples; no setting's value is a list.
+            values[key] = tuple(value) if isinstance(value, list) else value
+        return Config(**values)
 
     @property
     def full_sample_count(self) -> int:
@@ -85,9 +89,15 @@ class Config:
         return Path(self.cache_dir).expanduser()
 
 
+def current_names(data: Mapping[str, object]) -> dict[str, object]:
+    """The entries of a config.json, renamed settings under the names of today."""
+    today = {old.lower(): new.lower() for old, new in RENAMED.items()}
+    return {today.get(key, key): value for key, value in data.items()}
+
+
 def read_env_file(path: Path) -> dict[str, str]:
     """NAME=value lines, no quotes, no expansion; # starts a comment line."""
-    found: dict[str, str] = {}
+    values: dict[str, str] = {}
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
@@ -98,8 +108,8 @@ def read_env_file(path: Path) -> dict[str, str]:
         name, sign, value = line.partition("=")
         if not sign or not name.strip().isidentifier():
             raise UsageError(f"{path}:{number}: expected NAME=value, found {line.strip()!r}")
-        found[name.strip()] = value.strip()
-    return found
+        values[name.strip()] = value.strip()
+    return values
 
 
 def environment() -> dict[str, str]:
@@ -109,29 +119,25 @@ def environment() -> dict[str, str]:
     return {**base, **os.environ}
 
 
-def _unknown(name: str) -> UsageError:
-    near = difflib.get_close_matches(name.removeprefix(PREFIX), [*BY_NAME, *SHELL_NAMES], 1)
-    hint = f"; did you mean {PREFIX}{near[0]}?" if near else "; .env.example lists all settings"
-    return UsageError(f"{name} is not a setting{hint}")
-
-
-def load(flags: Mapping[str, str], env: Mapping[str, str]) -> Config:
-    """Resolve every setting. `flags` and `env` map names to text; flags have no prefix."""
+def _check_names(flags: Mapping[str, str], env: Mapping[str, str]) -> None:
+    """Refuse names that are no settings, and names that are settings no more."""
+    for name in flags:
+        if name in RENAMED:
+            old, new = (f"--{n.lower().replace('_', '-')}" for n in (name, RENAMED[name]))
+            raise UsageError(f"{old} was renamed: give {new}")
     for name in env:
         bare = name.removeprefix(PREFIX)
-        if name.startswith(PREFIX) and bare not in BY_NAME and bare not in SHELL_NAMES + IMAGE_NAMES:
-            raise _unknown(name)
-    values: dict[str, Any] = {}
-    for setting in TABLE:
-        given = flags.get(setting.name) or env.get(setting.env_name) or ""
-        origin = setting.flag if flags.get(setting.name) else setting.env_name
-        try:
-            values[setting.name.lower()] = setting.read(given.strip() or setting.default)
-        except ValueError as error:
-            raise UsageError(f"{origin}: expected {error}, found {given!r}") from None
-    if (flags.get("SCENARIO") or env.get(PREFIX + "SCENARIO") or "").strip().lower() == "all":
-        values["scenario"] = rules.CATEGORY_SCENARIOS[values["category"]]
-    config = Config(**values)
+        if not name.startswith(PREFIX) or bare in BY_NAME or bare in SHELL_NAMES + IMAGE_NAMES:
+            continue
+        if bare in RENAMED:
+            raise UsageError(f"{name} was renamed: set {PREFIX}{RENAMED[bare]}")
+        near = difflib.get_close_matches(bare, [*BY_NAME, *SHELL_NAMES], 1)
+        hint = f"; did you mean {PREFIX}{near[0]}?" if near else "; .env.example lists all settings"
+        raise UsageError(f"{name} is not a setting{hint}")
+
+
+def _check_together(config: Config) -> None:
+    """What one setting allows another."""
     allowed = rules.CATEGORY_SCENARIOS[config.category]
     outside = [s for s in config.scenario if s not in allowed]
     if outside:
@@ -145,6 +151,23 @@ def load(flags: Mapping[str, str], env: Mapping[str, str]) -> Config:
             f"SAMPLES: expected at most {config.full_sample_count} for category "
             f"{config.category}, found {config.samples}"
         )
+
+
+def load(flags: Mapping[str, str], env: Mapping[str, str]) -> Config:
+    """Resolve every setting. `flags` and `env` map names to text; flags have no prefix."""
+    _check_names(flags, env)
+    values: dict[str, Any] = {}
+    for setting in TABLE:
+        value = flags.get(setting.name) or env.get(setting.env_name) or ""
+        origin = setting.flag if flags.get(setting.name) else setting.env_name
+        try:
+            values[setting.name.lower()] = setting.read(value.strip() or setting.default)
+        except ValueError as error:
+            raise UsageError(f"{origin}: expected {error}, found {value!r}") from None
+    if (flags.get("SCENARIO") or env.get(PREFIX + "SCENARIO") or "").strip().lower() == "all":
+        values["scenario"] = rules.CATEGORY_SCENARIOS[values["category"]]
+    config = Config(**values)
+    _check_together(config)
     return config
 
 

@@ -78,6 +78,42 @@ MAX_MODEL_LEN = LONGEST_PROMPT + MAX_NEW_TOKENS
 # generation_config.json of Llama-3.1-8B-Instruct.
 EOS_IDS = (128001, 128008, 128009)
 
+
+@dataclass(frozen=True)
+class ModelShape:
+    """A Llama model's shape; the default is config.json of Llama-3.1-8B-Instruct."""
+
+    layers: int = 32
+    hidden: int = 4096
+    heads: int = 32
+    kv_heads: int = 8
+    head_size: int = 128
+    intermediate: int = 14336
+    vocabulary: int = 128256
+
+    @property
+    def body_weights(self) -> int:
+        """Weights every token is multiplied with: attention and MLP matrices of all layers."""
+        query_out = 2 * self.hidden * self.heads * self.head_size
+        key_value = 2 * self.hidden * self.kv_heads * self.head_size
+        return self.layers * (query_out + key_value + 3 * self.hidden * self.intermediate)
+
+    @property
+    def head_weights(self) -> int:
+        """The output matrix; the input embedding, as large, is looked up and never multiplied."""
+        return self.hidden * self.vocabulary
+
+    def kv_bytes(self, value_bytes: float) -> float:
+        """KV cache bytes per token."""
+        return 2 * self.layers * self.kv_heads * self.head_size * value_bytes
+
+    @property
+    def attention_flops(self) -> int:
+        """For one query token and one key: a product for the score, one for the value."""
+        return 4 * self.layers * self.heads * self.head_size
+
+
+MODEL_SHAPE = ModelShape()
 MODEL_ID = "meta-llama/Llama-3.1-8B-Instruct"
 MODEL_REVISION = "be673f326cab4cd22ccfef76109faf68e41aa5f1"
 DATASET_ID = "cnn_dailymail"

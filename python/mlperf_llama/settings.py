@@ -1,149 +1,268 @@
-"""The table of settings: name, default, how to read the text, what is allowed.
+"""The table of settings: name, default, how to read the text, what it means.
 
-Meanings and units are documented once, in .env.example; a test compares the two.
+The one source of the flags' help and of .env.example (cli/env_example.py writes it).
+Over 250 lines: the whole table stands in one place.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
 
 from . import rules
 
 PREFIX = "MLPERF_"
-SECRETS = ("HF_TOKEN", "CF_ACCESS_CLIENT_ID", "CF_ACCESS_CLIENT_SECRET")
 AUTO = "auto"
+POSITIVE = 1e-9  # the lowest value of a number that may not be 0
 
-Reader = Callable[[str], Any]
+Reader = Callable[[str], object]
 
 
 @dataclass(frozen=True)
-class Setting:
-    """One setting: `name` without prefix, `default` as text, `read` raises ValueError."""
+class OneOf:
+    """Reads one of `names`, in any case."""
 
-    name: str
-    default: str
-    read: Reader
+    names: tuple[str, ...]
 
-    @property
-    def env_name(self) -> str:
-        return PREFIX + self.name
+    def __str__(self) -> str:
+        return f"one of {', '.join(self.names)}"
 
-    @property
-    def flag(self) -> str:
-        return "--" + self.name.lower().replace("_", "-")
+    def __call__(self, value: str) -> str:
+        for name in self.names:
+            if value.lower() == name.lower():
+                return name
+        raise ValueError(str(self))
+
+
+@dataclass(frozen=True)
+class SomeOf:
+    """Reads some of `names`, with commas or spaces between them, or the word all."""
+
+    names: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"one or more of {', '.join(self.names)}, or all"
+
+    def __call__(self, value: str) -> tuple[str, ...]:
+        if value.lower() == "all":
+            return self.names
+        try:
+            chosen = {OneOf(self.names)(word) for word in value.replace(",", " ").split()}
+        except ValueError:
+            chosen = set()
+        if not chosen:
+            raise ValueError(str(self))
+        return tuple(name for name in self.names if name in chosen)
 
 
 def text(value: str) -> str:
     return value
 
 
-def one_of(*names: str) -> Reader:
-    def read(value: str) -> str:
-        for name in names:
-            if value.lower() == name.lower():
-                return name
-        raise ValueError(f"one of {', '.join(names)}")
-
-    return read
-
-
-def list_of(*names: str) -> Reader:
-    def read(value: str) -> tuple[str, ...]:
-        if value.lower() == "all":
-            return tuple(names)
-        words = [w for w in value.replace(",", " ").split() if w]
-        found = tuple(dict.fromkeys(one_of(*names)(w) for w in words))
-        if not found:
-            raise ValueError(f"one or more of {', '.join(names)}, or all")
-        return tuple(n for n in names if n in found)
-
-    def checked(value: str) -> tuple[str, ...]:
-        try:
-            return read(value)
-        except ValueError:
-            raise ValueError(f"one or more of {', '.join(names)}, or all") from None
-
-    return checked
-
-
-def number(kind: type, low: float, high: float = float("inf"), auto: bool = False) -> Reader:
-    """A number in [low, high]; with `auto` the words auto or nothing give None."""
+def number(
+    kind: type[int] | type[float], low: float, high: float = float("inf"), auto: bool = False
+) -> Reader:
+    """A number in [low, high]; with `auto` the word auto or nothing gives None."""
     what = "a whole number" if kind is int else "a number"
     bounds = f"of {low:g} or more" if high == float("inf") else f"from {low:g} to {high:g}"
 
-    def read(value: str) -> Any:
+    def read(value: str) -> float | None:
         if auto and value.lower() in ("", AUTO):
             return None
-        try:
-            found = kind(value)
-        except ValueError:
-            found = None
-        if found is None or not low <= found <= high:
+        parsed: float | None = None
+        with suppress(ValueError):
+            parsed = kind(value)
+        if parsed is None or not low <= parsed <= high:
             raise ValueError(f"{what} {bounds}" + (" or auto" if auto else ""))
-        return found
+        return parsed
 
     return read
 
 
-def switch(value: str) -> bool:
-    if value.lower() in ("1", "true", "yes", "on"):
-        return True
-    if value.lower() in ("0", "false", "no", "off"):
-        return False
-    raise ValueError("0 or 1")
-
-
-def json_object(value: str) -> dict[str, Any]:
+def json_object(value: str) -> dict[str, object]:
     try:
-        found = json.loads(value or "{}")
+        parsed = json.loads(value or "{}")
     except ValueError:
-        found = None
-    if not isinstance(found, dict):
+        parsed = None
+    if not isinstance(parsed, dict):
         raise ValueError("a JSON object")
-    return found
+    return parsed
 
 
-positive = 1e-9
+@dataclass(frozen=True)
+class Setting:
+    """One setting. `name`: without its prefix; `default`: as text; `read`: raises ValueError with what was
+    expected; `meaning`: sentences with the unit, without the choices that `read` knows."""
 
-TABLE: tuple[Setting, ...] = (
-    Setting("SCENARIO", rules.OFFLINE, list_of(*rules.SCENARIOS)),
-    Setting("MODE", "performance,accuracy", list_of(*rules.MODES)),
-    Setting("ROUND", "v6.1", one_of(*rules.ROUNDS)),
-    Setting("CATEGORY", rules.DATACENTER, one_of(rules.DATACENTER, rules.EDGE)),
-    Setting("DATASET_SOURCE", AUTO, text),
-    Setting("MODEL", AUTO, text),
-    Setting("ENGINE", "vllm", one_of("vllm", "fake")),
-    Setting("PRESET", AUTO, text),
-    Setting("SAMPLES", AUTO, number(int, 1, auto=True)),
-    Setting("DURATION_S", AUTO, number(float, 0, auto=True)),
-    Setting("TARGET_QPS", AUTO, number(float, positive, auto=True)),
-    Setting("EXPECTED_LATENCY_MS", AUTO, number(float, positive, auto=True)),
-    Setting("SEARCH", "qps", list_of("qps", "engine")),
-    Setting("PROBE_S", "90", number(float, 0.1)),
-    Setting("DTYPE", AUTO, one_of(AUTO, "bfloat16", "float16", "float32")),
-    Setting("QUANTIZATION", AUTO, text),
-    Setting("KV_CACHE_DTYPE", AUTO, text),
-    Setting("MAX_NUM_SEQS", AUTO, number(int, 1, auto=True)),
-    Setting("MAX_NUM_BATCHED_TOKENS", AUTO, number(int, 1, 65536, auto=True)),
-    Setting("GPU_MEMORY_UTILIZATION", AUTO, number(float, 0.1, 1, auto=True)),
-    Setting("TENSOR_PARALLEL", "1", number(int, 1)),
-    Setting("ENGINE_ARGS", "{}", json_object),
-    Setting("FAKE", "{}", json_object),
-    Setting("SEED", "0", number(int, 0)),
-    Setting("SCORE_WORKERS", AUTO, number(int, 1, auto=True)),
-    Setting("RESULTS_DIR", "results", text),
-    Setting("CACHE_DIR", "~/.cache/mlperf-llama", text),
-    Setting("RUNG_STALL_S", "20", number(float, 1, 30)),
-    Setting("RUNG_TIMEOUT_S", "7200", number(float, 1)),
-    Setting("MLC_REPO", "mlcommons@mlperf-automations", text),
-    Setting("R2_BASE_URL", "https://inference.mlcommons-storage.org/metadata", text),
-    Setting("R2_MODEL_URL", "https://llama3-1.mlcommons-storage.org/metadata", text),
-    Setting("SUBMITTER", "", text),
-    Setting("DIVISION", "closed", one_of("closed", "open")),
-    Setting("SYSTEM_FILE", "system.toml", text),
-    Setting("INFERENCE_DIR", "", text),
-)
-BY_NAME = {s.name: s for s in TABLE}
+    name: str
+    default: str
+    read: Reader
+    meaning: str
+    prefix: str = PREFIX
+
+    @property
+    def env_name(self) -> str:
+        return self.prefix + self.name
+
+    @property
+    def flag(self) -> str:
+        return "--" + self.name.lower().replace("_", "-")
+
+    @property
+    def choices(self) -> tuple[str, ...]:
+        """Every value that may be chosen, where they can be listed."""
+        return self.read.names if isinstance(self.read, OneOf | SomeOf) else ()
+
+    @property
+    def explanation(self) -> str:
+        """The meaning and the choices."""
+        if not self.choices:
+            return self.meaning
+        sentence = str(self.read)
+        return f"{self.meaning} {sentence[0].upper()}{sentence[1:]}."
+
+
+@dataclass(frozen=True)
+class Group:
+    title: str
+    settings: tuple[Setting, ...]
+
+
+# Laid out by hand: two or three lines per setting, so that the table can be read as one.
+# fmt: off
+RUN = Group("What is run", (
+    Setting("SCENARIO", rules.OFFLINE, SomeOf(rules.SCENARIOS),
+        "Scenarios, several with commas; all means those of the category."),
+    Setting("MODE", "performance,accuracy", SomeOf(rules.MODES),
+        "Modes, several with commas; compliance is TEST06."),
+    Setting("ROUND", "v6.1", OneOf(tuple(rules.ROUNDS)),
+        "MLPerf round, which decides LoadGen's version and seeds."),
+    Setting("CATEGORY", rules.DATACENTER, OneOf((rules.DATACENTER, rules.EDGE)),
+        "Category: datacenter has 13,368 samples, edge has 5,000."),
+    Setting("SAMPLES", AUTO, number(int, 1, auto=True),
+        "Samples of the dataset to use (count, from its first). "
+        "auto: all of them on a GPU, a few on a CPU."),
+    Setting("DURATION_S", AUTO, number(float, 0, auto=True),
+        "Shortest time of a performance run (seconds). "
+        "auto: the 600 of the rules on a GPU, less on a CPU."),
+    Setting("TARGET_QPS", AUTO, number(float, POSITIVE, auto=True),
+        "Rate at which LoadGen sends queries; in Offline the rate that it expects (queries per second). "
+        "auto: from a measurement."),
+    Setting("EXPECTED_LATENCY_MS", AUTO, number(float, POSITIVE, auto=True),
+        "SingleStream: how long one answer is expected to take (milliseconds). auto: from a measurement."),
+    Setting("SEARCH", "qps", SomeOf(("qps", "engine")),
+        "What tune searches: qps is the highest load that stays VALID, engine the engine's settings."),
+    Setting("PROBE_S", "90", number(float, 0.1),
+        "How long a probe of tune sends queries (seconds); each probe sends at least 500."),
+))
+
+DATA = Group("Dataset and model", (
+    Setting("DATASET_SOURCE", AUTO, text,
+        "Dataset: auto tries mlcommons, huggingface, synthetic, in this order; or one of these names; or a "
+        "path to cnn_eval.json, to a folder that holds it, or to JSON Lines with article and highlights."),
+    Setting("MODEL", AUTO, text,
+        "Model: auto tries mlcommons, huggingface, stand-in, in this order; or one of these names; or a "
+        "path; or a Hub id; or random, random-fp8: the exact shape with random weights, to measure speed "
+        "without the gated model."),
+    Setting("SOURCE_STALL_S", "20", number(float, 1, 30),
+        "A source of the dataset or the model that transfers nothing for this long is given up "
+        "(seconds, 1 to 30)."),
+    Setting("SOURCE_TIMEOUT_S", "7200", number(float, 1),
+        "A source that takes longer than this in all is given up (seconds)."),
+    Setting("MLC_REPO", "mlcommons@mlperf-automations", text,
+        "Script repository of mlcr, for the sources named mlcommons (owner@name of GitHub)."),
+    Setting("R2_BASE_URL", "https://inference.mlcommons-storage.org/metadata", text,
+        "Where MLCommons keeps the metadata of its dataset files (URL)."),
+    Setting("R2_MODEL_URL", "https://llama3-1.mlcommons-storage.org/metadata", text,
+        "Where MLCommons keeps the metadata of its model files (URL; needs the CF_ACCESS_ token)."),
+))
+
+ENGINE = Group("Engine", (
+    Setting("ENGINE", "vllm", OneOf(("vllm", "fake")),
+        "Engine. fake gives scripted answers, to test the pipeline: never a result."),
+    Setting("PRESET", AUTO, text,
+        "Engine settings for a kind of GPU (name or path). auto: by this machine's GPU."),
+    Setting("DTYPE", AUTO, OneOf((AUTO, "bfloat16", "float16", "float32")),
+        "Number format of weights and activations."),
+    Setting("QUANTIZATION", AUTO, text,
+        "Quantisation made while loading: int8 (inputs too), fp8 (inputs too where the GPU multiplies FP8), "
+        "or another word of vLLM's. auto: what the checkpoint is, else the preset's."),
+    Setting("KV_CACHE_DTYPE", AUTO, text,
+        "Number format of the KV cache, in vLLM's words. auto: the preset's."),
+    Setting("MAX_NUM_SEQS", AUTO, number(int, 1, auto=True),
+        "Sequences in one batch (count). auto: the preset's."),
+    Setting("MAX_NUM_BATCHED_TOKENS", AUTO, number(int, 1, 65536, auto=True),
+        "Tokens in one engine step (count, at most 65536). auto: the preset's."),
+    Setting("GPU_MEMORY_UTILIZATION", AUTO, number(float, 0.1, 1, auto=True),
+        "Share of the GPU's memory that vLLM may take (0.1 to 1). auto: the preset's."),
+    Setting("TENSOR_PARALLEL", "1", number(int, 1),
+        "GPUs that share one copy of the model (count)."),
+    Setting("ENGINE_ARGS", "{}", json_object,
+        "Further engine arguments of vLLM (JSON object)."),
+    Setting("SEED", "0", number(int, 0),
+        "Seed of everything random outside LoadGen (whole number)."),
+))
+
+RESULTS = Group("Scoring, results, submission", (
+    Setting("SCORE_WORKERS", AUTO, number(int, 1, auto=True),
+        "Processes that score ROUGE (count). auto: one for each core."),
+    Setting("RESULTS_DIR", "results", text,
+        "Where run folders go (path)."),
+    Setting("CACHE_DIR", "~/.cache/mlperf-llama", text,
+        "Where models, datasets and prepared prompts are kept (path)."),
+    Setting("SUBMITTER", "", text,
+        "Who submits, as named in the submission tree."),
+    Setting("DIVISION", "closed", OneOf(("closed", "open")),
+        "Division of the submission."),
+    Setting("SYSTEM_FILE", "system.toml", text,
+        "What a submission says of the system and the machine does not tell (path of a TOML file)."),
+    Setting("INFERENCE_DIR", "", text,
+        "Checkout of mlcommons/inference with the official checker (path). "
+        "Empty: the image's, or a clone."),
+))
+
+TESTS = Group("Only to test the pipeline", (
+    Setting("FAKE", "{}", json_object,
+        "Script of the fake engine: answers, delays, faults (JSON object; docs/settings.md)."),
+))
+
+# Settings of Make and the scripts, which share the prefix and the .env file.
+SHELL = Group("Container, native environment, make", (
+    Setting("CONTAINER", AUTO, text,
+        "Where runs happen: auto (container with a Docker engine and an NVIDIA GPU), 1 container, 0 native."),
+    Setting("IMAGE", "", text,
+        "Name of the image (repository:tag). Empty: made from the target."),
+    Setting("TARGET", "", text,
+        "Which build, for the image and for the native environment: cuda or cpu. "
+        "Empty: by this machine's GPU."),
+    Setting("DOCKER", "docker", text,
+        "Container command: docker or podman."),
+    Setting("CA_BUNDLE", "", text,
+        "CA certificates to trust while building and running, in a network with its own CA (path)."),
+    Setting("ENV_FILE", ".env", text,
+        "This file's own name, when it is not .env (path; only in the environment)."),
+    Setting("VENV", ".venv", text,
+        "Virtual environment of the native path (path), beside the scripts."),
+    Setting("DEBUG", "", text,
+        "Messages for finding a fault, on stderr and in run.log: 1, or empty for none."),
+))
+
+SECRET = Group("Secrets (empty: none); each may come as a file instead: NAME_FILE=/path", (
+    Setting("HF_TOKEN", "", text,
+        "Hugging Face token with access to meta-llama/Llama-3.1-8B-Instruct.", prefix=""),
+    Setting("CF_ACCESS_CLIENT_ID", "", text,
+        "Cloudflare Access service token for MLCommons' gated downloads: its id.", prefix=""),
+    Setting("CF_ACCESS_CLIENT_SECRET", "", text,
+        "Cloudflare Access service token for MLCommons' gated downloads: its secret.", prefix=""),
+))
+# fmt: on
+
+PIPELINE = (RUN, DATA, ENGINE, RESULTS, TESTS)
+TABLE = tuple(setting for group in PIPELINE for setting in group.settings)
+BY_NAME = {setting.name: setting for setting in TABLE}
+SHELL_NAMES = tuple(setting.name for setting in SHELL.settings)
+SECRETS = tuple(setting.name for setting in SECRET.settings)
+# Earlier names of settings, each with the one to use now.
+RENAMED = {"RUNG_STALL_S": "SOURCE_STALL_S", "SOURCE_TIMEOUT_S": "SOURCE_TIMEOUT_S"}

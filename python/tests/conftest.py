@@ -1,4 +1,5 @@
-"""What every test may rely on: the environment as it was before the module began."""
+"""What every test may rely on: the environment as it was before the module began. And what is
+asked of every run folder that a test made: that its records are as docs/schema/ says."""
 
 from __future__ import annotations
 
@@ -6,6 +7,7 @@ import os
 from collections.abc import Iterator
 
 import pytest
+from run_folder_schemas import problems, run_folders
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -15,3 +17,10 @@ def same_environment() -> Iterator[None]:
     yield
     os.environ.clear()
     os.environ.update(before)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def records_as_their_schemas_say(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    yield
+    different = [line for folder in run_folders(tmp_path_factory.getbasetemp()) for line in problems(folder)]
+    assert not different, "\n".join(different)

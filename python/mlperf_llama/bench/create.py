@@ -1,9 +1,8 @@
-"""Opens a run: the folder with its settings and the system it runs on."""
+"""Makes the folder of a run, or opens one again: its settings, and the system it runs on."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -12,75 +11,54 @@ from ..config import Config
 from ..errors import UsageError
 from ..machine import system
 from ..records import seal
-from ..records.run_folder import COMPLETE, RUNNING, RunFolder
-from ..settings import PREFIX
-from ..tune import records
+from ..records.run_folder import RunFolder
+from ..records.schema import COMPLETE, RUNNING, Provenance, Provided, Results, Resumed, System
 
 
-def create(config: Config, env: Mapping[str, str], tune: bool = False) -> RunFolder:
-    """Make the run folder with config.json, system.json and the first provenance; `tune`: for
-    a search of settings, not a result."""
-    label = "-".join(config.scenario)
-    run = RunFolder.create(Path(config.results_dir), f"tune-{label}" if tune else label)
-    if tune:
-        records.begin(run, config.search)
-    described = system.describe(env)
-    run.write("config.json", config.to_json())
-    run.write("system.json", described)
-    loadgen = rules.ROUNDS[config.round].loadgen_version
-    run.write("provenance.json", {"round": config.round, "loadgen_version": loadgen})
-    now = datetime.now(UTC).isoformat(timespec="seconds")
-    run.write(
-        "results.json",
-        {
-            "status": RUNNING,
-            "started": now,
-            "finished": None,
-            "round": config.round,
-            "category": config.category,
-            "scenarios": {},
-        },
-    )
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def create_run(config: Config, env: Mapping[str, str], label: str = "") -> RunFolder:
+    """Make the run folder with config.json, system.json, the first provenance and the first results;
+    `label`: in its name before the scenarios."""
+    scenarios = "-".join(config.scenario)
+    run = RunFolder.create(Path(config.results_dir), f"{label}-{scenarios}" if label else scenarios)
+    run.write(config)
+    run.write(system.describe(env))
+    run.write(Provenance(config.round, rules.ROUNDS[config.round].loadgen_version))
+    run.write(Results(RUNNING, started=_now(), round=config.round, category=config.category))
     return run
 
 
-def for_submission(config: Config, flags: Mapping[str, str], env: Mapping[str, str]) -> Config:
-    """The scenarios and modes a submission needs, where the user chose none; checked for packing."""
-    from ..submission import preflight
-
-    preflight.ready(config, system.describe(env))
-    scenario, mode = (bool(flags.get(n) or env.get(PREFIX + n)) for n in ("SCENARIO", "MODE"))
-    return replace(
-        config,
-        scenario=config.scenario if scenario else preflight.scenarios(config.category),
-        mode=config.mode if mode else rules.MODES,
-    )
-
-
-def reopen(path: Path, env: Mapping[str, str]) -> tuple[RunFolder, Config]:
+def reopen_run(path: Path, env: Mapping[str, str]) -> RunFolder:
     """Open a run that ended early, here or on another machine, to finish what is missing.
 
-    What its finished runs stood on is kept in provenance.json: other data or another
-    model is refused later, another machine is named in the verdict.
+    The hashes of the data and the model that its finished runs used are kept in provenance.json: others
+    are refused later; another machine is named in the verdict.
     """
     run = RunFolder.open(path)
-    results = run.read("results.json")
-    if results.get("status") == COMPLETE:
+    if run.read(Results).status == COMPLETE:
         raise UsageError(f"{path}: expected a run that ended early, found a complete one")
-    config = Config.from_json(run.read("config.json"))
     with seal.stage(run, "resume"):
-        provenance = run.read("provenance.json")
-        now = datetime.now(UTC).isoformat(timespec="seconds")
-        resumed = [*provenance.get("resumed", []), {"time": now, "other_system": other_system(run, env)}]
-        stood_on = provenance.get("stood_on") or {
-            kind: provenance.get(kind, {}).get("sha256") for kind in ("dataset", "model")
-        }
-        run.merge("provenance.json", resumed=resumed, stood_on=stood_on)
-        run.merge("results.json", status=RUNNING, finished=None)
-    return run, config
+        provenance = run.read(Provenance)
+        resumed = Resumed(_now(), other_system(run, env))
+        inputs = {"dataset": provenance.dataset, "model": provenance.model}
+        run.update(
+            Provenance,
+            resumed=(*(provenance.resumed or ()), resumed),
+            stood_on=provenance.stood_on or {kind: (p or Provided()).sha256 for kind, p in inputs.items()},
+        )
+        run.update(Results, status=RUNNING, finished=None)
+    return run
 
 
-def other_system(run: RunFolder, env: Mapping[str, str]) -> list[str]:
-    """Which parts of this machine differ from the one the run began on."""
-    before, here = run.read("system.json"), system.describe(env)
-    return [part for part in ("cpu", "gpus", "packages") if before.get(part) != here.get(part)]
+def other_system(run: RunFolder, env: Mapping[str, str]) -> tuple[str, ...]:
+    """Which parts of this machine differ from the one that the run began on."""
+    before, here = run.read(System), system.describe(env)
+    parts = {
+        "cpu": before.cpu != here.cpu,
+        "gpus": before.gpus != here.gpus,
+        "packages": before.packages != here.packages,
+    }
+    return tuple(part for part, differs in parts.items() if differs)

@@ -1,4 +1,4 @@
-"""Closes a run folder: complete, interrupted or failed, with the time."""
+"""Ends a run folder: complete, interrupted or failed, with the time."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from datetime import UTC, datetime
 
 from ..errors import Interrupted
 from ..records.events import Events
-from ..records.run_folder import INTERRUPTED, RUNNING, RunFolder
+from ..records.run_folder import RunFolder
+from ..records.schema import INTERRUPTED, RUNNING, Results
 
 
-def close(run: RunFolder, status: str, message: str = "") -> None:
-    """Mark an open run, inside a stage of the seal; one that is already closed stays as it is."""
+def finalize_run(run: RunFolder, status: str, message: str = "") -> None:
+    """Set the status of an open run, inside a stage of the seal; one that has ended stays as it is."""
     if not is_open(run):
         return
-    now = datetime.now(UTC).isoformat(timespec="seconds")
-    run.merge("results.json", status=status, finished=now)
+    run.update(Results, status=status, finished=datetime.now(UTC).isoformat(timespec="seconds"))
     events = Events(run)
     events.emit("end", status=status, message=message)
     events.close()
 
 
 def is_open(run: RunFolder) -> bool:
-    return bool(run.read_or_empty("results.json").get("status", RUNNING) == RUNNING)
+    return run.read_or_new(Results).status == RUNNING
 
 
 @contextmanager
@@ -32,5 +32,5 @@ def on_interrupt(run: RunFolder) -> Iterator[None]:
     try:
         yield
     except Interrupted:
-        close(run, INTERRUPTED)
+        finalize_run(run, INTERRUPTED)
         raise

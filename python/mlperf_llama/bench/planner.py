@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from .. import rules
 from ..config import Config
-from ..engine import settings, tuned
+from ..engine import tuned
+from ..engine.preset import Preset, choose_preset
 from ..loadgen import plan
 from ..loadgen.plan import Plan
 from ..machine import roofline
+from ..machine.gpu_table import find_gpu
+from ..records.schema import Gpu
+from ..settings import AUTO
+from ..sources.model import checkpoint
+from . import target_qps
+from .scope import Scope, scope_of
+from .target_qps import Choice, OfflineSpeed
 
-# What engines reach of a card's limit before anybody tunes them, and how much of that Server and
-# Interactive hold (published H100 and H200 results).
+# What engines reach of a card's limit before anybody tunes them (published H100 and H200 results).
 REACHED = 0.6
-SHARE = {rules.OFFLINE: 1.0, rules.SERVER: 0.85, rules.INTERACTIVE: 0.7}
+# Where MODEL takes the official weights.
+OFFICIAL = ("mlcommons", "huggingface")
 HEADS = ("scenario", "mode", "queries", "minutes", "at", "from")
 
 
@@ -37,65 +45,74 @@ def _speed(planned: Plan) -> str:
     return f" at {planned.expected_latency_ms:g} ms each"
 
 
-def table(config: Config, gpus: Sequence[Mapping[str, Any]]) -> str:
+def table(config: Config, gpus: Sequence[Gpu]) -> str:
     """Every run that these settings ask for, as a full-length one (or of SAMPLES and DURATION_S)."""
     rows: list[Sequence[str]] = [HEADS]
     total = 0.0
+    gpu = gpus[0] if gpus else None
     for scenario in config.scenario:
-        speed, source = _known_speed(config, scenario, gpus)
+        choice = choose(config, scenario, gpu)
         for mode in (m for m in rules.MODES if m in config.mode):
-            planned = _planned(config, scenario, mode, speed)
-            seconds = planned.expected_seconds if speed else None
+            planned = make_plan(config, full_scope(config), scenario, mode, choice)
+            seconds = planned.expected_seconds if choice.value else None
             total += seconds or 0.0
             minutes = "?" if seconds is None else f"{seconds / 60:.1f}"
-            at = _speed(planned).removeprefix(" at ") if speed else "?"
-            queries = f"{planned.expected_queries:,}" if speed or mode != "performance" else "?"
-            rows.append((scenario, mode, queries, minutes, at, source))
+            at = _speed(planned).removeprefix(" at ") if choice.value else "?"
+            queries = f"{planned.expected_queries:,}" if choice.value or mode != "performance" else "?"
+            rows.append((scenario, mode, queries, minutes, at, choice.source))
     widths = [max(len(row[n]) for row in rows) for n in range(len(HEADS))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
     end = f"{duration(total)} in all, without loading, warm-up and scoring" if total else ""
     return "\n".join([*(line.rstrip() for line in lines), *([end] if end else [])])
 
 
-def _planned(config: Config, scenario: str, mode: str, speed: float | None) -> Plan:
+def make_plan(config: Config, scope: Scope, scenario: str, mode: str, choice: Choice) -> Plan:
+    """One run at the speed chosen for it."""
     single = scenario == rules.SINGLE_STREAM
     return plan.make_plan(
         round=config.round,
         category=config.category,
         scenario=scenario,
         mode=mode,
-        sample_count=config.samples or config.full_sample_count,
-        full_sample_count=config.full_sample_count,
-        duration_s=config.duration_s,
-        target_qps=None if single else speed,
-        expected_latency_ms=speed if single else None,
+        sample_count=scope.sample_count,
+        full_sample_count=scope.full_sample_count,
+        duration_s=scope.duration_s,
+        target_qps=None if single else choice.value,
+        expected_latency_ms=choice.value if single else None,
     )
 
 
-def _known_speed(
-    config: Config, scenario: str, gpus: Sequence[Mapping[str, Any]]
-) -> tuple[float | None, str]:
-    """Queries a second, or SingleStream's milliseconds, and where they come from."""
-    single = scenario == rules.SINGLE_STREAM
-    given = config.expected_latency_ms if single else config.target_qps
-    if given:
-        return given, "your setting"
-    name = str(gpus[0]["name"]) if gpus else None
-    path = tuned.path_of(Path(config.results_dir), config, name)
-    key = "expected_latency_ms" if single else "target_qps"
-    for entry in tuned.entries(path):
-        if entry.get(scenario, {}).get(key) and entry["identity"].get("round") == config.round:
-            return float(entry[scenario][key]), f"tuned ({path.name})"
-    guess = None if single or not name else _limit(config, name, gpus[0])
-    if guess:
-        return float(f"{REACHED * SHARE[scenario] * guess:.3g}"), "a share of the card's limit"
-    return None, "measured by the warm-up"
+def full_scope(config: Config) -> Scope:
+    """What a GPU runs with the whole dataset at hand, which a plan is made for."""
+    return scope_of(config, config.full_sample_count, on_gpu=True)
 
 
-def _limit(config: Config, name: str, gpu: Mapping[str, Any]) -> float | None:
-    """Samples a second of the card at most, at the precision its preset sets."""
-    card = roofline.find_gpu(name)
-    engine = settings.choose(config, name, gpu).engine
-    precision = roofline.precision_of(engine, card) or "fp16"
-    found = roofline.predict(card, roofline.PRECISIONS[precision]) if card else None
-    return found.limit if found else None
+def choose(config: Config, scenario: str, gpu: Gpu | None) -> Choice:
+    """The speed that a run will take, before a model or an engine is there."""
+    preset = choose_preset(config, gpu)
+    path = tuned.path_of(Path(config.results_dir), config, gpu.name if gpu else None)
+    digest = _model_digest(config)
+    wanted = tuned.identity(config, digest, preset.engine)
+    values = tuned.read(path, wanted) if digest else tuned.read_any_model(path, wanted)
+    if scenario == rules.SINGLE_STREAM:
+        choice = target_qps.choose_latency_ms(config.expected_latency_ms, values)
+    else:
+        guess = _offline_speed(preset, gpu) if gpu else None
+        offline = OfflineSpeed(guess, target_qps.ESTIMATE) if guess else None
+        duration_s = full_scope(config).duration_s
+        choice = target_qps.choose_qps(scenario, duration_s, config.target_qps, values, offline)
+    return replace(choice, source=f"tuned ({path.name})") if choice.source == target_qps.TUNED else choice
+
+
+def _model_digest(config: Config) -> str | None:
+    """The SHA-256 of the official weights where they are asked for; None where only the run will know."""
+    official = config.model in (AUTO, *OFFICIAL)
+    return checkpoint.combined(checkpoint.SHARDS) if official else None
+
+
+def _offline_speed(preset: Preset, gpu: Gpu) -> float | None:
+    """Samples a second that the card will reach, by its data sheet, at the precision its preset sets."""
+    card = find_gpu(gpu)
+    precision = roofline.precision_of(preset.engine, card) or "fp16"
+    limit = roofline.predict(card, roofline.PRECISIONS[precision]) if card else None
+    return REACHED * limit.limit if limit else None

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from .. import rules
 from ..config import Config
 from ..errors import UsageError
 from ..records.run_folder import RunFolder
+from ..records.schema import Gpu, Provenance, System
 
 # A CPU answers about one sample in two seconds: enough for a real run in minutes.
 CPU_SAMPLES = 16
@@ -30,10 +29,9 @@ class Scope:
         return self.sample_count < self.full_sample_count or self.duration_s < rules.MIN_DURATION_S
 
 
-def scope(config: Config, rows: int, gpu_name: str | None) -> Scope:
+def scope_of(config: Config, rows: int, on_gpu: bool) -> Scope:
     """Settings, rows at hand and the machine decide the count; a subset shortens the duration."""
     full = config.full_sample_count
-    on_gpu = gpu_name is not None
     wanted = config.samples or (min(full, rows) if on_gpu or config.engine == "fake" else CPU_SAMPLES)
     if config.samples and config.samples > rows:
         raise UsageError(f"SAMPLES: expected at most the dataset's {rows} rows, found {config.samples}")
@@ -44,16 +42,17 @@ def scope(config: Config, rows: int, gpu_name: str | None) -> Scope:
     return Scope(count, full, duration, on_gpu)
 
 
-def describe_scope(found: Scope) -> Mapping[str, Any]:
-    return {
-        "samples": found.sample_count,
-        "full_samples": found.full_sample_count,
-        "duration_s": found.duration_s,
-        "shortened": found.shortened,
-    }
+def record_scope(run: RunFolder, scope: Scope) -> None:
+    """Put it into provenance.json."""
+    run.update(
+        Provenance,
+        samples=scope.sample_count,
+        full_samples=scope.full_sample_count,
+        duration_s=scope.duration_s,
+        shortened=scope.shortened,
+    )
 
 
-def first_gpu(run: RunFolder) -> dict[str, Any] | None:
-    """The first GPU as system.json describes it."""
-    gpus = run.read("system.json").get("gpus") or []
-    return dict(gpus[0]) if gpus else None
+def first_gpu(run: RunFolder) -> Gpu | None:
+    """The first GPU of system.json."""
+    return next(iter(run.read(System).gpus), None)

@@ -3,41 +3,58 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
-import json
 import logging
 import os
 import signal
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import psutil
 
 from .. import rules
 from ..config import Config
-from ..engine import Engine, EngineInfo, Limits, settings, tuned
+from ..engine import Engine, EngineInfo, Limits, tuned
+from ..engine.oom_fallback import FallbackStep
+from ..engine.preset import DEFAULT_MAX_NUM_SEQS, choose_preset
+from ..engine.settings import EngineSettings, ModelFacts, engine_settings
 from ..errors import BrokeError, UsageError
 from ..records.events import Events
+from ..records.files import JsonObject, read_object
 from ..records.run_folder import RunFolder
+from ..records.schema import LoadedEngine, Provenance, Provided, Results
 from ..sources import model
 from ..sources.dataset import prepare
 from . import oom
-from .scope import first_gpu, scope
+from .scope import first_gpu, scope_of
 from .warm_up import Speed, answer_all, made_up_prompts
 
 log = logging.getLogger(__name__)
 
 
-def check_same(provenance: Mapping[str, Any]) -> None:
-    """A resumed run must stand on the data and the model that its finished part stood on."""
-    for kind, before in provenance.get("stood_on", {}).items():
-        now = provenance[kind]["sha256"]
-        if before not in (None, now):
+def check_resume_inputs(provenance: Provenance) -> None:
+    """A resumed run must use the data and the model that its finished part used."""
+    now = {"dataset": provenance.dataset, "model": provenance.model}
+    for kind, before in (provenance.stood_on or {}).items():
+        provided = now.get(kind) or Provided()
+        if before not in (None, provided.sha256):
             raise UsageError(
-                f"{kind}: expected sha256 {before}, which the finished runs used, found {now} from "
-                f"{provenance[kind]['source']}; resume where the same {kind} can be had"
+                f"{kind}: expected sha256 {before}, which the finished runs used, found {provided.sha256} "
+                f"from {provided.source}; resume where the same {kind} can be had"
             )
+
+
+def _provided(run: RunFolder, kind: str, provided: Provided | None) -> Provided:
+    if provided is None or provided.path is None or provided.sha256 is None:
+        raise UsageError(f"{run.path}: expected a {kind} in {Provenance.FILE}, found none; start a new run")
+    return provided
+
+
+def _number(model_config: JsonObject, key: str, default: int) -> int:
+    """A whole number of the model's config.json."""
+    value = model_config.get(key, default)
+    if not isinstance(value, int):
+        raise UsageError(f"the model's config.json: expected a whole number for {key}, found {value!r}")
+    return value
 
 
 class Session:
@@ -45,28 +62,28 @@ class Session:
 
     def __init__(self, run: RunFolder, config: Config, events: Events) -> None:
         self.run, self.config, self.events = run, config, events
-        provenance = run.read("provenance.json")
-        check_same(provenance)
-        self.model_dir = Path(provenance["model"]["path"])
+        provenance = run.read(Provenance)
+        check_resume_inputs(provenance)
+        served_model = _provided(run, "model", provenance.model)
+        served_dataset = _provided(run, "dataset", provenance.dataset)
+        self.model_dir = Path(str(served_model.path))
         self.gpu = first_gpu(run)
-        self.gpu_name = str(self.gpu["name"]) if self.gpu else None
-        self.scope = scope(config, int(provenance["dataset"]["rows"]), self.gpu_name)
-        self.preset = settings.choose(config, self.gpu_name, self.gpu)
+        self.gpu_name = self.gpu.name if self.gpu else None
+        self.scope = scope_of(config, served_dataset.rows or 0, on_gpu=self.gpu is not None)
+        self.preset = choose_preset(config, self.gpu)
         self.tuned_path = tuned.path_of(run.path.parent, config, self.gpu_name)
-        self.identity = tuned.identity(config, provenance, self.preset.engine)
+        self.identity = tuned.identity(config, str(served_model.sha256), self.preset.engine)
         self.tuned = tuned.read(self.tuned_path, self.identity)
-        self.preset = self.tuned.over(self.preset)
-        # What runs use, where the engine was loaded with room for more (load_with).
-        self.own_engine = dict(self.preset.engine)
-        self.default_limits: tuple[int | None, int | None] = (None, None)
-        # Arguments that a lack of memory changed.
-        self._stepped: dict[str, Any] = {}
-        self._model_config = json.loads((self.model_dir / "config.json").read_text(encoding="utf-8"))
+        # What the engine is loaded with beyond the runs' own limits (raise_ceilings).
+        self._ceilings: Mapping[str, int] = {}
+        self._oom_overrides: list[FallbackStep] = []
+        self._info: EngineInfo | None = None
+        self._model_config = read_object(self.model_dir / "config.json")
         reference = model.is_reference_tokenizer(self.model_dir)
-        positions = int(self._model_config.get("max_position_embeddings", rules.MAX_MODEL_LEN))
+        positions = _number(self._model_config, "max_position_embeddings", rules.MAX_MODEL_LEN)
         events.emit("data", message="tokenising the prompts")
         self.samples = prepare.prepare(
-            Path(provenance["dataset"]["path"]),
+            Path(str(served_dataset.path)),
             self.model_dir,
             config.cache_path,
             self.scope.sample_count,
@@ -80,8 +97,28 @@ class Session:
         )
         events.emit("data", done=self.samples.count, total=self.samples.count, unit="samples")
         self.engine = self._make_engine()
-        # Offline QPS per scenario, where the warm-up's guess proved too low.
-        self.guessed_qps: dict[str, float] = {}
+        # QPS of a run again, where the guess for the first proved too low.
+        self.repeat_qps: dict[str, float] = {}
+
+    @property
+    def settings(self) -> EngineSettings:
+        """The engine's, by what is known now."""
+        facts = ModelFacts(
+            str(self.model_dir),
+            self.max_model_len,
+            quantized="quantization_config" in self._model_config,
+            random_weights=model.is_random(self._model_config),
+        )
+        return engine_settings(
+            self.config,
+            self.preset,
+            self.tuned,
+            facts,
+            on_gpu=self.gpu is not None,
+            cpu_threads=len(os.sched_getaffinity(0)),
+            oom_overrides=self._oom_overrides,
+            ceilings=self._ceilings,
+        )
 
     def _make_engine(self) -> Engine:
         if self.config.engine == "fake":
@@ -90,30 +127,12 @@ class Session:
             return FakeEngine(self.config.fake)
         from ..engine.vllm import VllmEngine
 
-        environment = settings.environment(self.preset, self.gpu is None)
-        return VllmEngine(self._arguments(), self.config.cache_path, environment)
+        settings = self.settings
+        return VllmEngine(settings.arguments, self.config.cache_path, settings.environment)
 
-    def _arguments(self) -> dict[str, Any]:
-        """What vLLM is asked for; a checkpoint that is quantised says so itself."""
-        preset = self.preset
-        if "quantization_config" in self._model_config:
-            engine = {k: v for k, v in preset.engine.items() if k != "quantization"}
-            preset = dataclasses.replace(preset, engine=engine)
-        arguments = settings.vllm_arguments(
-            self.config, preset, str(self.model_dir), self.max_model_len, use_async=self.gpu is not None
-        )
-        random = {"load_format": "dummy"} if model.is_random(self._model_config) else {}
-        return {**arguments, **random, **self._stepped}
-
-    def use(self, found: tuned.Tuned) -> None:
-        """Tuned limits for the scenarios that follow; what is loaded stays."""
-        self.tuned = found
-        engine = self.preset.engine
-        self.preset = dataclasses.replace(found.over(self.preset), engine=engine)
-
-    def load_with(self, ceilings: Mapping[str, int]) -> None:
+    def raise_ceilings(self, ceilings: Mapping[str, int]) -> None:
         """Raise what the engine will be loaded with; the runs' own limits stay."""
-        self.preset = dataclasses.replace(self.preset, engine={**self.preset.engine, **ceilings})
+        self._ceilings = ceilings
         self.engine = self._make_engine()
 
     async def start(self) -> EngineInfo:
@@ -122,7 +141,7 @@ class Session:
             try:
                 return await self._load()
             except BrokeError as error:
-                if not self._step_down(str(error)):
+                if not self._fall_back(str(error)):
                     raise
                 await self._renew()
 
@@ -133,20 +152,21 @@ class Session:
             await refresh()
         return self.engine.counters()
 
-    async def restart(self, said: str) -> None:
-        """A new engine in place of one that died; `said`: its last words."""
-        self._step_down(said)
+    async def restart(self, reported: str) -> None:
+        """A new engine in place of one that died; `reported`: its last words."""
+        self._fall_back(reported)
         await self._renew()
         await self.start()
 
-    def _step_down(self, said: str) -> bool:
+    def _fall_back(self, reported: str) -> bool:
+        """Take the next fallback step, where memory was the cause."""
         if self.config.engine == "fake":
             return False
-        found = oom.step_down(self.run, self.config, self.gpu, self._arguments(), said)
-        if found is None:
+        step = oom.fallback_step(self.run, self.settings, self.gpu, reported)
+        if step is None:
             return False
-        self._stepped |= found[0]
-        self.events.emit("engine", message=found[1])
+        self._oom_overrides.append(step)
+        self.events.emit("engine", message=f"out of memory: {step}")
         return True
 
     async def _renew(self) -> None:
@@ -155,24 +175,23 @@ class Session:
 
     async def _load(self) -> EngineInfo:
         info = await self.engine.start(lambda message: self.events.emit("engine", message=message))
-        self.run.merge(
-            "results.json",
-            engine={
-                "name": info.name,
-                "version": info.version,
-                "preset": self.preset.name if info.name != "fake" else None,
-                "settings": info.settings,
-                "details": info.details,
-                "load_s": info.load_s,
-            },
+        self._info = info
+        engine = LoadedEngine(
+            name=info.name,
+            version=info.version,
+            preset=self.settings.preset if info.name != "fake" else None,
+            settings=info.settings,
+            details=info.details,
+            load_s=info.load_s,
         )
+        self.run.update(Results, engine=engine)
         self.events.emit("engine", message=f"loaded in {info.load_s:.0f} s")
         return info
 
     async def warm_up(self) -> Speed:
         """Touch every shape before the first timed run; measure the speed on the way."""
         lengths = [int(n) for n in self.samples.lengths]
-        vocabulary = int(self._model_config.get("vocab_size", 1000))
+        vocabulary = _number(self._model_config, "vocab_size", 1000)
         full = Limits(self.limits.max_new_tokens, self.limits.max_new_tokens, ())
         self.events.emit("warm-up", message="made-up prompts")
         one = made_up_prompts([sorted(lengths)[len(lengths) // 2]], 1, vocabulary, self.config.seed)
@@ -190,25 +209,22 @@ class Session:
             return 2
         if not self.scope.on_gpu:
             return min(4, self.samples.count)
-        seats = int(self.preset.engine.get("max_num_seqs", 256))
-        return min(2 * (self.config.max_num_seqs or seats), 1024)
+        return min(2 * int(self.settings.arguments.get("max_num_seqs", DEFAULT_MAX_NUM_SEQS)), 1024)
 
-    def settings(self, scenario: str) -> dict[str, Any]:
-        """The engine's settings as a scenario's runs use them, for the record."""
-        seats, prefill_tokens = self.preset.limits(scenario)
-        loaded = dict(self.run.read("results.json")["engine"]["settings"])
-        found = {"scenario_max_num_seqs": seats, "scenario_prefill_tokens": prefill_tokens}
-        return {**loaded, **found, **self.preset.pacing(scenario)}
+    def used_settings(self, scenario: str) -> dict[str, object]:
+        """The loaded engine's settings as a scenario's runs use them, for the record."""
+        assert self._info is not None
+        return {**self._info.settings, **self.settings.scenarios[scenario].record()}
 
     async def set_limits(self, scenario: str) -> None:
-        """The preset's limits for a scenario, where the engine has any."""
+        """A scenario's limits and pacing, where the engine has any."""
+        settings = self.settings.scenarios[scenario]
         setter = getattr(self.engine, "set_limits", None)
         if setter is not None:
-            seats, prefill_tokens = self.preset.limits(scenario)
-            await setter(seats or self.default_limits[0], prefill_tokens or self.default_limits[1])
+            await setter(settings.max_num_seqs, settings.prefill_tokens)
         pacing = getattr(self.engine, "set_pacing", None)
         if pacing is not None:
-            await pacing(**self.preset.pacing(scenario))
+            await pacing(settings.pacing)
 
     async def close(self) -> None:
         """Close the engine, then end whatever processes it may have left."""

@@ -1,105 +1,222 @@
-"""The table of verbs: name, help, handler, arguments."""
+"""What each verb does: parsed arguments -> exit code.
+
+Every verb imports what it needs only when it runs: `doctor`, `health` and each --help work with a Python
+that has no package installed.
+"""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-from ..records.run_folder import INTERRUPTED
-from . import handlers
+from .. import config
+from ..config import Config
+from . import entrypoint, env_example
 
-Handler = Callable[[argparse.Namespace, Mapping[str, str], Mapping[str, str]], int]
-Argument = tuple[tuple[str, ...], dict[str, Any]]
+if TYPE_CHECKING:
+    from ..records.run_folder import RunFolder
 
-RUN_DIR: Argument = (("--run-dir",), {"required": True, "type": Path, "help": "the run folder"})
-RUN_OR_LATEST: Argument = (
-    ("--run-dir",),
-    {"type": Path, "help": "the run folder (default: RESULTS_DIR/latest)"},
-)
+Env = Mapping[str, str]
 
 
-@dataclass(frozen=True)
-class Verb:
-    """`settings`: the verb takes every setting as a flag."""
-
-    name: str
-    help: str
-    handler: Handler
-    arguments: tuple[Argument, ...] = ()
-    settings: bool = False
+def _print(text: object) -> None:
+    print(text, flush=True)
 
 
-VERBS = (
-    Verb(
-        "create-run",
-        "check the settings and make a run folder, or open one again",
-        handlers.open_run,
-        (
-            (("--resume",), {"type": Path, "metavar": "RUN_DIR", "help": "finish a run that ended early"}),
-            (("--submission",), {"action": "store_true", "help": "every run that a submission needs"}),
-            (("--tune",), {"action": "store_true", "help": "the folder of a tuning"}),
-        ),
-        settings=True,
-    ),
-    Verb("dataset", "try one rung of the dataset chain", handlers.rung, ((("rung",), {}), RUN_DIR)),
-    Verb("model", "try one rung of the model chain", handlers.rung, ((("rung",), {}), RUN_DIR)),
-    Verb("execute", "the benchmark, in an opened run folder", handlers.run_benchmark, (RUN_DIR,)),
-    Verb("plan", "how many queries and minutes each run takes", handlers.plan, settings=True),
-    Verb("score", "score the accuracy logs again", handlers.score, (RUN_OR_LATEST,), settings=True),
-    Verb("verdict", "judge a run again", handlers.verdict, (RUN_OR_LATEST,), settings=True),
-    Verb("report", "write the report again", handlers.report, (RUN_OR_LATEST,), settings=True),
-    Verb(
-        "finalize-run",
-        "mark a run folder as ended early",
-        handlers.close,
-        (RUN_DIR, (("--status",), {"default": INTERRUPTED})),
-    ),
-    Verb(
-        "doctor",
-        "what this machine has, lacks, and how to mend it",
-        handlers.doctor,
-        ((("--json",), {"action": "store_true"}),),
-        settings=True,
-    ),
-    Verb("health", "does the latest run still advance?", handlers.health, (RUN_OR_LATEST,), settings=True),
-    Verb(
-        "compare",
-        "two runs or submissions side by side",
-        handlers.compare,
-        ((("a",), {"type": Path}), (("b",), {"type": Path})),
-    ),
-    Verb(
-        "pack",
-        "pack run folders into a submission and check it",
-        handlers.pack,
-        ((("runs",), {"type": Path, "nargs": "*", "metavar": "RUN_DIR"}),),
-        settings=True,
-    ),
-    Verb(
-        "check",
-        "MLCommons' checker and ours on a submission tree",
-        handlers.check,
-        ((("tree",), {"type": Path, "nargs": "?", "help": "default: what was packed last"}),),
-        settings=True,
-    ),
-    Verb(
-        "quantize",
-        "an FP8 checkpoint of the model",
-        handlers.quantize,
-        (
-            (("--calibration",), {"type": Path, "help": "calibration data; without it no data is used"}),
-            (("--target",), {"type": Path, "help": "the new folder (default: in the cache)"}),
-        ),
-        settings=True,
-    ),
-    Verb(
-        "assets",
-        "fetch what scoring needs",
-        handlers.assets,
-        ((("--target",), {"required": True, "type": Path}),),
-    ),
-)
-BY_NAME = {verb.name: verb for verb in VERBS}
+def _run_folder(arguments: argparse.Namespace) -> tuple[RunFolder, Config]:
+    """The folder that --run-dir names, with the settings it was made with."""
+    from ..records.run_folder import RunFolder
+
+    run = RunFolder.open(arguments.run_dir)
+    return run, run.config()
+
+
+def _run_or_latest(arguments: argparse.Namespace, flags: Mapping[str, str], env: Env) -> RunFolder:
+    from ..records.run_folder import RunFolder
+
+    if arguments.run_dir:
+        return RunFolder.open(arguments.run_dir)
+    return RunFolder.open((Path(config.load(flags, env).results_dir) / "latest").resolve())
+
+
+def by_entrypoint(arguments: argparse.Namespace, flags: Mapping[str, str], env: Env) -> int:
+    """run, tune and submission: several processes, which entrypoint.sh arranges."""
+    words = [f"--{name.lower().replace('_', '-')}={value}" for name, value in flags.items()]
+    return entrypoint.become([arguments.verb, *words], env)
+
+
+def resume(arguments: argparse.Namespace, flags: Mapping[str, str], env: Env) -> int:
+    return entrypoint.become([arguments.verb, str(arguments.folder)], env)
+
+
+def create_run(arguments: argparse.Namespace, flags: Mapping[str, str], env: Env) -> int:
+    """Check the settings, make the run folder (or open one again), print it and the two chains."""
+    from ..bench import create
+    from ..sources import dataset, model
+    from ..submission import preflight
+    from ..tune import records as tuning
+
+    if arguments.resume:
+        run = create.reopen_run(arguments.resume, env)
+        settings = run.config()
+    else:
+        settings = config.load(flags, env)
+        if arguments.submission:
+            settings = preflight.settings_for_submission(settings, flags, env)
+        run = create.create_run(settings, env, "tune" if arguments.tune else "")
+        if arguments.tune:
+            tuning.begin(run, settings.search)
+    _print(f"run_dir={run.path}")
+    _print(f"dataset_chain={' '.join(dataset.chain(settings))}")
+    _print(f"model_chain={' '.join(model.chain(settings))}")
+    return 0
+
+
+def try_source(arguments: argparse.Namespace, flags: Mapping[str, str], env: Env) -> int:
+    """One source of the dataset or of the model, in a process of its own."""
+    from ..bench import finalize
+    from ..records import seal
+    from ..sources import chain, dataset, model
+
+    run, settings = _run_folder(arguments)
+    kind, source = arguments.verb, arguments.source
+    serve = dataset.serve if kind == "dataset" else model.serve
+    with seal.stage(run, f"{kind} {source}"), finalize.on_interrupt(run):
+        chain.attempt(run, kind, source, lambda: serve(source, settings, env))
+    return 0
+
+
+def execute(arguments: argparse.Namespace, flags: Mapping[str, str], env: Env) -> int:
+    """The benchmark (or the tuning) in a run folder whose dataset and model are there."""
+    from .. import report as reports
+    from ..bench import execute as benchmark
+    from ..bench import loadgen_runs
+    from ..tune import tuner
+
+    run, settings = _run_folder(arguments)
+    work = tuner.WORK if run.is_tuning else benchmark.Work(loadgen_runs.every_run, reports.terminal)
+    code = benchmark.execute(run, settings, env, work, reports.write)
+    _print(run.path)
+    return code
+
+
+def finalize_run(arguments: argparse.Namespace, flags: Mapping[str, str], env: Env) -> int:
+    from ..bench import finalize
+    from ..records import seal
+    from ..records.run_folder import RunFolder
+
+    run = RunFolder.open(arguments.run_dir)
+    if finalize.is_open(run):
+        with seal.stage(run, "close"):
+            finalize.finalize_run(run, arguments.status)
+    return 0
+
+
+def plan(arguments: argparse.Namespace, flags: Mapping[str, str], env: Env) -> int:
+    """Before anything starts: queries and minutes by LoadGen's own arithmetic."""
+    from ..bench import planner
+    from ..machine import gpus
+
+    _print(planner.table(config.load(flags, env), gpus.describe()))
+    return 0
+
+
+def score(arguments: argparse.Namespace, flags: Mapping[str, str], env: Env) -> int:
+    from .. import report as reports
+    from ..bench import stages
+    from ..records import seal
+
+    run = _run_or_latest(arguments, flags, env)
+    with seal.stage(run, "score again"):
+        stages.score_all(run, run.config(), env)
+    stages.judge_and_report(run, reports.write)
+    _print(run.path)
+    return 0
+
+
+def verdict(arguments: argparse.Namespace, flags: Mapping[str, str], env: Env) -> int:
+    from .. import report as reports
+    from ..bench import stages
+
+    run = _run_or_latest(arguments, flags, env)
+    stages.judge_and_report(run, reports.write)
+    _print(run.file("verdict.json"))
+    return 0
+
+
+def report(arguments: argparse.Namespace, flags: Mapping[str, str], env: Env) -> int:
+    from .. import report as reports
+
+    run = _run_or_latest(arguments, flags, env)
+    reports.write(run)
+    _print(run.file("report.md"))
+    return 0
+
+
+def doctor(arguments: argparse.Namespace, flags: Mapping[str, str], env: Env) -> int:
+    from .. import doctor as examination
+
+    return examination.main(config.load(flags, env), env, as_json=arguments.json)
+
+
+def health(arguments: argparse.Namespace, flags: Mapping[str, str], env: Env) -> int:
+    from ..machine import health as pulse
+
+    path = arguments.run_dir or Path(config.load(flags, env).results_dir)
+    advancing, message = pulse.check(path)
+    _print(message)
+    return 0 if advancing else 1
+
+
+def compare(arguments: argparse.Namespace, flags: Mapping[str, str], env: Env) -> int:
+    from ..report import compare as comparison
+
+    _print(comparison.compare(arguments.a, arguments.b))
+    return 0
+
+
+def pack(arguments: argparse.Namespace, flags: Mapping[str, str], env: Env) -> int:
+    """Pack run folders and check the tree; the tree's path is the result."""
+    from .. import submission
+
+    settings = config.load(flags, env)
+    tree, checked = submission.pack_and_check(
+        settings, env, Path(settings.results_dir), arguments.runs or None
+    )
+    print(checked.text(), file=sys.stderr)
+    _print(tree)
+    return checked.exit_code
+
+
+def check(arguments: argparse.Namespace, flags: Mapping[str, str], env: Env) -> int:
+    """MLCommons' checker and ours on a tree, also one made by others."""
+    from .. import submission
+
+    settings = config.load(flags, env)
+    path = arguments.tree or submission.last_packed(Path(settings.results_dir))
+    checked = submission.check(path, settings, env, settings.submitter or None)
+    _print(checked.text())
+    return checked.exit_code
+
+
+def quantize(arguments: argparse.Namespace, flags: Mapping[str, str], env: Env) -> int:
+    """An FP8 checkpoint of the model that the settings name."""
+    from ..quantize import quantize_model
+
+    _print(quantize_model(config.load(flags, env), env, arguments.calibration, arguments.target))
+    return 0
+
+
+def assets(arguments: argparse.Namespace, flags: Mapping[str, str], env: Env) -> int:
+    from ..score import nltk_data
+
+    _print(nltk_data.install(arguments.target))
+    return 0
+
+
+def write_env_example(arguments: argparse.Namespace, flags: Mapping[str, str], env: Env) -> int:
+    print(env_example.render(), end="", flush=True)
+    return 0

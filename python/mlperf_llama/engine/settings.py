@@ -1,113 +1,102 @@
-"""Engine settings: a preset for this machine, with the user's own settings over it.
+"""The engine's settings: one pure function of everything they depend on.
 
-A preset is a TOML file in presets/: `[engine]` holds vLLM's arguments, `[environment]`
-variables vLLM reads, and a table a scenario its limits under load and expected speed.
+The rules' values stand over the user's, those over what tuning found, that over the preset; what a lack of
+memory took comes last. A changed input means calling the function again: nothing rewrites its result.
 """
 
 from __future__ import annotations
 
-import os
-import re
-import tomllib
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
-from pathlib import Path
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from .. import rules
 from ..config import Config
 from ..errors import UsageError
 from ..settings import AUTO
-from .pacing import Pacing
-
-PRESETS = Path(__file__).parent / "presets"
-CPU, GENERIC = "cpu", "gpu"
-PACING = tuple(known.name for known in fields(Pacing))
-# Drivers and ECC take different parts of a card's memory.
-MEMORY_MATCH = 0.93
+from . import hopper
+from .oom_fallback import FallbackStep
+from .preset import Preset, ScenarioSettings, VllmArguments
+from .tuned import LIMITS, Tuned
 
 
 @dataclass(frozen=True)
-class Preset:
-    """One preset file. `scenarios` maps a scenario to its limits and speeds. `memory_gib`: of
-    the card it is for."""
+class ModelFacts:
+    """What the settings depend on in a model. `quantized`: its checkpoint says so itself.
+    `random_weights`: vLLM makes them up."""
 
-    name: str
-    engine: dict[str, Any] = field(default_factory=dict)
-    environment: dict[str, str] = field(default_factory=dict)
-    scenarios: dict[str, dict[str, Any]] = field(default_factory=dict)
-    memory_gib: float | None = None
-
-    def limits(self, scenario: str) -> tuple[int | None, int | None]:
-        """(max_num_seqs, prefill_tokens) of a scenario; None leaves the engine's ceiling."""
-        table = self.scenarios.get(scenario, {})
-        return table.get("max_num_seqs"), table.get("prefill_tokens")
-
-    def pacing(self, scenario: str) -> dict[str, Any]:
-        """Which steps prompts may enter: fields of Pacing."""
-        table = self.scenarios.get(scenario, {})
-        return {key: table[key] for key in PACING if key in table}
+    path: str
+    max_model_len: int
+    quantized: bool = False
+    random_weights: bool = False
 
 
-def names() -> tuple[str, ...]:
-    return tuple(sorted(path.stem for path in PRESETS.glob("*.toml")))
+@dataclass(frozen=True)
+class EngineSettings:
+    """`arguments`: vLLM's AsyncEngineArgs. `user_fixed`: those that the user chose, which no fallback
+    step changes. `scenarios` holds every scenario."""
+
+    preset: str
+    arguments: VllmArguments
+    environment: Mapping[str, str]
+    scenarios: Mapping[str, ScenarioSettings]
+    user_fixed: frozenset[str]
 
 
-def load_preset(name: str) -> Preset:
-    """A shipped preset by name, or a TOML file by path."""
-    path = Path(name) if name.endswith(".toml") else PRESETS / f"{name}.toml"
-    if not path.is_file():
-        raise UsageError(f"PRESET: expected one of {', '.join(names())} or a .toml file, found {name}")
-    try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UsageError(f"PRESET {path}: expected TOML, could not read it: {error}") from None
-    scenarios = {s: data.pop(s) for s in rules.SCENARIOS if s in data}
-    engine, environment = data.pop("engine", {}), data.pop("environment", {})
-    gpu = data.pop("gpu", {})
-    if data:
-        raise UsageError(f"PRESET {path}: unknown table {next(iter(data))}; known: engine, environment, gpu")
-    words = {k: str(v) for k, v in environment.items()}
-    return Preset(path.stem, engine, words, scenarios, gpu.get("memory_gib"))
+def engine_settings(
+    config: Config,
+    preset: Preset,
+    tuned: Tuned,
+    model: ModelFacts,
+    on_gpu: bool,
+    cpu_threads: int,
+    oom_overrides: Sequence[FallbackStep] = (),
+    ceilings: Mapping[str, int] | None = None,
+) -> EngineSettings:
+    """`oom_overrides`: the fallback steps taken so far, in order. `ceilings`: arguments that a search
+    raises to have headroom while it loads once; the scenarios then keep the limits they would have had."""
+    base = apply_tuned(preset, tuned)
+    own = (base.max_num_seqs, base.max_num_batched_tokens) if ceilings else (None, None)
+    arguments = _arguments(config, {**base.engine, **(ceilings or {})}, model, on_gpu)
+    for step in oom_overrides:
+        arguments = step.apply(arguments)
+    # On a CPU vLLM falls to one thread unless told how many.
+    threads = {} if on_gpu else {"OMP_NUM_THREADS": str(cpu_threads)}
+    return EngineSettings(
+        preset=preset.name,
+        arguments=arguments,
+        environment={**threads, **preset.environment},
+        scenarios={
+            name: _limited(base.scenarios.get(name, ScenarioSettings()), *own) for name in rules.SCENARIOS
+        },
+        user_fixed=frozenset(config.engine_args).union(_by_user(config)),
+    )
 
 
-def detect(gpu_name: str | None) -> str:
-    """The preset for a GPU's product name (as NVML gives it); cpu without one."""
-    if not gpu_name:
-        return CPU
-    words = set(re.split(r"[^a-z0-9]+", gpu_name.lower()))
-    for name in names():
-        if name != CPU and words >= set(name.split("-")) and "laptop" not in words:
-            return name
-    return GENERIC
+def apply_tuned(preset: Preset, tuned: Tuned) -> Preset:
+    """The preset with what tuning found over it."""
+    limits = {
+        name: replace(
+            preset.scenarios.get(name, ScenarioSettings()), **{k: v for k, v in values.items() if k in LIMITS}
+        )
+        for name, values in tuned.scenarios.items()
+    }
+    return replace(preset, engine={**preset.engine, **tuned.engine}, scenarios={**preset.scenarios, **limits})
 
 
-def choose(config: Config, gpu_name: str | None, gpu: Mapping[str, Any] | None = None) -> Preset:
-    """The user's preset, else the GPU's, else one worked out from what the GPU has.
-
-    A card with less memory than its preset is for (a smaller one of that name, or a part of
-    one) gets derived settings too.
-    """
-    name = detect(gpu_name) if config.preset == AUTO else config.preset
-    if name != GENERIC:
-        preset = load_preset(name)
-        found = (gpu or {}).get("memory_gib")
-        enough = not found or not preset.memory_gib or found >= MEMORY_MATCH * preset.memory_gib
-        if config.preset != AUTO or enough:
-            return preset
-    from . import derive
-
-    derived = derive.settings(derive.card_of(gpu or {"name": gpu_name}))
-    return Preset(GENERIC, derived.engine, {}, derived.scenarios)
+def _limited(
+    given: ScenarioSettings, max_num_seqs: int | None, prefill_tokens: int | None
+) -> ScenarioSettings:
+    """With these limits where a scenario has none of its own."""
+    return replace(
+        given,
+        max_num_seqs=given.max_num_seqs or max_num_seqs,
+        prefill_tokens=given.prefill_tokens or prefill_tokens,
+    )
 
 
-def fixed_by_user(config: Config) -> set[str]:
-    """vLLM's arguments that the user chose."""
-    return {k for k, v in _chosen(config).items() if v is not None} | set(config.engine_args)
-
-
-def _chosen(config: Config) -> dict[str, Any]:
-    return {
+def _by_user(config: Config) -> dict[str, object]:
+    """vLLM's arguments that have a setting of their own, where the user set it."""
+    named = {
         "dtype": None if config.dtype == AUTO else config.dtype,
         "quantization": None if config.quantization == AUTO else config.quantization,
         "kv_cache_dtype": None if config.kv_cache_dtype == AUTO else config.kv_cache_dtype,
@@ -116,16 +105,15 @@ def _chosen(config: Config) -> dict[str, Any]:
         "gpu_memory_utilization": config.gpu_memory_utilization,
         "tensor_parallel_size": config.tensor_parallel,
     }
+    return {name: value for name, value in named.items() if value is not None}
 
 
-def vllm_arguments(
-    config: Config, preset: Preset, model_dir: str, max_model_len: int, use_async: bool
-) -> dict[str, Any]:
-    """vLLM's AsyncEngineArgs: what the rules fix, over the user's settings, over the preset."""
-    scheduler = "CappedAsyncScheduler" if use_async else "CappedScheduler"
+def _arguments(config: Config, engine: VllmArguments, model: ModelFacts, on_gpu: bool) -> VllmArguments:
+    """vLLM's AsyncEngineArgs: what the rules fix, over the user's settings, over `engine`."""
+    scheduler = "CappedAsyncScheduler" if on_gpu else "CappedScheduler"
     fixed = {
-        "model": model_dir,
-        "max_model_len": max_model_len,
+        "model": model.path,
+        "max_model_len": model.max_model_len,
         # policy: no KV cache reuse across queries; vLLM's default is on.
         "enable_prefix_caching": False,
         "skip_tokenizer_init": True,
@@ -133,15 +121,11 @@ def vllm_arguments(
         "scheduler_cls": f"mlperf_llama.engine.scheduler.{scheduler}",
         "seed": config.seed,
     }
-    given = {k: v for k, v in _chosen(config).items() if v is not None}
-    arguments = {"dtype": "auto", **preset.engine, **given, **config.engine_args}
     clash = sorted(set(config.engine_args) & set(fixed))
     if clash:
         raise UsageError(f"ENGINE_ARGS: {', '.join(clash)} cannot be set; the benchmark's rules fix it")
-    return {**arguments, **fixed}
-
-
-def environment(preset: Preset, on_cpu: bool) -> dict[str, str]:
-    """Variables for vLLM. On a CPU it falls to one thread unless told how many."""
-    threads = {"OMP_NUM_THREADS": str(len(os.sched_getaffinity(0)))} if on_cpu else {}
-    return {**threads, **preset.environment}
+    if model.quantized:
+        engine = {name: value for name, value in engine.items() if name != "quantization"}
+    random = {"load_format": "dummy"} if model.random_weights else {}
+    arguments = {"dtype": "auto", **engine, **_by_user(config), **config.engine_args, **fixed, **random}
+    return hopper.with_extension(arguments)

@@ -12,20 +12,19 @@ import logging
 import re
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from .. import rules
 from ..config import Config
 from ..errors import UsageError
-from ..records.run_folder import write_text
-from .settings import Preset
+from ..records.files import write_text
 
 log = logging.getLogger(__name__)
 FOLDER = "tuned"
 HEAD = "# Written by `make tune`, read by every run. A setting of yours beats a value here.\n"
-# What an entry may say of a scenario beside its speed (Preset.limits).
+# What an entry may say of a scenario beside its speed.
 LIMITS = ("max_num_seqs", "prefill_tokens")
 
 
@@ -42,34 +41,28 @@ class Tuned:
         found = self.scenarios.get(scenario, {})
         return found.get("target_qps") if found.get("duration_s", 0.0) >= duration_s else None
 
-    def over(self, preset: Preset) -> Preset:
-        """The preset with what tuning found over it."""
-        limits = {
-            name: {**preset.scenarios.get(name, {}), **{k: v for k, v in found.items() if k in LIMITS}}
-            for name, found in self.scenarios.items()
-        }
-        return replace(
-            preset,
-            engine={**preset.engine, **self.engine},
-            scenarios={**preset.scenarios, **limits},
-        )
-
     def expected_latency_ms(self, scenario: str) -> float | None:
         return self.scenarios.get(scenario, {}).get("expected_latency_ms")
 
 
-def identity(config: Config, provenance: Mapping[str, Any], preset: Mapping[str, Any]) -> dict[str, Any]:
-    """What a tuned value hangs on beside the GPU: engine, model, precision, GPUs, round."""
+NONE = Tuned()
+
+
+def identity(config: Config, model_sha256: str | None, engine: Mapping[str, object]) -> dict[str, object]:
+    """What a tuned value hangs on beside the GPU: engine, model, precision, GPUs, round.
+
+    `engine`: the preset's arguments. Without a `model_sha256` the model is left open.
+    """
     if config.engine == "fake":
         script = json.dumps(config.fake, sort_keys=True).encode()
         return {"engine": "fake", "script": hashlib.sha256(script).hexdigest()[:16], "round": config.round}
 
-    def chosen(name: str, given: str) -> str:
-        return str(config.engine_args.get(name, preset.get(name, "auto") if given == "auto" else given))
+    def chosen(name: str, setting: str) -> str:
+        return str(config.engine_args.get(name, engine.get(name, "auto") if setting == "auto" else setting))
 
     return {
         "engine": config.engine,
-        "model": str(provenance["model"]["sha256"]),
+        **({"model": model_sha256} if model_sha256 else {}),
         "dtype": chosen("dtype", config.dtype),
         "quantization": chosen("quantization", config.quantization),
         "kv_cache_dtype": chosen("kv_cache_dtype", config.kv_cache_dtype),
@@ -85,13 +78,27 @@ def path_of(results_dir: Path, config: Config, gpu_name: str | None) -> Path:
     return results_dir / FOLDER / (re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") + ".toml")
 
 
-def read(path: Path, wanted: Mapping[str, Any]) -> Tuned:
+def read(path: Path, wanted: Mapping[str, object]) -> Tuned:
     """The entry of this identity; an empty one where there is none."""
     for entry in entries(path):
         if entry.get("identity") == dict(wanted):
-            scenarios = {s: dict(entry[s]) for s in rules.SCENARIOS if isinstance(entry.get(s), dict)}
-            return Tuned(dict(entry.get("engine", {})), scenarios)
-    return Tuned()
+            return _tuned(entry)
+    return NONE
+
+
+def read_any_model(path: Path, wanted: Mapping[str, object]) -> Tuned:
+    """The entry of this identity with whatever model; an empty one where there is none, or several."""
+    matching = [
+        entry
+        for entry in entries(path)
+        if {k: v for k, v in entry.get("identity", {}).items() if k != "model"} == dict(wanted)
+    ]
+    return _tuned(matching[0]) if len(matching) == 1 else NONE
+
+
+def _tuned(entry: Mapping[str, Any]) -> Tuned:
+    scenarios = {s: dict(entry[s]) for s in rules.SCENARIOS if isinstance(entry.get(s), dict)}
+    return Tuned(dict(entry.get("engine", {})), scenarios)
 
 
 def entries(path: Path) -> list[dict[str, Any]]:
@@ -105,7 +112,7 @@ def entries(path: Path) -> list[dict[str, Any]]:
     return [entry for entry in data.get("entry", []) if isinstance(entry, dict)]
 
 
-def save(path: Path, wanted: Mapping[str, Any], part: str, values: Mapping[str, Any]) -> None:
+def save(path: Path, wanted: Mapping[str, object], part: str, values: Mapping[str, object]) -> None:
     """Put a scenario's values, or the engine's, into the entry of this identity."""
     kept = entries(path)
     entry = next((e for e in kept if e.get("identity") == dict(wanted)), None)

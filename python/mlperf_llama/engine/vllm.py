@@ -76,7 +76,9 @@ class VllmEngine:
         started = time.monotonic()
         progress("loading the model")
         try:
-            self._llm = AsyncLLM.from_engine_args(AsyncEngineArgs(**hopper.arguments(self._arguments)))
+            self._llm = AsyncLLM.from_engine_args(
+                AsyncEngineArgs(**hopper.with_splitting_ops(self._arguments))
+            )
         except Exception as error:
             raise BrokeError(f"vLLM could not load {self._arguments['model']}: {error}") from error
         load_s = round(time.monotonic() - started, 2)
@@ -109,9 +111,9 @@ class VllmEngine:
         """Limits for the runs that follow, under the ceilings that were loaded."""
         await self._utility("mlperf_set_limits", max_num_seqs, prefill_tokens)
 
-    async def set_pacing(self, **pacing: Any) -> None:
-        """Which steps prompts may enter in the runs that follow: fields of pacing.Pacing."""
-        await self._utility("mlperf_set_pacing", *astuple(Pacing(**pacing)))
+    async def set_pacing(self, pacing: Pacing) -> None:
+        """Which steps prompts may enter in the runs that follow."""
+        await self._utility("mlperf_set_pacing", *astuple(pacing))
 
     def submit(self, requests: Sequence[Request], limits: Limits, streaming: bool, sink: Sink) -> None:
         from vllm import SamplingParams

@@ -3,8 +3,9 @@
 plan    how long a run is, by LoadGen's arithmetic, and its user.conf
 link    the frames between the two processes
 child   LoadGen's process, the only importer of mlperf_loadgen
-process that process seen from ours: files, start, end
+process the child as the engine's process sees it: files, start, end
 relay   the timed path between the link and the engine
 drive   one run: starts the child, feeds the engine, reports progress
-logs    reads LoadGen's logs
+logs    reads LoadGen's detail log
+accuracy_log reads its accuracy log
 """

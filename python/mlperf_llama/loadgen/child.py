@@ -9,6 +9,7 @@ printed here goes to the parent's record of this child, never to its stdout.
 from __future__ import annotations
 
 import gc
+import importlib
 import json
 import os
 import resource
@@ -16,7 +17,7 @@ import socket
 import sys
 import threading
 from dataclasses import asdict, dataclass
-from typing import Any
+from types import ModuleType
 
 from . import link
 
@@ -47,14 +48,12 @@ class SettingsError(Exception):
     """LoadGen did not take the settings; the message goes to the parent."""
 
 
-def import_loadgen(folder: str) -> Any:
+def import_loadgen(folder: str) -> ModuleType:
     sys.path.insert(0, folder)
-    import mlperf_loadgen
-
-    return mlperf_loadgen
+    return importlib.import_module("mlperf_loadgen")
 
 
-def test_settings(lg: Any, spec: Spec) -> Any:
+def test_settings(lg: ModuleType, spec: Spec) -> object:
     """TestSettings from user.conf over the compiled mlperf.conf, checked."""
     settings = lg.TestSettings()
     code = settings.FromConfig(spec.user_conf, spec.model, spec.scenario)
@@ -77,7 +76,7 @@ def test_settings(lg: Any, spec: Spec) -> Any:
     return settings
 
 
-def log_settings(lg: Any, out_dir: str) -> Any:
+def log_settings(lg: ModuleType, out_dir: str) -> object:
     output = lg.LogOutputSettings()
     output.outdir = out_dir
     output.copy_summary_to_stdout = False
@@ -88,14 +87,14 @@ def log_settings(lg: Any, out_dir: str) -> Any:
     return settings
 
 
-def complete_first_tokens(lg: Any, frame: link.Frame) -> None:
+def complete_first_tokens(lg: ModuleType, frame: link.Frame) -> None:
     ids, tokens = link.read_first_tokens(frame)
     address = tokens.buffer_info()[0]
     response = lg.QuerySampleResponse
     lg.FirstTokenComplete([response(i, address + 4 * n, 4, 1) for n, i in enumerate(ids)])
 
 
-def complete(lg: Any, frame: link.Frame) -> None:
+def complete(lg: ModuleType, frame: link.Frame) -> None:
     """Responses point into the frame's tokens; LoadGen copies what it keeps before it returns."""
     ids, lengths, tokens = link.read_completions(frame)
     address = tokens.buffer_info()[0]
@@ -106,7 +105,7 @@ def complete(lg: Any, frame: link.Frame) -> None:
     lg.QuerySamplesComplete(responses)
 
 
-def read_answers(lg: Any, sock: socket.socket) -> None:
+def read_responses(lg: ModuleType, sock: socket.socket) -> None:
     """Thread: hand the parent's frames to LoadGen. Ends the process when the parent is gone."""
     decoder = link.Decoder()
     view = memoryview(bytearray(1 << 20))
@@ -136,7 +135,7 @@ def run(spec: Spec, sock: socket.socket) -> None:
     lg = import_loadgen(spec.loadgen_dir)
     settings = test_settings(lg, spec)
     threading.excepthook = end_with_traceback
-    threading.Thread(target=read_answers, args=(lg, sock), daemon=True).start()
+    threading.Thread(target=read_responses, args=(lg, sock), daemon=True).start()
 
     def issue(response_ids: list[int], indices: list[int]) -> None:
         try:

@@ -26,7 +26,7 @@ PROGRESS_S = 0.5
 RATE_WINDOW_S = 5.0
 # Importing LoadGen takes well under a second; a loaded machine gets a minute.
 START_S = 60.0
-# With requests waiting, an engine that answers none for this long is taken for hung.
+# With requests waiting, an engine that completes none for this long is taken to hang.
 STALL_S = 900.0
 
 
@@ -93,7 +93,7 @@ async def _watch(relay: Relay, plan: Plan, events: Events, stage: str, stall_s: 
         if relay.samples != history[-1][1]:
             changed = now
             recent = [point for point in history if now - point[0] <= RATE_WINDOW_S]
-            # One point from before the window, so that a lone answer does not look like a burst.
+            # One point from before the window, so that a lone response does not look like a burst.
             before = history[: len(history) - len(recent)][-1:]
             history = [*before, *recent, (now, relay.samples, relay.tokens)]
             _show(relay, plan, events, stage, history)
@@ -101,7 +101,7 @@ async def _watch(relay: Relay, plan: Plan, events: Events, stage: str, stall_s: 
             raise BrokeError(f"LoadGen {plan.loadgen_version}: expected it to start within {START_S:g} s")
         if relay.waiting and now - changed > stall_s:
             raise BrokeError(
-                f"engine: expected an answer within {stall_s:g} s, {relay.waiting} requests wait"
+                f"engine: expected a response within {stall_s:g} s, {relay.waiting} requests wait"
             )
 
 
@@ -131,8 +131,8 @@ async def _settle(relay: Relay, child: Child, plan: Plan, out_dir: Path) -> logs
         return logs.check_complete(out_dir, performance_run=plan.mode != "accuracy")
     except MissingError:
         # LoadGen ends as if all were well when it cannot open its files.
-        said = "; ".join(child.last_line()) or "it gave no reason"
-        raise BrokeError(f"LoadGen {plan.loadgen_version} wrote no logs to {out_dir}: {said}") from None
+        reason = "; ".join(child.last_line()) or "it gave no reason"
+        raise BrokeError(f"LoadGen {plan.loadgen_version} wrote no logs to {out_dir}: {reason}") from None
 
 
 @contextmanager

@@ -49,7 +49,7 @@ def first_tokens(response_ids: array[int], tokens: array[int]) -> bytes:
 
 
 def completions(response_ids: array[int], lengths: array[int], tokens: array[int]) -> bytes:
-    """`tokens` holds the answers one after the other, `lengths` how many each has."""
+    """`tokens` holds the responses one after the other, `lengths` how many each has."""
     return _frame(COMPLETIONS, len(response_ids), response_ids.tobytes(), lengths.tobytes(), tokens.tobytes())
 
 
@@ -73,9 +73,9 @@ def read_completions(frame: Frame) -> tuple[array[int], array[int], array[int]]:
 
 
 def _array(typecode: str, data: bytes) -> array[int]:
-    found: array[int] = array(typecode)
-    found.frombytes(data)
-    return found
+    values: array[int] = array(typecode)
+    values.frombytes(data)
+    return values
 
 
 class Decoder:

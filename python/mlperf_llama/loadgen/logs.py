@@ -11,10 +11,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 from .. import rules
 from ..errors import BrokeError, MissingError
+from ..records.schema import Performance
 
 DETAIL, SUMMARY, ACCURACY = "mlperf_log_detail.txt", "mlperf_log_summary.txt", "mlperf_log_accuracy.json"
 MARK = ":::MLLOG "
@@ -25,18 +25,21 @@ SAMPLES_PER_SECOND = {
     rules.INTERACTIVE: "result_completed_samples_per_sec",
     rules.SINGLE_STREAM: "result_qps_with_loadgen_overhead",
 }
+TTFT_P99 = "result_first_token_99.00_percentile_latency_ns"
+TPOT_P99 = "result_time_per_output_token_99.00_percentile_ns"
+LATENCY_P90 = "result_90.00_percentile_latency_ns"
 
 
 @dataclass(frozen=True)
-class Detail(Mapping[str, Any]):
+class Detail(Mapping[str, object]):
     """The last value of every key, and each error's and warning's text in order."""
 
     path: Path
-    entries: dict[str, Any]
+    entries: dict[str, object]
     errors: tuple[str, ...]
     warnings: tuple[str, ...]
 
-    def __getitem__(self, key: str) -> Any:
+    def __getitem__(self, key: str) -> object:
         return self.entries[key]
 
     def __iter__(self) -> Iterator[str]:
@@ -46,12 +49,7 @@ class Detail(Mapping[str, Any]):
         return len(self.entries)
 
     @property
-    def effective(self) -> dict[str, Any]:
-        """The settings LoadGen ran with, without their prefix."""
-        return {k.removeprefix("effective_"): v for k, v in self.items() if k.startswith("effective_")}
-
-    @property
-    def seeds(self) -> tuple[int, int, int]:
+    def seeds(self) -> tuple[object, object, object]:
         """qsl, sample_index and schedule seeds, in the order of rules.Round."""
         qsl, index, schedule = (f"effective_{name}_rng_seed" for name in ("qsl", "sample_index", "schedule"))
         return self.need(qsl), self.need(index), self.need(schedule)
@@ -59,25 +57,53 @@ class Detail(Mapping[str, Any]):
     @property
     def validity(self) -> str | None:
         """VALID or INVALID; None in accuracy mode, or when LoadGen did not come to its end."""
-        return self.get("result_validity")
+        return self.text("result_validity") or None
 
     @property
     def invalid_reasons(self) -> tuple[str, ...]:
         """LoadGen's recommendations, and the early-stopping verdicts that failed."""
         if self.validity != "INVALID":
             return ()
-        texts = [self.get("result_invalid_reason", "")]
+        texts = [self.text("result_invalid_reason")]
         if self.get("early_stopping_met") is False:
-            found = (self.get(f"early_stopping_{kind}result", "") for kind in ("", "ttft_", "tpot_"))
-            texts += [text for text in found if "Run successful" not in text]
+            outcomes = (self.text(f"early_stopping_{kind}result") for kind in ("", "ttft_", "tpot_"))
+            texts += [text for text in outcomes if "Run successful" not in text]
         return tuple(" ".join(t.replace(" * ", " ").split()) for t in texts if t.strip())
 
-    def need(self, key: str) -> Any:
+    @property
+    def measured_s(self) -> float | None:
+        """Seconds between LoadGen's own marks of the timed run's begin and end; None without them."""
+        try:
+            begin, end = (
+                datetime.strptime(self.text(key), POWER_TIME) for key in ("power_begin", "power_end")
+            )
+        except ValueError:
+            return None
+        return (end - begin).total_seconds()
+
+    def text(self, key: str) -> str:
+        """A value as text; empty where it is not in the log."""
+        return str(self.get(key, ""))
+
+    def number(self, key: str) -> float | None:
+        """A value that is a number; None where it is another or not in the log."""
+        value = self.get(key)
+        return value if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+    def need(self, key: str) -> object:
+        """A value that a whole log has; BrokeError without it."""
         if key not in self.entries:
             raise BrokeError(
                 f"{self.path}: expected {key}, found none; LoadGen did not finish, or the disk is full"
             )
         return self.entries[key]
+
+    def need_number(self, key: str) -> float:
+        """A number that a whole log has; BrokeError without it."""
+        value, number = self.need(key), self.number(key)
+        if number is None:
+            raise BrokeError(f"{self.path}: expected a number for {key}, found {value!r}")
+        return number
 
 
 def read_detail(folder: Path) -> Detail:
@@ -87,58 +113,63 @@ def read_detail(folder: Path) -> Detail:
         text = path.read_text(encoding="utf-8", errors="replace")
     except FileNotFoundError:
         raise MissingError(f"{path}: expected LoadGen's detail log, found none; run LoadGen first") from None
-    values: dict[str, Any] = {}
+    values: dict[str, object] = {}
     errors, warnings = [], []
     for line in text.splitlines():
         _, mark, body = line.partition(MARK)
         try:
             entry = json.loads(body) if mark else {}
             key, value, metadata = entry["key"], entry["value"], entry["metadata"]
-        except (ValueError, KeyError):
+            is_error, is_warning = metadata.get("is_error"), metadata.get("is_warning")
+        except (ValueError, KeyError, TypeError, AttributeError):
             continue
         values[key] = value
-        if metadata.get("is_error"):
+        if is_error:
             errors.append(str(value))
-        elif metadata.get("is_warning"):
+        elif is_warning:
             warnings.append(str(value))
     return Detail(path, values, tuple(errors), tuple(warnings))
 
 
-def performance(folder: Path, scenario: str) -> dict[str, Any]:
-    """The `performance` record of results.json. Figures that do not apply are null."""
+def performance(folder: Path, scenario: str) -> Performance:
+    """The figures of a performance run. Those that do not apply are None."""
     detail = read_detail(folder)
-    validity = detail.need("result_validity")
+    validity = str(detail.need("result_validity"))
     offline, single = scenario == rules.OFFLINE, scenario == rules.SINGLE_STREAM
     tokens_key = "result_tokens_per_second" if offline else "result_completed_tokens_per_second"
-    return {
-        "samples_per_second": detail.need(SAMPLES_PER_SECOND[scenario]),
-        "tokens_per_second": detail.need(tokens_key),
-        "total_time_seconds": total_time_s(detail, scenario),
-        "samples_processed": samples_processed(detail),
-        "loadgen_result": validity,
-        "ttft_p99_ms": None if offline else _ms(detail, "result_first_token_99.00_percentile_latency_ns"),
-        "tpot_p99_ms": None if offline else _ms(detail, "result_time_per_output_token_99.00_percentile_ns"),
-        "latency_p90_ms": _ms(detail, "result_90.00_percentile_latency_ns") if single else None,
-        "invalid_reasons": list(detail.invalid_reasons),
-        "loadgen_errors": list(detail.errors),
-    }
+    return Performance(
+        samples_per_second=detail.need_number(SAMPLES_PER_SECOND[scenario]),
+        tokens_per_second=detail.need_number(tokens_key),
+        total_time_seconds=total_time_s(detail, scenario),
+        samples_processed=samples_processed(detail),
+        loadgen_result=validity,
+        ttft_p99_ms=None if offline else _ms(detail, TTFT_P99),
+        tpot_p99_ms=None if offline else _ms(detail, TPOT_P99),
+        latency_p90_ms=_ms(detail, LATENCY_P90) if single else None,
+        invalid_reasons=detail.invalid_reasons,
+        loadgen_errors=detail.errors,
+    )
 
 
 def samples_processed(detail: Detail) -> int:
     """Queries that ran, times the samples in each (Offline: one query)."""
-    return int(detail.need("result_query_count") * detail.need("generated_samples_per_query"))
+    return int(detail.need_number("result_query_count") * detail.need_number("generated_samples_per_query"))
 
 
 def total_time_s(detail: Detail, scenario: str) -> float:
     """From LoadGen's start to the last completion, in seconds."""
     if scenario == rules.OFFLINE:
-        return float(detail.need("result_max_latency_ns") / 1e9)
-    begin, end = (datetime.strptime(detail.need(k), POWER_TIME) for k in ("power_begin", "power_end"))
-    return round((end - begin).total_seconds(), 3)
+        return detail.need_number("result_max_latency_ns") / 1e9
+    for key in ("power_begin", "power_end"):
+        detail.need(key)
+    seconds = detail.measured_s
+    if seconds is None:
+        raise BrokeError(f"{detail.path}: expected the times power_begin and power_end, found others")
+    return round(seconds, 3)
 
 
 def _ms(detail: Detail, key: str) -> float:
-    return float(detail.need(key) / 1e6)
+    return detail.need_number(key) / 1e6
 
 
 def last_errors(folder: Path, count: int = 3) -> list[str]:

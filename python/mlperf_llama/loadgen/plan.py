@@ -43,7 +43,7 @@ AUDIT_SETTINGS = {
 
 @dataclass(frozen=True)
 class Plan:
-    """One LoadGen run, as it will be asked for.
+    """One LoadGen run, as it will be requested.
 
     `expected_queries` counts samples (Offline sends them as one query); in SingleStream
     it is the least number. `expected_seconds` is None where it hangs on a speed nobody gave.
@@ -111,8 +111,8 @@ def make_plan(
         assert latency_ms is not None
         queries, seconds = _single_stream(sample_count, least, duration_ms, latency_ms)
     elif scenario == rules.OFFLINE:
-        wanted = max(least, int(OFFLINE_SLACK * (duration_ms / 1000) * qps))
-        queries = whole_passes(wanted, sample_count)
+        needed = max(least, int(OFFLINE_SLACK * (duration_ms / 1000) * qps))
+        queries = whole_passes(needed, sample_count)
         seconds = queries / qps
     else:
         queries, seconds = _server(sample_count, least, duration_ms, seed, qps)
@@ -165,8 +165,8 @@ def _plain(
 
 def _single_stream(count: int, least: int, duration_ms: int, latency_ms: float) -> tuple[int, float]:
     """Twice what the expected latency fits into the duration, then always up to the next pass."""
-    wanted = max(least, int(SINGLE_STREAM_SLACK * (duration_ms / 1000) * (1e9 / (latency_ms * 1e6))))
-    queries = wanted + count - wanted % count
+    needed = max(least, int(SINGLE_STREAM_SLACK * (duration_ms / 1000) * (1e9 / (latency_ms * 1e6))))
+    queries = needed + count - needed % count
     return queries, max(duration_ms / 1000, queries * latency_ms / 1000)
 
 

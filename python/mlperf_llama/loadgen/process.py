@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import IO
 
 from ..errors import BrokeError, MissingError, UsageError
-from ..records.run_folder import write_text
+from ..records.files import write_text
 from . import logs
 from .child import Spec
 from .plan import Plan, audit_conf, user_conf
@@ -30,7 +30,7 @@ def write_spec(plan: Plan, out_dir: Path, conf_path: Path | None, loadgen_root: 
             "found nothing; run the set-up again"
         )
     conf = (conf_path or out_dir / "user.conf").absolute()
-    # LoadGen takes an audit.config from the working directory unless it is told another path.
+    # LoadGen takes an audit.config from the working directory unless it is given another path.
     audit = out_dir / "audit.config"
     try:
         out_dir.mkdir(parents=True, exist_ok=True)
@@ -72,8 +72,8 @@ class Child:
                 how = f"was ended by {signal.Signals(-code).name} (code {128 - code})"
         except subprocess.TimeoutExpired:
             how = "closed its socket"
-        said = "; ".join([*logs.last_errors(out_dir), *self.last_line()]) or "it gave no reason"
-        return BrokeError(f"LoadGen {version} {how}: {said}; its logs are in {out_dir}")
+        reason = "; ".join([*logs.last_errors(out_dir), *self.last_line()]) or "it gave no reason"
+        return BrokeError(f"LoadGen {version} {how}: {reason}; its logs are in {out_dir}")
 
     def last_line(self) -> list[str]:
         """The last line it printed, if any."""
@@ -87,15 +87,15 @@ class Child:
 def started(spec: Spec) -> Iterator[Child]:
     """Start LoadGen's process; leaving the context ends it, whatever it is doing."""
     with tempfile.TemporaryFile() as output:
-        ours, theirs = socket.socketpair()
-        with ours:
-            with theirs:
-                number = str(theirs.fileno())
+        own, remote = socket.socketpair()
+        with own:
+            with remote:
+                number = str(remote.fileno())
                 process = subprocess.Popen(
                     [sys.executable, "-m", "mlperf_llama.loadgen.child", number, spec.to_json()],
                     # `-m` finds the package here, and no audit.config of the user's lies here.
                     cwd=Path(__file__).parents[2],
-                    pass_fds=[theirs.fileno()],
+                    pass_fds=[remote.fileno()],
                     stdin=subprocess.DEVNULL,
                     stdout=output,
                     stderr=output,
@@ -103,7 +103,7 @@ def started(spec: Spec) -> Iterator[Child]:
                     start_new_session=True,
                 )
             try:
-                yield Child(process, ours, output)
+                yield Child(process, own, output)
             finally:
                 process.kill()
                 process.wait()

@@ -1,7 +1,7 @@
 """Between LoadGen's socket and the engine, on the engine's loop: the timed path.
 
-Nothing here formats text, logs or touches the disk. What the engine says within one
-turn of the loop leaves as one frame.
+Nothing here formats text, logs or touches the disk. What the engine delivers within
+one iteration of the loop leaves as one frame.
 """
 
 from __future__ import annotations
@@ -58,10 +58,10 @@ def arrange(indices: Sequence[int], lengths: Lengths, order: str, pass_size: int
     if not sign:
         return list(positions)
     sizes = [sign * int(lengths[i]) for i in indices]
-    found: list[int] = []
+    ordered: list[int] = []
     for start in range(0, len(indices), pass_size):
-        found += sorted(positions[start : start + pass_size], key=sizes.__getitem__)
-    return found
+        ordered += sorted(positions[start : start + pass_size], key=sizes.__getitem__)
+    return ordered
 
 
 class Relay(asyncio.Protocol):
@@ -96,7 +96,7 @@ class Relay(asyncio.Protocol):
         return len(self._open)
 
     def close(self) -> None:
-        """Stop listening to the engine; late answers are dropped."""
+        """Stop listening to the engine; late responses are dropped."""
         self._end(None)
         self.outcome.exception()
 
@@ -144,7 +144,7 @@ class Relay(asyncio.Protocol):
     def first_token(self, request_id: int, token: int) -> None:
         response_id = self._open.get(request_id)
         if response_id is None or request_id in self._begun or not self._streaming:
-            return self._misbehaved(f"a first token of request {request_id}: unknown, sent, or not asked for")
+            return self._misbehaved(f"a first token of request {request_id}: unknown, sent, or not requested")
         self._begun.add(request_id)
         self._first_ids.append(response_id)
         self._first_tokens.append(token)
@@ -154,11 +154,11 @@ class Relay(asyncio.Protocol):
         response_id = self._open.pop(request_id, None)
         count = len(tokens)
         if response_id is None:
-            return self._misbehaved(f"an answer to request {request_id}: unknown or answered before")
+            return self._misbehaved(f"a response to request {request_id}: unknown or sent before")
         if self._streaming and request_id not in self._begun:
-            return self._misbehaved(f"an answer to request {request_id} before its first token")
+            return self._misbehaved(f"a response to request {request_id} before its first token")
         if not count:
-            return self._misbehaved(f"an empty answer to request {request_id}")
+            return self._misbehaved(f"an empty response to request {request_id}")
         self._begun.discard(request_id)
         self.samples += 1
         self.tokens += count
@@ -171,7 +171,7 @@ class Relay(asyncio.Protocol):
         self._end(error if isinstance(error, BrokeError) else BrokeError(f"engine: died: {error}"))
 
     def _misbehaved(self, what: str) -> None:
-        """After the run's end this does nothing: answers may come late."""
+        """After the run's end this does nothing: responses may come late."""
         self._end(BrokeError(f"engine: sent {what}"))
 
     # Out

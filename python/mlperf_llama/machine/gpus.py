@@ -9,12 +9,16 @@ import csv
 import io
 import subprocess
 import threading
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
-from types import TracebackType
-from typing import Any
+from types import ModuleType, TracebackType
+from typing import TypeVar
 
+from ..records.schema import Gpu, GpuReading
+
+T = TypeVar("T")
 GIB = 1024**3
 # The most NVLink links any card has (nvml.h: NVML_NVLINK_MAX_LINKS).
 NVLINKS = 18
@@ -24,11 +28,11 @@ SMI_FIELDS = {
     "index": "index", "name": "name", "uuid": "uuid", "memory_mib": "memory.total",
     "driver": "driver_version", "power_limit_w": "power.limit", "max_sm_clock_mhz": "clocks.max.sm",
     "max_memory_clock_mhz": "clocks.max.memory", "pcie_generation": "pcie.link.gen.max",
-    "pcie_width": "pcie.link.width.max", "compute_capability": "compute_cap",
+    "pcie_width": "pcie.link.width.max", "compute_capability": "compute_cap", "mig": "mig.mode.current",
 }  # fmt: skip
 
 
-def nvml() -> Any | None:
+def nvml() -> ModuleType | None:
     """The initialised pynvml module, or None where it or the driver is missing."""
     try:
         import pynvml
@@ -36,14 +40,14 @@ def nvml() -> Any | None:
         pynvml.nvmlInit()
     except Exception:
         return None
-    return pynvml
+    return pynvml  # type: ignore[no-any-return]
 
 
-def _text(value: Any) -> str:
-    return value.decode() if isinstance(value, bytes) else str(value)
+def _text(value: bytes | str) -> str:
+    return value.decode() if isinstance(value, bytes) else value
 
 
-def _maybe(read: Callable[[], Any]) -> Any:
+def _maybe(read: Callable[[], T]) -> T | None:
     """NVML raises for whatever a card or driver does not support: unknown is None."""
     try:
         return read()
@@ -51,73 +55,96 @@ def _maybe(read: Callable[[], Any]) -> Any:
         return None
 
 
-def _scaled(value: Any, factor: float, digits: int) -> float | None:
+def _scaled(value: float | None, factor: float, digits: int) -> float | None:
     return None if value is None else round(value * factor, digits)
 
 
-def _nvlinks(lib: Any, handle: Any) -> int | None:
+def _nvlinks(lib: ModuleType, handle: object) -> int | None:
     """Active NVLink links; None where the card has none or cannot tell."""
 
     def active(link: int) -> bool:
         return bool(_maybe(lambda: lib.nvmlDeviceGetNvLinkState(handle, link)))
 
-    return sum(active(link) for link in range(NVLINKS)) or None
+    return sum(map(active, range(NVLINKS))) or None
 
 
-def _cuda_version(lib: Any) -> str | None:
-    found = _maybe(lambda: lib.nvmlSystemGetCudaDriverVersion_v2())
-    return None if found is None else f"{found // 1000}.{found % 1000 // 10}"
+def _cuda_version(lib: ModuleType) -> str | None:
+    version = _maybe(lambda: int(lib.nvmlSystemGetCudaDriverVersion_v2()))
+    return None if version is None else f"{version // 1000}.{version % 1000 // 10}"
 
 
-def _describe_one(lib: Any, index: int) -> dict[str, Any]:
-    handle = lib.nvmlDeviceGetHandleByIndex(index)
-    memory = _maybe(lambda: lib.nvmlDeviceGetMemoryInfo(handle).total)
-    capability = _maybe(lambda: lib.nvmlDeviceGetCudaComputeCapability(handle))
-    limit_mw = _maybe(lambda: lib.nvmlDeviceGetEnforcedPowerLimit(handle))
-    return {
-        "index": index,
-        "name": _text(lib.nvmlDeviceGetName(handle)),
-        "uuid": _text(_maybe(lambda: lib.nvmlDeviceGetUUID(handle))),
-        "memory_gib": _scaled(memory, 1 / GIB, 2),
-        "driver": _text(lib.nvmlSystemGetDriverVersion()),
-        "cuda": _cuda_version(lib),
-        "compute_capability": f"{capability[0]}.{capability[1]}" if capability else None,
-        "power_limit_w": _scaled(limit_mw, 1e-3, 1),
-        "max_sm_clock_mhz": _maybe(lambda: lib.nvmlDeviceGetMaxClockInfo(handle, lib.NVML_CLOCK_SM)),
-        "max_memory_clock_mhz": _maybe(lambda: lib.nvmlDeviceGetMaxClockInfo(handle, lib.NVML_CLOCK_MEM)),
-        "pcie_generation": _maybe(lambda: lib.nvmlDeviceGetMaxPcieLinkGeneration(handle)),
-        "pcie_width": _maybe(lambda: lib.nvmlDeviceGetMaxPcieLinkWidth(handle)),
-        "nvlink_links": _nvlinks(lib, handle),
-        "ecc": _maybe(lambda: bool(lib.nvmlDeviceGetEccMode(handle)[0])),
-        "mig": _maybe(lambda: bool(lib.nvmlDeviceGetMigMode(handle)[0])),
-        "source": "nvml",
-    }
+def _devices(lib: ModuleType, index: int) -> list[tuple[object, bool | None]]:
+    """What CUDA can use of a card, and whether that is under MIG: its MIG instances, else the card."""
+    card = lib.nvmlDeviceGetHandleByIndex(index)
+    mig = _maybe(lambda: bool(lib.nvmlDeviceGetMigMode(card)[0]))
+    most = (_maybe(lambda: int(lib.nvmlDeviceGetMaxMigDeviceCount(card))) or 0) if mig else 0
+
+    def instance(slot: int) -> object:
+        return _maybe(lambda: lib.nvmlDeviceGetMigDeviceHandleByIndex(card, slot))
+
+    instances = [device for device in map(instance, range(most)) if device is not None]
+    return [(device, mig) for device in instances or [card]]
 
 
-def parse_smi(text: str) -> list[dict[str, Any]]:
+def _describe_one(lib: ModuleType, index: int, device: object, mig: bool | None) -> Gpu:
+    memory = _maybe(lambda: lib.nvmlDeviceGetMemoryInfo(device).total)
+    capability = _maybe(lambda: lib.nvmlDeviceGetCudaComputeCapability(device))
+    limit_mw = _maybe(lambda: lib.nvmlDeviceGetEnforcedPowerLimit(device))
+    return Gpu(
+        index=index,
+        name=_text(lib.nvmlDeviceGetName(device)),
+        uuid=_maybe(lambda: _text(lib.nvmlDeviceGetUUID(device))),
+        memory_gib=_scaled(memory, 1 / GIB, 2),
+        driver=_text(lib.nvmlSystemGetDriverVersion()),
+        cuda=_cuda_version(lib),
+        compute_capability=f"{capability[0]}.{capability[1]}" if capability else None,
+        power_limit_w=_scaled(limit_mw, 1e-3, 1),
+        max_sm_clock_mhz=_maybe(lambda: lib.nvmlDeviceGetMaxClockInfo(device, lib.NVML_CLOCK_SM)),
+        max_memory_clock_mhz=_maybe(lambda: lib.nvmlDeviceGetMaxClockInfo(device, lib.NVML_CLOCK_MEM)),
+        pcie_generation=_maybe(lambda: lib.nvmlDeviceGetMaxPcieLinkGeneration(device)),
+        pcie_width=_maybe(lambda: lib.nvmlDeviceGetMaxPcieLinkWidth(device)),
+        nvlink_links=_nvlinks(lib, device),
+        ecc=_maybe(lambda: bool(lib.nvmlDeviceGetEccMode(device)[0])),
+        mig=mig,
+        source="nvml",
+    )
+
+
+def parse_smi(text: str) -> list[Gpu]:
     """Rows of `nvidia-smi --query-gpu` (csv, no header, no units) in SMI_FIELDS' order."""
-
-    def number(value: str) -> float | None:
-        try:
-            return float(value)
-        except ValueError:
-            return None
-
-    found = []
-    for row in csv.reader(io.StringIO(text), skipinitialspace=True):
-        if len(row) != len(SMI_FIELDS):
-            continue
-        given = {k: v.strip() for k, v in zip(SMI_FIELDS, row, strict=True)}
-        words = {k: given[k] for k in ("name", "uuid", "driver", "compute_capability")}
-        memory = number(given["memory_mib"])
-        numbers = {k: number(v) for k, v in given.items() if k not in words and k != "memory_mib"}
-        index = int(numbers.pop("index") or 0)
-        gpu = {"index": index, **words, "memory_gib": _scaled(memory, 1 / 1024, 2), "cuda": None}
-        found.append({**gpu, **numbers, "nvlink_links": None, "source": "nvidia-smi"})
-    return found
+    rows = csv.reader(io.StringIO(text), skipinitialspace=True)
+    return [
+        _smi_gpu(dict(zip(SMI_FIELDS, map(str.strip, row), strict=True)))
+        for row in rows
+        if len(row) == len(SMI_FIELDS)
+    ]
 
 
-def _smi() -> list[dict[str, Any]]:
+def _smi_gpu(row: dict[str, str]) -> Gpu:
+    def number(field: str) -> float | None:
+        return _maybe(lambda: float(row[field]))
+
+    def whole(field: str) -> int | None:
+        return _maybe(lambda: int(row[field]))
+
+    return Gpu(
+        index=whole("index") or 0,
+        name=row["name"],
+        uuid=row["uuid"],
+        memory_gib=_scaled(number("memory_mib"), 1 / 1024, 2),
+        driver=row["driver"],
+        compute_capability=row["compute_capability"],
+        power_limit_w=number("power_limit_w"),
+        max_sm_clock_mhz=whole("max_sm_clock_mhz"),
+        max_memory_clock_mhz=whole("max_memory_clock_mhz"),
+        pcie_generation=whole("pcie_generation"),
+        pcie_width=whole("pcie_width"),
+        mig={"Enabled": True, "Disabled": False}.get(row["mig"]),
+        source="nvidia-smi",
+    )
+
+
+def _smi() -> list[Gpu]:
     query = "--query-gpu=" + ",".join(SMI_FIELDS.values())
     command = ["nvidia-smi", query, "--format=csv,noheader,nounits"]
     try:
@@ -127,13 +154,14 @@ def _smi() -> list[dict[str, Any]]:
     return parse_smi(done.stdout)
 
 
-def describe() -> list[dict[str, Any]]:
-    """Every NVIDIA GPU of this machine; empty where there is none."""
+def describe() -> list[Gpu]:
+    """Every NVIDIA GPU of this machine, MIG instances one by one; empty where there is none."""
     lib = nvml()
     if lib is None:
         return _smi()
     try:
-        return [_describe_one(lib, n) for n in range(lib.nvmlDeviceGetCount())]
+        cards = range(lib.nvmlDeviceGetCount())
+        return [_describe_one(lib, n, device, mig) for n in cards for device, mig in _devices(lib, n)]
     except Exception:
         return _smi()
     finally:
@@ -141,18 +169,18 @@ def describe() -> list[dict[str, Any]]:
             lib.nvmlShutdown()
 
 
-def read_one(lib: Any, index: int) -> dict[str, Any]:
-    """One GPU's present state; what it cannot tell is null."""
+def read_one(lib: ModuleType, index: int) -> GpuReading:
+    """One GPU's present state; what it cannot tell is None."""
     handle = lib.nvmlDeviceGetHandleByIndex(index)
     memory = _maybe(lambda: lib.nvmlDeviceGetMemoryInfo(handle).used)
-    return {
-        "index": index,
-        "power_w": _scaled(_maybe(lambda: lib.nvmlDeviceGetPowerUsage(handle)), 1e-3, 1),
-        "sm_clock_mhz": _maybe(lambda: lib.nvmlDeviceGetClockInfo(handle, lib.NVML_CLOCK_SM)),
-        "temperature_c": _maybe(lambda: lib.nvmlDeviceGetTemperature(handle, lib.NVML_TEMPERATURE_GPU)),
-        "utilisation_percent": _maybe(lambda: lib.nvmlDeviceGetUtilizationRates(handle).gpu),
-        "memory_used_gib": _scaled(memory, 1 / GIB, 2),
-    }
+    return GpuReading(
+        index=index,
+        power_w=_scaled(_maybe(lambda: lib.nvmlDeviceGetPowerUsage(handle)), 1e-3, 1),
+        sm_clock_mhz=_maybe(lambda: lib.nvmlDeviceGetClockInfo(handle, lib.NVML_CLOCK_SM)),
+        temperature_c=_maybe(lambda: lib.nvmlDeviceGetTemperature(handle, lib.NVML_TEMPERATURE_GPU)),
+        utilisation_percent=_maybe(lambda: lib.nvmlDeviceGetUtilizationRates(handle).gpu),
+        memory_used_gib=_scaled(memory, 1 / GIB, 2),
+    )
 
 
 class GpuSampler:
@@ -161,14 +189,14 @@ class GpuSampler:
     The reading happens off the timed path: an event only picks up what is there.
     """
 
-    def __init__(self, interval_s: float = 2.0, library: Callable[[], Any | None] = nvml) -> None:
+    def __init__(self, interval_s: float = 2.0, library: Callable[[], ModuleType | None] = nvml) -> None:
         self._interval_s, self._library = interval_s, library
-        self._latest: list[dict[str, Any]] | None = None
+        self._latest: list[GpuReading] | None = None
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
 
     @property
-    def latest(self) -> list[dict[str, Any]] | None:
+    def latest(self) -> list[GpuReading] | None:
         return self._latest
 
     def start(self) -> GpuSampler:
@@ -179,7 +207,7 @@ class GpuSampler:
             self._thread.start()
         return self
 
-    def _run(self, lib: Any, count: int) -> None:
+    def _run(self, lib: ModuleType, count: int) -> None:
         while not self._stop.is_set():
             readings = [_maybe(partial(read_one, lib, n)) for n in range(count)]
             self._latest = [r for r in readings if r is not None] or None
@@ -199,9 +227,7 @@ class GpuSampler:
         self.stop()
 
 
-def summary(gpus: list[Mapping[str, Any]]) -> str:
+def summary(gpus: Sequence[Gpu]) -> str:
     """`4 x NVIDIA H100 80GB HBM3`, or every name where they differ."""
-    counted: dict[str, int] = {}
-    for gpu in gpus:
-        counted[str(gpu.get("name"))] = counted.get(str(gpu.get("name")), 0) + 1
-    return ", ".join(f"{count} x {name}" for name, count in counted.items()) or "none"
+    counts = Counter(gpu.name for gpu in gpus)
+    return ", ".join(f"{count} x {name}" for name, count in counts.items()) or "none"

@@ -10,7 +10,9 @@ import json
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+
+from ..records.files import JsonObject, object_or_empty
+from ..records.schema import RUNNING
 
 MAX_SILENCE_S = 120.0
 # Stages that may be silent longer: weights of 16 GB over a slow link, compilation, a
@@ -33,7 +35,7 @@ def find_run(path: Path) -> Path | None:
     return None
 
 
-def last_event(path: Path) -> dict[str, Any] | None:
+def last_event(path: Path) -> JsonObject | None:
     """The newest whole event with a time; a line that is being written is passed over."""
     try:
         with path.open("rb") as stream:
@@ -54,16 +56,13 @@ def last_event(path: Path) -> dict[str, Any] | None:
 
 
 def status(run: Path) -> str:
-    try:
-        return str(json.loads((run / "results.json").read_text(encoding="utf-8")).get("status", ""))
-    except (OSError, ValueError, AttributeError):
-        return ""
+    return str(object_or_empty(run / "results.json").get("status", ""))
 
 
-def _last_sign(run: Path, event: dict[str, Any] | None) -> datetime | None:
+def _last_sign(run: Path, event: JsonObject | None) -> datetime | None:
     times = []
     if event:
-        stamp = datetime.fromisoformat(event["time"])
+        stamp = datetime.fromisoformat(str(event["time"]))
         times.append(stamp if stamp.tzinfo else stamp.replace(tzinfo=UTC))
     for name in SIGNS_OF_LIFE:
         try:
@@ -75,8 +74,8 @@ def _last_sign(run: Path, event: dict[str, Any] | None) -> datetime | None:
 
 def allowance_s(stage: str, max_silence_s: float) -> float:
     """Seconds of silence the stage may take; before the first event the chain is at work."""
-    words = stage.lower() or "model"
-    return max_silence_s * max((factor for word, factor in PATIENCE.items() if word in words), default=1.0)
+    name = stage.lower() or "model"
+    return max_silence_s * max((factor for word, factor in PATIENCE.items() if word in name), default=1.0)
 
 
 def check(
@@ -87,7 +86,7 @@ def check(
     if run is None:
         return False, f"{path}: no run folder here yet"
     state = status(run)
-    if state not in ("", "running"):
+    if state not in ("", RUNNING):
         return True, f"{run.resolve().name}: the run has ended ({state})"
     event = last_event(run / "events.jsonl")
     seen = _last_sign(run, event)
@@ -96,7 +95,7 @@ def check(
     stage = str((event or {}).get("stage", ""))
     allowed_s = allowance_s(stage, max_silence_s)
     silent_s = max(0.0, (now() - seen).total_seconds())
-    words = f"{run.resolve().name}: stage {stage or 'opening'}, last sign of life {silent_s:.0f} s ago"
+    text = f"{run.resolve().name}: stage {stage or 'starting'}, last sign of life {silent_s:.0f} s ago"
     if silent_s > allowed_s:
-        return False, f"{words}; expected one within {allowed_s:.0f} s"
-    return True, words
+        return False, f"{text}; expected one within {allowed_s:.0f} s"
+    return True, text

@@ -2,62 +2,23 @@
 
 Counts, for one sample, the arithmetic and the bytes that no engine can avoid, and
 divides them by the card's rates. Nothing here is measured: a result's share of the
-limit says how much room is left, and `binds` says which resource runs out first.
+limit says how much is left to gain, and `binds` says which resource runs out first.
 """
 
 from __future__ import annotations
 
-import re
-import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass
 
 from .. import rules
+from ..rules import MODEL_SHAPE, ModelShape
+from .gpu_table import GpuSpec
 
 # Mean and standard deviation of the prompts' lengths in tokens (Llama 3 tokenizer, 100 real articles).
 PROMPT_MEAN, PROMPT_SD = 895.0, 411.0
 # Share of the card's memory an engine may use, and what it keeps for activations and graphs, in GB.
 MEMORY_SHARE = 0.92
 WORKSPACE_GB = 1.5
-
-
-@dataclass(frozen=True)
-class Shape:
-    """A Llama model's shape; the default is Llama-3.1-8B's config.json."""
-
-    layers: int = 32
-    hidden: int = 4096
-    heads: int = 32
-    kv_heads: int = 8
-    head_size: int = 128
-    intermediate: int = 14336
-    vocabulary: int = 128256
-
-    @property
-    def body_weights(self) -> int:
-        """Weights every token is multiplied with: attention and MLP matrices of all layers."""
-        query_out = 2 * self.hidden * self.heads * self.head_size
-        key_value = 2 * self.hidden * self.kv_heads * self.head_size
-        return self.layers * (query_out + key_value + 3 * self.hidden * self.intermediate)
-
-    @property
-    def head_weights(self) -> int:
-        """The output matrix; the input embedding, as large, is looked up and never multiplied."""
-        return self.hidden * self.vocabulary
-
-    def kv_bytes(self, value_bytes: float) -> float:
-        """KV cache bytes of one token."""
-        return 2 * self.layers * self.kv_heads * self.head_size * value_bytes
-
-    @property
-    def attention_flops(self) -> int:
-        """For one query token and one key: a product for the score, one for the value."""
-        return 4 * self.layers * self.heads * self.head_size
-
-
-LLAMA_8B = Shape()
 
 
 @dataclass(frozen=True)
@@ -87,20 +48,6 @@ PRECISIONS = {
 
 
 @dataclass(frozen=True)
-class Gpu:
-    """One card of gpus.toml: rates in TFLOP/s by precision, GB/s, GB, W."""
-
-    name: str
-    match: tuple[str, ...]
-    rates: Mapping[str, float]
-    bandwidth: float
-    memory: float
-    power: float
-    source: str
-    sustained: Mapping[str, float] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
 class Prediction:
     """Seconds of one sample's work on each resource, and what follows.
 
@@ -124,35 +71,7 @@ class Prediction:
         return samples_per_s / self.limit
 
 
-def gpus() -> tuple[Gpu, ...]:
-    """The cards of gpus.toml, in order."""
-    data = tomllib.loads(Path(__file__).with_name("gpus.toml").read_text(encoding="utf-8"))
-    return tuple(
-        Gpu(
-            name=g["name"],
-            match=tuple(g["match"]),
-            rates={k: float(g[k]) for k in ("fp16", "fp8", "int8") if k in g},
-            bandwidth=g["bandwidth"],
-            memory=g["memory"],
-            power=g["power"],
-            source=g["source"],
-            sustained=g.get("sustained", {}),
-        )
-        for g in data["gpu"]
-    )
-
-
-def find_gpu(name: str) -> Gpu | None:
-    """The card for a driver's name such as `NVIDIA H100 80GB HBM3`; None where unknown."""
-    given = name.lower()
-
-    def stands(word: str) -> bool:
-        return re.search(rf"(?<![a-z0-9]){re.escape(word)}(?![a-z0-9])", given) is not None
-
-    return next((g for g in gpus() if all(stands(w) for w in g.match)), None)
-
-
-def precision_of(settings: Mapping[str, Any], card: Gpu | None = None) -> str | None:
+def precision_of(settings: Mapping[str, object], card: GpuSpec | None = None) -> str | None:
     """The precision an engine's settings amount to; None where they name something else.
 
     A card without FP8 tensor cores multiplies FP8 weights in 16 bits.
@@ -165,12 +84,12 @@ def precision_of(settings: Mapping[str, Any], card: Gpu | None = None) -> str | 
         return "w8a16"
     if "fp8" in quantization:
         return "fp8-kv8" if kv_8bit else "fp8"
-    words = {"w8a8": "int8", "int8": "int8", "w8a16": "w8a16"}
-    return next((name for word, name in words.items() if word in quantization and not kv_8bit), None)
+    known = {"w8a8": "int8", "int8": "int8", "w8a16": "w8a16"}
+    return next((name for word, name in known.items() if word in quantization and not kv_8bit), None)
 
 
 def _compute_seconds(
-    rates: Mapping[str, float], precision: Precision, shape: Shape, prompt: tuple[float, float], new: int
+    rates: Mapping[str, float], precision: Precision, shape: ModelShape, prompt: tuple[float, float], new: int
 ) -> float:
     mean, deviation = prompt
     # The last new token is never fed back, so `new - 1` tokens follow the prompt.
@@ -185,9 +104,9 @@ def _compute_seconds(
 
 
 def predict(
-    gpu: Gpu,
+    gpu: GpuSpec,
     precision: Precision,
-    shape: Shape = LLAMA_8B,
+    shape: ModelShape = MODEL_SHAPE,
     prompt: tuple[float, float] = (PROMPT_MEAN, PROMPT_SD),
     new_tokens: int = rules.MAX_NEW_TOKENS,
     max_num_seqs: int | None = None,
@@ -203,9 +122,9 @@ def predict(
     head_bytes = shape.head_weights * precision.head_bytes
     token_bytes = shape.kv_bytes(precision.kv_bytes)
     # The input embedding takes memory too, in 16 bits.
-    room = gpu.memory * 1e9 * MEMORY_SHARE - WORKSPACE_GB * 1e9 - body_bytes - head_bytes
-    room -= shape.head_weights * 2
-    fits = int(room / (token_bytes * (mean + new_tokens)))
+    free = gpu.memory * 1e9 * MEMORY_SHARE - WORKSPACE_GB * 1e9 - body_bytes - head_bytes
+    free -= shape.head_weights * 2
+    fits = int(free / (token_bytes * (mean + new_tokens)))
     if fits < 1:
         return None
     concurrency = min(fits, max_num_seqs or fits)

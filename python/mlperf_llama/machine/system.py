@@ -7,12 +7,13 @@ import platform
 import subprocess
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
+from ..records import schema
+from ..records.schema import Cpu, Disk, Memory, NetworkInterface, System
 from . import gpus
-from .gpus import GpuSampler
 
 GIB = 1024**3
 GIT_TIMEOUT_S = 5.0
@@ -21,7 +22,7 @@ PACKAGES = (
     "flashinfer-python", "triton", "nvidia-cublas", "nvidia-nccl-cu13", "nvidia-ml-py", "datasets",
     "evaluate", "rouge-score", "nltk", "numpy", "huggingface-hub", "mlcflow", "mlperf-llama",
 )  # fmt: skip
-# Instruction sets that decide how fast the CPU lane is.
+# Instruction sets that decide how fast vLLM's CPU build is.
 CPU_FEATURES = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8", "asimd", "bf16")
 
 
@@ -32,7 +33,7 @@ def _read(path: Path) -> str:
         return ""
 
 
-def parse_cpuinfo(text: str) -> dict[str, Any]:
+def parse_cpuinfo(text: str) -> Cpu:
     """Model, sockets, cores, threads and features out of /proc/cpuinfo (x86 and Arm)."""
     blocks = [
         {k.strip(): v.strip() for k, _, v in (line.partition(":") for line in block.splitlines())}
@@ -44,34 +45,33 @@ def parse_cpuinfo(text: str) -> dict[str, Any]:
     sockets = {b["physical id"] for b in cpus if "physical id" in b}
     cores = {(b.get("physical id"), b["core id"]) for b in cpus if "core id" in b}
     flags = set((first.get("flags") or first.get("Features") or "").split())
-    return {
-        "model": first.get("model name") or first.get("CPU part") or None,
-        "vendor": first.get("vendor_id") or first.get("CPU implementer") or None,
-        "sockets": len(sockets) or None,
-        "cores": len(cores) or None,
-        "threads": len(cpus) or None,
-        "features": [f for f in CPU_FEATURES if f in flags],
-    }
+    return Cpu(
+        model=first.get("model name") or first.get("CPU part") or None,
+        vendor=first.get("vendor_id") or first.get("CPU implementer") or None,
+        sockets=len(sockets) or None,
+        cores=len(cores) or None,
+        threads=len(cpus) or None,
+        features=tuple(f for f in CPU_FEATURES if f in flags),
+    )
 
 
-def _cpu() -> dict[str, Any]:
-    found = parse_cpuinfo(_read(Path("/proc/cpuinfo")))
+def _cpu() -> Cpu:
+    cpu = parse_cpuinfo(_read(Path("/proc/cpuinfo")))
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     base = Path("/sys/devices/system")
     clock = _read(base / "cpu/cpu0/cpufreq/cpuinfo_max_freq")
     nodes = len(list((base / "node").glob("node[0-9]*")))
-    return {
-        **found,
-        "model": found["model"] or platform.processor() or None,
-        "usable_threads": usable,
-        "max_clock_mhz": int(clock) // 1000 if clock.isdigit() else None,
-        "numa_nodes": nodes or None,
-        "architecture": platform.machine(),
-    }
+    return replace(
+        cpu,
+        model=cpu.model or platform.processor() or None,
+        usable_threads=usable,
+        max_clock_mhz=int(clock) // 1000 if clock.isdigit() else None,
+        numa_nodes=nodes or None,
+        architecture=platform.machine(),
+    )
 
 
-def _memory() -> dict[str, Any]:
-    """Gibibytes; `limit_gib` is the container's (cgroup v2), None where there is none."""
+def _memory() -> Memory:
     rows = {
         k: v.split() for k, _, v in (row.partition(":") for row in _read(Path("/proc/meminfo")).split("\n"))
     }
@@ -81,25 +81,22 @@ def _memory() -> dict[str, Any]:
         return round(int(value[0]) * 1024 / GIB, 2) if value and value[0].isdigit() else None
 
     limit = _read(Path("/sys/fs/cgroup/memory.max"))
-    return {
-        "total_gib": gib("MemTotal"),
-        "available_gib": gib("MemAvailable"),
-        "limit_gib": round(int(limit) / GIB, 2) if limit.isdigit() else None,
-    }
+    limit_gib = round(int(limit) / GIB, 2) if limit.isdigit() else None
+    return Memory(gib("MemTotal"), gib("MemAvailable"), limit_gib)
 
 
-def _operating_system() -> dict[str, Any]:
+def _operating_system() -> schema.OperatingSystem:
     try:
         release = platform.freedesktop_os_release()
     except OSError:
         release = {}
     name = release.get("PRETTY_NAME") or platform.system()
-    return {"name": name, "kernel": platform.release(), "libc": " ".join(platform.libc_ver()) or None}
+    return schema.OperatingSystem(name, platform.release(), " ".join(platform.libc_ver()) or None)
 
 
-def _storage() -> list[dict[str, Any]]:
+def _storage() -> tuple[Disk, ...]:
     """Disks (not partitions, loops or RAM): kind and size."""
-    found = []
+    disks = []
     for disk in sorted(Path("/sys/block").glob("*")) if Path("/sys/block").is_dir() else []:
         size = _read(disk / "size")
         if not size.isdigit() or size == "0" or disk.name.startswith(("loop", "ram", "zram", "dm-", "sr")):
@@ -111,30 +108,30 @@ def _storage() -> list[dict[str, Any]]:
             # A virtual disk says nothing true about what lies under it.
             kind = "virtual disk"
         # The kernel counts 512-byte sectors here whatever the disk's own size is.
-        found.append({"name": disk.name, "kind": kind, "size_gb": round(int(size) * 512 / 1e9, 1)})
-    return found
+        disks.append(Disk(disk.name, kind, round(int(size) * 512 / 1e9, 1)))
+    return tuple(disks)
 
 
-def _network() -> list[dict[str, Any]]:
+def _network() -> tuple[NetworkInterface, ...]:
     """Interfaces with a device behind them, and their speed in Mbit/s where they tell it."""
-    found = []
+    interfaces = []
     for card in sorted(Path("/sys/class/net").glob("*")) if Path("/sys/class/net").is_dir() else []:
         if not (card / "device").exists():
             continue
         speed = _read(card / "speed")
-        found.append({"name": card.name, "speed_mbit_s": int(speed) if speed.isdigit() else None})
-    return found
+        interfaces.append(NetworkInterface(card.name, int(speed) if speed.isdigit() else None))
+    return tuple(interfaces)
 
 
 def package_versions() -> dict[str, str]:
     """Installed versions, from the metadata alone."""
-    found = {}
+    versions = {}
     for name in PACKAGES:
         try:
-            found[name] = metadata.version(name)
+            versions[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
             continue
-    return found
+    return versions
 
 
 def loadgen_versions(prefix: Path | None = None) -> list[str]:
@@ -152,7 +149,7 @@ def _git(root: Path, *arguments: str) -> str | None:
     return done.stdout.strip()
 
 
-def source(env: Mapping[str, str]) -> dict[str, Any]:
+def source(env: Mapping[str, str]) -> dict[str, str | bool | None]:
     """The commit this code is at. In an image the build wrote it to MLPERF_GIT_COMMIT."""
     root = next((p for p in Path(__file__).resolve().parents if (p / ".git").exists()), None)
     commit = _git(root, "rev-parse", "HEAD") if root else None
@@ -163,33 +160,30 @@ def source(env: Mapping[str, str]) -> dict[str, Any]:
     return {"commit": built, "dirty": None, "from": "image" if built else None}
 
 
-def _container(env: Mapping[str, str]) -> dict[str, Any]:
+def _container(env: Mapping[str, str]) -> schema.Container:
     inside = Path("/.dockerenv").exists() or Path("/run/.containerenv").exists() or bool(env.get("container"))
-    return {"inside": inside, "image_id": env.get("MLPERF_IMAGE_ID") or None}
+    return schema.Container(inside, env.get("MLPERF_IMAGE_ID") or None)
 
 
-def _machine() -> dict[str, Any]:
+def _machine() -> schema.Machine:
     """Maker and product as the firmware names them."""
     firmware = Path("/sys/class/dmi/id")
-    return {k: _read(firmware / f) or None for k, f in (("maker", "sys_vendor"), ("product", "product_name"))}
+    return schema.Machine(_read(firmware / "sys_vendor") or None, _read(firmware / "product_name") or None)
 
 
-def describe(env: Mapping[str, str]) -> dict[str, Any]:
-    """Everything system.json holds. No secret, no host name, no user name; well under a second."""
-    return {
-        "machine": _machine(),
-        "cpu": _cpu(),
-        "memory": _memory(),
-        "os": _operating_system(),
-        "storage": _storage(),
-        "network": _network(),
-        "gpus": gpus.describe(),
-        "python": {"version": platform.python_version(), "implementation": platform.python_implementation()},
-        "packages": package_versions(),
-        "loadgen": loadgen_versions(),
-        "git": source(env),
-        "container": _container(env),
-    }
-
-
-__all__ = ["GpuSampler", "describe", "loadgen_versions", "package_versions", "source"]
+def describe(env: Mapping[str, str]) -> System:
+    """This machine. No secret, no host name, no user name; well under a second."""
+    return System(
+        machine=_machine(),
+        cpu=_cpu(),
+        memory=_memory(),
+        os=_operating_system(),
+        storage=_storage(),
+        network=_network(),
+        gpus=tuple(gpus.describe()),
+        python=schema.PythonVersion(platform.python_version(), platform.python_implementation()),
+        packages=package_versions(),
+        loadgen=tuple(loadgen_versions()),
+        git=source(env),
+        container=_container(env),
+    )

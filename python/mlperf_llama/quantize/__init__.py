@@ -1,69 +1,56 @@
 """An FP8 checkpoint of a Llama model, made by the benchmark's rules; vLLM loads it as `fp8`.
 
-Weights get one scale a matrix. Inputs get fixed scales from the published calibration data
-where it is at hand (policy: 1,000 samples of CNN/DailyMail's training part), else vLLM works
-them out as it runs, from no data at all. What was done stands in `quantization.json` beside
-the weights.
+Weights get one scale per matrix. Inputs get fixed scales from the published calibration data
+where it is at hand (policy: 1,000 samples of CNN/DailyMail's training part), else vLLM computes
+them as it runs, from no data at all. What was done stands in `quantization.json` beside the
+weights.
 """
 
 from __future__ import annotations
 
-import json
 import logging
-import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-from ..errors import UsageError
-from ..records.run_folder import write_text
-from ..sources.model import checkpoint, shape
-from . import weights
+from .. import rules
+from ..config import Config
+from ..errors import BrokeError, MissingError, PipelineError
+from ..records.files import digest
+from ..sources import model
+from ..sources.dataset import prepare
+from ..sources.dataset.rows import read_rows
+from . import checkpoint
+from .record import Calibration
 
 log = logging.getLogger(__name__)
 
-RECORD = "quantization.json"
-# Weights are written anew; an index of the old ones would mislead.
-LEFT_BEHIND = ("*.safetensors", "*.safetensors.index.json", "*.bin", "*.pth")
-Tell = Callable[[str], None]
 
+def quantize_model(config: Config, env: Mapping[str, str], data: Path | None, target: Path | None) -> Path:
+    """Quantise the model of the settings; gives the new checkpoint's folder.
 
-def quantize(
-    source: Path, dest: Path, prompts: Sequence[Sequence[int]] | None, about: Mapping[str, Any], tell: Tell
-) -> Path:
-    """Write `dest` from `source`. `prompts`: calibration token ids, or None for no data at all.
-
-    `about` says where the prompts came from. UsageError: not a whole Llama checkpoint, already
-    quantised, or `dest` is there.
+    `data`: a file in the dataset's formats to calibrate with, all of it used; None: no calibration.
     """
-    problem = checkpoint.problem(source)
-    config = {} if problem else json.loads((source / "config.json").read_text(encoding="utf-8"))
-    if config.get("quantization_config"):
-        problem = f"{source}: expected 16-bit weights, found quantised ones"
-    if dest.exists():
-        problem = f"{dest}: expected a new folder, found one"
-    if problem:
-        raise UsageError(problem)
-    scales: Mapping[str, float] = {}
-    if prompts is not None:
-        from . import calibrate
+    source = _model(config, env)
+    scheme = "dynamic" if data is None else "static"
+    dest = target or config.cache_path / "models" / f"{source.name}-fp8-{scheme}"
+    prompts, calibration = None, None
+    if data is not None:
+        count = len(read_rows(data))
+        reference = model.is_reference_tokenizer(source)
+        samples = prepare.prepare(data, source, config.cache_path, count, reference, rules.MAX_MODEL_LEN)
+        prompts = [samples.prompt(index) for index in range(count)]
+        calibration = Calibration(count, str(data), digest(data))
+    return checkpoint.write(source, dest, prompts, calibration, lambda text: log.warning("quantize %s", text))
 
-        scales = calibrate.scales(source, prompts, tell)
-    work = dest.with_name(f".{dest.name}.part")
-    shutil.rmtree(work, ignore_errors=True)
-    shutil.copytree(source, work, ignore=shutil.ignore_patterns(*LEFT_BEHIND))
-    weights.write(source, work, scales, tell)
-    scheme = "static" if prompts is not None else "dynamic"
-    config["quantization_config"] = {**shape.FP8_STATIC, "activation_scheme": scheme}
-    write_text(work / "config.json", json.dumps(config, indent=2) + "\n")
-    record = {
-        "schema_version": 1,
-        "format": "E4M3, one scale a weight matrix; output matrix and embedding in 16 bits",
-        "activation_scheme": config["quantization_config"]["activation_scheme"],
-        "source": str(source),
-        "source_sha256": {name: weights.sha256(source / name) for name in checkpoint.shard_names(source)},
-        "calibration": {"samples": len(prompts), **about} if prompts is not None else None,
-    }
-    write_text(work / RECORD, json.dumps(record, indent=2) + "\n")
-    work.rename(dest)
-    return dest
+
+def _model(config: Config, env: Mapping[str, str]) -> Path:
+    """The weights of the first source in the model chain that serves them."""
+    last: PipelineError | None = None
+    for source in model.chain(config):
+        try:
+            return Path(model.serve(source, config, env).path)
+        except (MissingError, BrokeError) as error:
+            log.warning("model_source source=%s reason=%s", source, error)
+            last = error
+    assert last
+    raise last

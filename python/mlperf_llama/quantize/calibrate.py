@@ -1,4 +1,4 @@
-"""Fixed scales of activations and of the KV cache: the largest values seen in calibration prompts."""
+"""Fixed scales of activations and of the KV cache: the largest values in calibration prompts."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import torch
 from .weights import FP8_MAX
 
 LINEAR = re.compile(r".*\.layers\.\d+\.(?:self_attn|mlp)\.\w+_proj")
-TELL_EVERY = 50
+REPORT_EVERY = 50
 
 
 class Largest:
@@ -23,22 +23,22 @@ class Largest:
         self.values: dict[str, float] = {}
         self._head_size = head_size
 
-    def note(self, name: str, value: torch.Tensor) -> None:
+    def update(self, name: str, value: torch.Tensor) -> None:
         self.values[name] = max(self.values.get(name, 0.0), float(value))
 
     def linear(self, name: str, module: Any, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
-        self.note(f"{name}.input_scale", inputs[0].abs().max())
+        self.update(f"{name}.input_scale", inputs[0].abs().max())
         block = name.rpartition(".")[0]
         if name.endswith(".v_proj"):
-            self.note(f"{block}.v_scale", output.abs().max())
+            self.update(f"{block}.v_scale", output.abs().max())
         if name.endswith(".k_proj"):
             # The rotation turns a pair of values, so what the cache holds is at most the pair's length.
             low, high = output.unflatten(-1, (-1, 2, self._head_size // 2)).float().unbind(-2)
-            self.note(f"{block}.k_scale", torch.hypot(low, high).max())
+            self.update(f"{block}.k_scale", torch.hypot(low, high).max())
 
 
 def scales(
-    model_dir: Path, prompts: Sequence[Sequence[int]], tell: Callable[[str], None]
+    model_dir: Path, prompts: Sequence[Sequence[int]], progress: Callable[[str], None]
 ) -> dict[str, float]:
     """Scale by the tensor's name in an FP8 checkpoint; on a GPU where there is one."""
     from transformers import AutoModelForCausalLM
@@ -54,6 +54,6 @@ def scales(
     with torch.inference_mode():
         for number, prompt in enumerate(prompts, 1):
             model.model(torch.tensor([list(prompt)], device=device), use_cache=False)
-            if number % TELL_EVERY == 0 or number == len(prompts):
-                tell(f"{number} of {len(prompts)} calibration prompts")
+            if number % REPORT_EVERY == 0 or number == len(prompts):
+                progress(f"{number} of {len(prompts)} calibration prompts")
     return {name: max(value, 1e-12) / FP8_MAX for name, value in largest.values.items()}

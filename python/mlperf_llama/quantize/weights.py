@@ -12,13 +12,13 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from ..sources.fetch.http import file_digest
+from ..records.files import write_text
 from ..sources.model import checkpoint
 
 FP8 = torch.float8_e4m3fn
 FP8_MAX = torch.finfo(FP8).max
 LINEAR = re.compile(r"(?P<layer>.*\.layers\.\d+)\.(?P<block>self_attn|mlp)\.(?P<name>\w+_proj)\.weight")
-# vLLM joins these into one product, which has one scale: they share theirs from the start.
+# vLLM joins these into one GEMM, which has one scale: they share theirs from the start.
 JOINED = {
     "q_proj": ("q_proj", "k_proj", "v_proj"),
     "k_proj": ("q_proj", "k_proj", "v_proj"),
@@ -29,11 +29,7 @@ JOINED = {
 SHARD_BYTES = 4 * 2**30
 
 
-def sha256(path: Path) -> str:
-    return file_digest(path, "sha256")
-
-
-class Source:
+class Tensors:
     """The tensors of a checkpoint by name, read when asked for."""
 
     def __init__(self, folder: Path) -> None:
@@ -47,17 +43,17 @@ class Source:
         return sorted(self._files)
 
     def __getitem__(self, name: str) -> torch.Tensor:
-        found: torch.Tensor = self._files[name].get_tensor(name)
-        return found
+        tensor: torch.Tensor = self._files[name].get_tensor(name)
+        return tensor
 
 
-def weight_scale(source: Source, name: str) -> float:
+def weight_scale(tensors: Tensors, name: str) -> float:
     """So that the largest value of a matrix, and of those joined with it, is the largest of E4M3."""
-    found = LINEAR.fullmatch(name)
-    assert found
-    parts = JOINED.get(found["name"], (found["name"],))
-    names = [f"{found['layer']}.{found['block']}.{part}.weight" for part in parts]
-    highest = max(float(source[part].abs().max()) for part in names)
+    match = LINEAR.fullmatch(name)
+    assert match
+    joined = JOINED.get(match["name"], (match["name"],))
+    names = [f"{match['layer']}.{match['block']}.{part}.weight" for part in joined]
+    highest = max(float(tensors[part].abs().max()) for part in names)
     return float(max(highest, 1e-12) / FP8_MAX)
 
 
@@ -66,9 +62,9 @@ def to_fp8(matrix: torch.Tensor, scale: float) -> torch.Tensor:
     return (matrix.float() / scale).clamp(-FP8_MAX, FP8_MAX).to(FP8)
 
 
-def write(source: Path, dest: Path, scales: Mapping[str, float], tell: Callable[[str], None]) -> None:
+def write(source: Path, dest: Path, scales: Mapping[str, float], progress: Callable[[str], None]) -> None:
     """All tensors into shards of `dest`, with an index. `scales`: further scalars by full name."""
-    tensors, index, shards = Source(source), dict[str, int](), 0
+    tensors, index, shards = Tensors(source), dict[str, int](), 0
     batch: dict[str, torch.Tensor] = {}
 
     def flush() -> None:
@@ -88,7 +84,7 @@ def write(source: Path, dest: Path, scales: Mapping[str, float], tell: Callable[
         batch[name] = tensor.contiguous()
         if sum(t.nbytes for t in batch.values()) >= SHARD_BYTES:
             flush()
-            tell(f"{number + 1} of {len(tensors.names)} tensors")
+            progress(f"{number + 1} of {len(tensors.names)} tensors")
     batch |= {name: torch.tensor(value) for name, value in scales.items()}
     flush()
     _name_shards(dest, index, shards)
@@ -106,4 +102,4 @@ def _name_shards(dest: Path, index: Mapping[str, int], shards: int) -> None:
     if shards > 1:
         weight_map = {tensor: names[number] for tensor, number in sorted(index.items())}
         text = json.dumps({"metadata": {}, "weight_map": weight_map}, indent=1)
-        (dest / checkpoint.INDEX).write_text(text + "\n", encoding="utf-8")
+        write_text(dest / checkpoint.INDEX, text + "\n")

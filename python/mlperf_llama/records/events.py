@@ -1,34 +1,42 @@
-"""events.jsonl: one JSON object a line, and the same progress on the terminal.
+"""events.jsonl: one JSON object per line, and the same progress on the terminal.
 
-Fields: time (ISO 8601, UTC), stage, done, total, unit, samples_per_s, tokens_per_s,
-eta_s, message, gpu. `health` and outside tools read this file.
+`health` and outside tools read this file; schema.Event names the fields.
 """
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import TypeAlias, Unpack
 
+from .codec import to_json
 from .run_folder import RunFolder
+from .schema import Event, EventFields
 
-Listener = Callable[[dict[str, Any]], None]
+Listener: TypeAlias = Callable[[Event], None]
+FILE = "events.jsonl"
 
 
 class Events:
-    """Appends events and passes each to its listeners (the terminal's bar is one)."""
+    """Appends events and passes each to its listeners (the terminal's progress is one).
+
+    `gpu` gives the latest readings of every GPU (schema.GpuReading), None where there is no GPU.
+    """
 
     def __init__(
-        self, run: RunFolder | None, *listeners: Listener, gpu: Callable[[], Any] | None = None
+        self,
+        run: RunFolder | None,
+        *listeners: Listener,
+        gpu: Callable[[], Sequence[object] | None] | None = None,
     ) -> None:
-        self._stream = run.file("events.jsonl").open("a", encoding="utf-8") if run else None
+        self._stream = run.file(FILE).open("a", encoding="utf-8") if run else None
         self._listeners = listeners
         self._gpu = gpu
         self._started: dict[str, float] = {}
 
-    def emit(self, stage: str, **fields: Any) -> None:
+    def emit(self, stage: str, **fields: Unpack[EventFields]) -> None:
         """One event. With `done` and `total` the ETA is worked out from the stage's start."""
         now = time.monotonic()
         started = self._started.setdefault(stage, now)
@@ -36,8 +44,12 @@ class Events:
         if done and total and "eta_s" not in fields and now > started:
             fields["eta_s"] = round((now - started) * (total - done) / done, 1)
         if done and self._gpu and (readings := self._gpu()):
-            fields["gpu"] = readings
-        event = {"time": datetime.now(UTC).isoformat(timespec="milliseconds"), "stage": stage, **fields}
+            fields["gpu"] = to_json(readings)
+        event: Event = {
+            "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
+            "stage": stage,
+            **fields,
+        }
         if self._stream:
             self._stream.write(json.dumps(event, ensure_ascii=False) + "\n")
             self._stream.flush()

@@ -1,57 +1,40 @@
-"""The run folder: its names, atomic writes, reading back. DESIGN.md's layout.
-
-A file that exists is complete: every JSON file is written to a temporary name
-in the same folder and renamed.
-"""
+"""The run folder: its names, and its records read and written whole."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import re
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Protocol, TypeVar
 
-from ..errors import MissingError, UsageError
+from ..config import Config
+from ..errors import UsageError
+from . import codec
+from .files import object_or_empty, read_object, write_text
+from .schema import SCHEMA_VERSION
 
-SCHEMA_VERSION = 1
-# results.json `status`: what became of the run.
-RUNNING, COMPLETE, INTERRUPTED, FAILED = "running", "complete", "interrupted", "failed"
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write atomically: a temporary file in the same folder, then a rename."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as stream:
-            stream.write(text)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+# Only a search of settings has this file.
+TUNING = "tuning.json"
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object from disk; MissingError where absent, UsageError where broken."""
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise MissingError(f"{path}: expected a file, found none; is the run finished?") from None
-    except (OSError, ValueError) as error:
-        raise UsageError(f"{path}: expected a JSON object, could not read it: {error}") from None
-    if not isinstance(data, dict):
-        raise UsageError(f"{path}: expected a JSON object, found a {type(data).__name__}")
-    return data
+class Record(Protocol):
+    """A frozen dataclass with the name of its file."""
+
+    FILE: ClassVar[str]
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+
+R = TypeVar("R", bound=Record)
 
 
 @dataclass(frozen=True)
 class RunFolder:
-    """One run's folder. Paths only; the content of each file belongs to its stage."""
+    """One run's folder. Paths and records only; the content of each file belongs to its stage."""
 
     path: Path
 
@@ -83,29 +66,66 @@ class RunFolder:
 
     @staticmethod
     def open(path: Path) -> RunFolder:
-        if not (path / "config.json").is_file():
-            raise UsageError(f"{path}: expected a run folder (with config.json), found none")
+        if not (path / Config.FILE).is_file():
+            raise UsageError(f"{path}: expected a run folder (with {Config.FILE}), found none")
         return RunFolder(path.absolute())
 
     def file(self, name: str) -> Path:
         return self.path / name
 
-    def write(self, name: str, data: Mapping[str, Any]) -> None:
-        """Write `name` as JSON with the schema version first."""
+    @property
+    def is_tuning(self) -> bool:
+        return self.file(TUNING).is_file()
+
+    def config(self) -> Config:
+        """The settings of the run; MissingError where they are absent, UsageError where they are broken."""
+        path = self.file(Config.FILE)
+        try:
+            # Through the codec, which checks the types.
+            return codec.from_json(Config, codec.to_json(Config.from_json(read_object(path))))
+        except (ValueError, TypeError, KeyError) as error:
+            raise UsageError(f"{path}: not as this version writes it: {error}") from None
+
+    # INTERIM: by file name, until every stage reads records.
+    def read_raw(self, name: str) -> dict[str, Any]:
+        return dict(read_object(self.file(name)))
+
+    def read_or_empty(self, name: str) -> dict[str, Any]:
+        return self.read_raw(name) if self.file(name).is_file() else {}
+
+    def write_raw(self, name: str, data: Mapping[str, Any]) -> None:
         whole = {"schema_version": SCHEMA_VERSION, **data}
         write_text(self.file(name), json.dumps(whole, indent=2, ensure_ascii=False) + "\n")
 
-    def read(self, name: str) -> dict[str, Any]:
-        return read_json(self.file(name))
-
-    def read_or_empty(self, name: str) -> dict[str, Any]:
-        return self.read(name) if self.file(name).is_file() else {}
-
     def merge(self, name: str, **parts: Any) -> dict[str, Any]:
-        """Replace top-level keys of a JSON file, keeping the others."""
         data = {**self.read_or_empty(name), **parts}
-        self.write(name, data)
+        self.write_raw(name, data)
         return data
+
+    def read(self, kind: type[R]) -> R:
+        """A record; MissingError where its file is absent, UsageError where it is broken."""
+        path = self.file(kind.FILE)
+        try:
+            return codec.from_json(kind, read_object(path))
+        except ValueError as error:
+            raise UsageError(f"{path}: not as this version writes it: {error}") from None
+
+    def read_or_new(self, kind: type[R]) -> R:
+        """A record, or an empty one where there is no file yet."""
+        return self.read(kind) if self.file(kind.FILE).is_file() else kind()
+
+    def write(self, record: Record) -> None:
+        """Write a record's file, with the keys that are there and that this version does not know."""
+        path = self.file(record.FILE)
+        data = codec.keep_unknown(type(record), object_or_empty(path), codec.to_json(record))
+        whole = {"schema_version": SCHEMA_VERSION, **data}
+        write_text(path, json.dumps(whole, indent=2, ensure_ascii=False) + "\n")
+
+    def update(self, kind: type[R], **changes: Any) -> R:
+        """Replace fields of a record, keeping the others."""
+        record: R = dataclasses.replace(self.read_or_new(kind), **changes)
+        self.write(record)
+        return record
 
     def scenario(self, scenario: str) -> Path:
         return self.path / scenario

@@ -16,66 +16,67 @@ from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 
+from ..errors import PipelineError
+from .files import digest
 from .run_folder import RunFolder
+from .schema import Seal, SealedStage
 
-NAME = "hashes.json"
 # Still growing, or written from the sealed files: nothing is judged by them.
-UNSEALED = (NAME, "events.jsonl", "run.log", "verdict.json", "report.md", "report.html")
-
-
-def file_sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as stream:
-        for block in iter(lambda: stream.read(1 << 20), b""):
-            digest.update(block)
-    return digest.hexdigest()
+UNSEALED = (Seal.FILE, "events.jsonl", "run.log", "verdict.json", "report.md", "report.html")
 
 
 @cache
 def source_sha256() -> str:
     """One hash of this package's Python files: which code made the run.
 
-    Taken once a process: a file edited later is not what runs.
+    Taken once per process: a file edited later is not what runs.
     """
     root = Path(__file__).resolve().parents[1]
-    digest = hashlib.sha256()
+    total = hashlib.sha256()
     for path in sorted(root.rglob("*.py")):
-        digest.update(f"{path.relative_to(root).as_posix()} {file_sha256(path)}\n".encode())
-    return digest.hexdigest()
+        total.update(f"{path.relative_to(root).as_posix()} {digest(path)}\n".encode())
+    return total.hexdigest()
 
 
 def hashes(run: RunFolder) -> dict[str, str]:
     """Relative path -> SHA-256 of every file a verdict rests on."""
-    found = {}
-    for path in sorted(run.path.rglob("*")):
-        name = path.relative_to(run.path).as_posix()
-        if path.is_file() and name not in UNSEALED and not path.name.startswith("."):
-            found[name] = file_sha256(path)
-    return found
+    names = {path: path.relative_to(run.path).as_posix() for path in sorted(run.path.rglob("*"))}
+    return {
+        name: digest(path)
+        for path, name in names.items()
+        if path.is_file() and name not in UNSEALED and not path.name.startswith(".")
+    }
 
 
 def differences(run: RunFolder) -> list[str]:
     """What differs from the last seal, in words; empty where nothing does."""
-    recorded = run.read_or_empty(NAME).get("files")
-    if not isinstance(recorded, dict):
+    if not run.file(Seal.FILE).is_file():
         return ["no seal"]
-    found = hashes(run)
-    lines = [f"{name} changed" for name in recorded if name in found and found[name] != recorded[name]]
-    lines += [f"{name} gone" for name in recorded if name not in found]
-    lines += [f"{name} added" for name in found if name not in recorded]
+    recorded, current = run.read(Seal).files, hashes(run)
+    lines = [f"{name} changed" for name in recorded if current.get(name, recorded[name]) != recorded[name]]
+    lines += [f"{name} gone" for name in recorded if name not in current]
+    lines += [f"{name} added" for name in current if name not in recorded]
     return lines
+
+
+def faults(run: RunFolder) -> list[str]:
+    """What was changed between stages, or since the last one; a seal that cannot be read is one."""
+    try:
+        return [*run.read_or_new(Seal).broken, *differences(run)]
+    except PipelineError as error:
+        return [str(error)]
 
 
 @contextmanager
 def stage(run: RunFolder, name: str) -> Iterator[None]:
-    """Work of one stage: notes foreign changes before it, seals the folder after it."""
-    before = run.read_or_empty(NAME)
-    broken = [*before.get("broken", [])]
-    if before:
-        broken += [f"before {name}: {line}" for line in differences(run)]
+    """Work of one stage: records foreign changes before it, seals the folder after it."""
+    before = run.read_or_new(Seal)
+    broken = before.broken
+    if run.file(Seal.FILE).is_file():
+        broken += tuple(f"before {name}: {line}" for line in differences(run))
     try:
         yield
     finally:
         now = datetime.now(UTC).isoformat(timespec="seconds")
-        stages = [*before.get("stages", []), {"stage": name, "sealed": now, "source": source_sha256()}]
-        run.write(NAME, {"stages": stages, "broken": broken, "files": hashes(run)})
+        stages = (*before.stages, SealedStage(name, now, source_sha256()))
+        run.write(Seal(stages, broken, hashes(run)))

@@ -5,33 +5,36 @@ From saved records alone; it measures nothing. A partial run renders with what i
 
 from __future__ import annotations
 
-from ..records.run_folder import RunFolder, write_text
-from . import answer, html, markdown, method, record, summary, tuning
+from ..records.files import write_text
+from ..records.run_folder import RunFolder
+from . import answer, html, markdown, method, summary, tuning
 from .blocks import Document
+from .run import Run, read
 
 NOT_A_RESULT = "Not an MLPerf result"
 
 
-def build(found: record.Record) -> Document:
+def build(run: Run) -> Document:
     """The whole report as data."""
-    names = ", ".join(found.scenarios) or "no scenario"
+    searches = tuning.sections(RunFolder(run.path))
+    names = ", ".join(run.scenarios) or "no scenario"
     return Document(
         title="MLPerf Inference, Llama-3.1-8B",
-        subtitle=f"{names} · round {found.round} · {found.category} · {found.path.name} · {found.status}",
-        banner=answer.banner(found),
-        watermark=NOT_A_RESULT if found.not_eligible() else "",
-        sections=(*tuning.sections(found), answer.section(found), method.how(found), method.where(found)),
+        subtitle=f"{names} · round {run.round} · {run.category} · {run.path.name} · {run.results.status}",
+        banner=answer.banner(run),
+        watermark=NOT_A_RESULT if run.not_eligible() else "",
+        sections=(*searches, answer.section(run), method.how(run), method.where(run)),
     )
 
 
-def write(run: RunFolder) -> None:
+def write(folder: RunFolder) -> None:
     """Write report.md and report.html into the run folder."""
-    document = build(record.read(run))
+    document = build(read(folder))
     # HTML first: the Markdown report lists it among the files.
-    write_text(run.file("report.html"), html.render(document))
-    write_text(run.file("report.md"), markdown.render(document))
+    write_text(folder.file("report.html"), html.render(document))
+    write_text(folder.file("report.md"), markdown.render(document))
 
 
-def terminal(run: RunFolder, colour: bool = False) -> str:
+def terminal(folder: RunFolder, colour: bool = False) -> str:
     """The answer in a few lines, for stderr at the end of a run."""
-    return summary.render(record.read(run), colour)
+    return summary.render(read(folder), colour)

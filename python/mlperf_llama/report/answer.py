@@ -2,72 +2,74 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from .. import rules
+from ..records.schema import FAILED, INTERRUPTED, RUNNING, Accuracy, Check, Target
 from . import published_comparison
 from .blocks import NOTHING, Banner, Block, Items, Section, Table, Text, number, word
-from .record import Record, mapping
+from .run import UNKNOWN, Run
 
 LABELS = {"gen_len": "gen_len (characters)", "gen_num": "gen_num (samples)"}
+SCORES = (*rules.ROUGE_KEYS, "gen_len", "gen_num")
 # An unfinished run's first line.
 UNFINISHED = {
-    "running": "This run has not finished, or was killed without a chance to say so.",
-    "interrupted": "This run was interrupted. What was finished is below.",
-    "failed": "This run failed. What was finished is below.",
-    "unknown": "This folder holds no results.",
+    RUNNING: "This run has not finished, or was killed without a chance to say so.",
+    INTERRUPTED: "This run was interrupted. What was finished is below.",
+    FAILED: "This run failed. What was finished is below.",
+    UNKNOWN: "This folder holds no results.",
 }
 
 
-def banner(record: Record) -> Banner:
+def banner(run: Run) -> Banner:
     """The one answer: submittable, not submittable, or no MLPerf result at all."""
-    lines = [UNFINISHED[record.status]] if record.status in UNFINISHED else []
-    if record.results.get("error"):
-        lines.append(str(record.results["error"]))
-    against = record.not_eligible()
-    if against:
-        return Banner("Not an MLPerf result", (*lines, *against), "bad")
-    if not record.verdict:
+    status = run.results.status
+    lines = [UNFINISHED[status]] if status in UNFINISHED else []
+    reasons = run.not_eligible()
+    if reasons:
+        return Banner("Not an MLPerf result", (*lines, *reasons), "bad")
+    if run.verdict is None:
         return Banner("Not judged", (*lines, "There is no verdict.json; `make report` judges again."), "warn")
-    failed = failed_checks(record)
-    if record.verdict.get("submittable") is True and not failed and not lines:
+    failed = failed_checks(run)
+    if run.verdict.submittable and not failed and not lines:
         return Banner("Submittable", ("Every check passed.",), "good")
-    lines += [
-        f"{len(failed)} of {len(checks(record))} checks failed; they stand below, each with its remedy."
-    ]
+    lines.append(
+        f"{len(failed)} of {len(checks(run))} checks failed; they stand below, each with its remedy."
+    )
     return Banner("Not submittable", tuple(lines), "bad")
 
 
-def checks(record: Record) -> list[dict[str, Any]]:
-    return [c for c in record.verdict.get("checks") or [] if isinstance(c, dict)]
+def checks(run: Run) -> tuple[Check, ...]:
+    return run.verdict.checks if run.verdict else ()
 
 
-def failed_checks(record: Record) -> list[dict[str, Any]]:
-    return [c for c in checks(record) if c.get("passed") is not True]
+def failed_checks(run: Run) -> list[Check]:
+    return [check for check in checks(run) if not check.passed]
 
 
-def _limited(value: object, limit: float | None) -> str:
-    if not isinstance(value, int | float):
+def _with_limit(value: float | None, limit: float | None) -> str:
+    if value is None:
         return NOTHING
     return number(float(value), 1) + (f" of {limit:g}" if limit is not None else "")
 
 
-def _performance(record: Record) -> Table:
+def _performance(run: Run) -> Table:
     rows = []
-    for name, found in record.scenarios.items():
-        given = mapping(found.get("performance"))
+    for name, scenario in run.scenarios.items():
+        measured = scenario.performance
+        if measured is None:
+            rows.append((name, "not run", *[NOTHING] * 7))
+            continue
         ttft, tpot = rules.TOKEN_LATENCY_LIMITS_MS.get(name, (None, None))
         rows.append(
             (
                 name,
-                word(given.get("loadgen_result") or "not run"),
-                number(given.get("samples_per_second")),
-                number(given.get("tokens_per_second"), 1),
-                _limited(given.get("ttft_p99_ms"), ttft),
-                _limited(given.get("tpot_p99_ms"), tpot),
-                _limited(given.get("latency_p90_ms"), None),
-                word(given.get("samples_processed")),
-                number(given.get("total_time_seconds"), 1),
+                measured.loadgen_result,
+                number(measured.samples_per_second),
+                number(measured.tokens_per_second, 1),
+                _with_limit(measured.ttft_p99_ms, ttft),
+                _with_limit(measured.tpot_p99_ms, tpot),
+                _with_limit(measured.latency_p90_ms, None),
+                word(measured.samples_processed),
+                number(measured.total_time_seconds, 1),
             )
         )
     heads = (
@@ -82,83 +84,64 @@ def _performance(record: Record) -> Table:
     return Table((*heads, "samples", "seconds"), tuple(rows), "llrrrrrrr", "Performance")
 
 
-def _targets(given: dict[str, Any], category: str, eligible: bool) -> dict[str, dict[str, Any]]:
-    """Each score's bounds and whether they are met, as the scorer recorded them; a record
-    without them is held against the rules."""
-    recorded = mapping(given.get("targets"))
-    found = {}
-    for key, value in rules.REFERENCE_SCORES.get(category, {}).items():
-        low, high = value * rules.ACCURACY_TIER, None
-        if key == "gen_len":
-            low, high = (bound * value for bound in rules.GEN_LEN_RANGE)
-        elif key == "gen_num":
-            low = high = value
-        reached = given.get(key)
-        met = None
-        if eligible and isinstance(reached, int | float):
-            met = reached >= low and (high is None or reached <= high)
-        found[key] = mapping(recorded.get(key)) or {"low": low, "high": high, "met": met}
-    return found
+def _bounds(target: Target | None, digits: int) -> str:
+    if target is None:
+        return NOTHING
+    if target.high is None or target.high == target.low:
+        return number(target.low, digits)
+    return f"{number(target.low, digits)} to {number(target.high, digits)}"
 
 
-def _span(low: Any, high: Any, digits: int) -> str:
-    if high is None or high == low:
-        return number(low, digits)
-    return f"{number(low, digits)} to {number(high, digits)}"
-
-
-def _score_rows(given: dict[str, Any], category: str, eligible: bool) -> tuple[tuple[str, ...], ...]:
-    """One row a score: what was reached, the target of the category, and how it went."""
+def _score_rows(accuracy: Accuracy) -> tuple[tuple[str, ...], ...]:
+    """One row per score: what was reached, its target and how it went, as the scorer recorded them."""
+    outcomes = {True: "reached", False: "missed", None: NOTHING}
     rows = []
-    for key, bounds in _targets(given, category, eligible).items():
+    for key in SCORES:
         digits = 4 if key in rules.ROUGE_KEYS else 0
-        went = {True: "reached", False: "missed"}.get(bounds.get("met"), NOTHING)  # type: ignore[arg-type]
-        span = _span(bounds.get("low"), bounds.get("high"), digits)
-        rows.append((LABELS.get(key, key), number(given.get(key), digits), span, went))
+        target = (accuracy.targets or {}).get(key)
+        outcome = outcomes[target.met if target else None]
+        value = number(getattr(accuracy, key), digits)
+        rows.append((LABELS.get(key, key), value, _bounds(target, digits), outcome))
     return tuple(rows)
 
 
-def _scores(record: Record, eligible: bool) -> list[Table]:
+def _scores(run: Run, eligible: bool) -> list[Table]:
     tables = []
-    for name, found in record.scenarios.items():
-        given = mapping(found.get("accuracy"))
-        if not any(key in given for key in rules.ROUGE_KEYS):
+    for name, scenario in run.scenarios.items():
+        accuracy = scenario.accuracy
+        if accuracy is None or accuracy.rouge1 is None:
             continue
-        rows = _score_rows(given, record.category, eligible)
-        notes = (
-            []
-            if eligible
-            else ["The targets are for the real model on the whole real set: not applied here."]
-        )
-        overlap = mapping(given.get("word_overlap"))
-        if overlap.get("unigram_f1") is not None:
-            notes.append(f"{overlap['unigram_f1']} by {overlap.get('label', 'word overlap')}.")
-        note = " ".join(notes)
-        tables.append(Table(("score", "this run", "target", ""), rows, "lrrl", f"Accuracy, {name}", note))
+        notes = []
+        if not eligible:
+            notes.append("The targets are for the real model on the whole real set: not applied here.")
+        if accuracy.word_overlap:
+            notes.append(f"{accuracy.word_overlap.unigram_f1} by {accuracy.word_overlap.label}.")
+        heads = ("score", "this run", "target", "")
+        tables.append(Table(heads, _score_rows(accuracy), "lrrl", f"Accuracy, {name}", " ".join(notes)))
     return tables
 
 
-def _complaints(record: Record) -> list[Block]:
+def _complaints(run: Run) -> list[Block]:
     """What LoadGen itself gave as reasons for INVALID, and its error lines."""
-    found = []
-    for name, parts in record.scenarios.items():
-        given = mapping(parts.get("performance"))
-        for key, words in (("invalid_reasons", "INVALID"), ("loadgen_errors", "error")):
-            found += [f"{name}, LoadGen's {words}: {text}" for text in given.get(key) or []]
-    return [Text(text, "bad") for text in found]
+    lines = []
+    for name, scenario in run.scenarios.items():
+        if scenario.performance:
+            lines += [f"{name}, LoadGen's INVALID: {text}" for text in scenario.performance.invalid_reasons]
+            lines += [f"{name}, LoadGen's error: {text}" for text in scenario.performance.loadgen_errors]
+    return [Text(line, "bad") for line in lines]
 
 
-def section(record: Record) -> Section:
-    eligible = not record.not_eligible()
-    blocks: list[Block] = [_performance(record), *_complaints(record), *_scores(record, eligible)]
-    failed = failed_checks(record)
+def section(run: Run) -> Section:
+    eligible = not run.not_eligible()
+    blocks: list[Block] = [_performance(run), *_complaints(run), *_scores(run, eligible)]
+    failed = failed_checks(run)
     if failed:
-        rows = tuple((word(c.get("name")), word(c.get("detail")), word(c.get("fix"))) for c in failed)
+        rows = tuple((check.name, word(check.detail), word(check.fix)) for check in failed)
         # A run that is no result fails dozens of them: the banner has said why.
         title = f"What stands against submitting: {len(failed)} checks"
         blocks.append(Table(("check", "found", "remedy"), rows, "lll", title, folded=not eligible))
-    blocks += [*published_comparison.published_results(record), *published_comparison.card_limit(record)]
-    if record.gaps:
+    blocks += [*published_comparison.published_results(run), *published_comparison.gpu_limit(run)]
+    if run.gaps:
         blocks.append(Text("Missing records:", "warn"))
-        blocks.append(Items(record.gaps))
+        blocks.append(Items(run.gaps))
     return Section("The answer", tuple(blocks))

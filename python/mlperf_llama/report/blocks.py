@@ -24,7 +24,7 @@ class Items:
 
 @dataclass(frozen=True)
 class Table:
-    """`align` has one letter a column, l or r. Cells are plain text; a cell that is exactly
+    """`align` has one letter per column, l or r. Cells are plain text; a cell that is exactly
     one of the words in TONES is coloured. `folded`: HTML shows it closed."""
 
     headers: tuple[str, ...]
@@ -37,11 +37,11 @@ class Table:
 
 @dataclass(frozen=True)
 class Chart:
-    """An inline SVG made by charts.py (already escaped) with its words; Markdown shows the words."""
+    """An inline SVG made by svg.py (already escaped) and what it shows, in words, for Markdown."""
 
     title: str
     svg: str
-    words: str
+    description: str
 
 
 Block = Text | Items | Table | Chart
@@ -64,7 +64,7 @@ class Banner:
 
 @dataclass(frozen=True)
 class Document:
-    """`watermark`: words laid under every page of a run that is no MLPerf result."""
+    """`watermark`: text laid under every page of a run that is no MLPerf result."""
 
     title: str
     subtitle: str
@@ -83,7 +83,7 @@ TONES = {
 
 def number(value: object, digits: int = 2) -> str:
     """Thousands in groups of three, a fixed number of decimals; a dash where nothing was measured.
-    Decimals that say nothing beside the size of a number go, and more come where all would be zero."""
+    A large number loses the decimals that say nothing, and a small one gets as many as it needs."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return NOTHING
     if isinstance(value, int) or abs(value) >= 100_000:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from .. import rules
 from .blocks import Chart, number
-from .record import Json, Record
+from .events import TimedEvent, by_stage
+from .run import Run
 from .svg import Point, line_chart, percentile_chart
 
 # Fewer readings than this make no curve.
@@ -17,78 +16,73 @@ PERCENTILES = ("50.00", "90.00", "95.00", "97.00", "99.00", "99.90")
 # LoadGen's names of the two token latencies, in nanoseconds (results.cc).
 TTFT_KEY = "result_first_token_{}_percentile_latency_ns"
 TPOT_KEY = "result_time_per_output_token_{}_percentile_ns"
-RATES = (("tokens_per_s", "tokens/s"), ("samples_per_s", "samples/s"))
 
 
-def by_stage(events: Sequence[Json]) -> dict[str, list[Json]]:
-    found: dict[str, list[Json]] = defaultdict(list)
-    for event in events:
-        found[str(event.get("stage", ""))].append(event)
-    return dict(found)
+def throughput(events: Sequence[TimedEvent]) -> tuple[list[Point], str] | None:
+    """(seconds since the stage began, rate) for every event that has it, and the rate's unit: tokens
+    where there are enough readings of them, else samples."""
+    start_s = events[0].at_s
+    tokens = [(e.at_s - start_s, e.event["tokens_per_s"]) for e in events if "tokens_per_s" in e.event]
+    if len(tokens) >= FEWEST_POINTS:
+        return tokens, "tokens/s"
+    samples = [(e.at_s - start_s, e.event["samples_per_s"]) for e in events if "samples_per_s" in e.event]
+    return (samples, "samples/s") if len(samples) >= FEWEST_POINTS else None
 
 
-def series(events: Sequence[Json], key: str) -> list[Point]:
-    """(seconds since the stage began, value) for every event that has the value."""
-    if not events:
-        return []
-    start = events[0]["at"]
-    return [(e["at"] - start, float(e[key])) for e in events if isinstance(e.get(key), int | float)]
-
-
-def power(events: Sequence[Json]) -> list[Point]:
+def power(events: Sequence[TimedEvent]) -> list[Point]:
     """(seconds since the stage began, watts of all GPUs together)."""
-    found = []
-    for event in events:
-        gpus = event.get("gpu")
-        readings = [g.get("power_w") for g in gpus if isinstance(g, dict)] if isinstance(gpus, list) else []
-        watts = [w for w in readings if isinstance(w, int | float)]
+    points = []
+    for timed in events:
+        readings = [gpu.get("power_w") for gpu in timed.event.get("gpu", [])]
+        watts = [w for w in readings if w is not None]
         if watts:
-            found.append((event["at"] - events[0]["at"], float(sum(watts))))
-    return found
+            points.append((timed.at_s - events[0].at_s, sum(watts)))
+    return points
 
 
 def _curve(points: list[Point], unit: str, title: str) -> Chart | None:
     if len(points) < FEWEST_POINTS or max(v for _, v in points) <= 0:
         return None
     values = [v for _, v in points]
-    words = f"{title}: from {number(min(values))} to {number(max(values))} {unit} in {len(points)} readings."
-    return Chart(title, line_chart(points, unit, words), words)
+    span = f"from {number(min(values))} to {number(max(values))} {unit}"
+    description = f"{title}: {span} in {len(points)} readings."
+    return Chart(title, line_chart(points, unit, description), description)
 
 
-def over_time(record: Record) -> list[Chart]:
-    """A throughput curve for each stage that reported rates, and its power where a GPU told it."""
+def over_time(run: Run) -> list[Chart]:
+    """A throughput curve for each stage that reported rates, and its power where a GPU reported it."""
     charts: list[Chart | None] = []
-    for stage, events in by_stage(record.events).items():
-        rates = ((series(events, key), unit) for key, unit in RATES)
-        best = next(((points, unit) for points, unit in rates if len(points) >= FEWEST_POINTS), None)
-        if best is None:
+    for stage, events in by_stage(run.events).items():
+        rates = throughput(events)
+        if rates is None:
             continue
-        charts.append(_curve(*best, f"{stage}: throughput over time"))
+        charts.append(_curve(*rates, f"{stage}: throughput over time"))
         charts.append(_curve(power(events), "W", f"{stage}: power of all GPUs over time"))
     return [c for c in charts if c]
 
 
-def _percentiles(log: Mapping[str, Any], pattern: str) -> list[tuple[str, float]]:
-    found = []
+def _percentiles(detail: Mapping[str, object], pattern: str) -> list[tuple[str, float]]:
+    values = []
     for name in PERCENTILES:
-        value = log.get(pattern.format(name))
-        if isinstance(value, int | float) and value >= 0:
-            found.append((f"p{float(name):g}", value / 1e6))
-    return found
+        nanoseconds = detail.get(pattern.format(name))
+        if isinstance(nanoseconds, int | float) and nanoseconds >= 0:
+            values.append((f"p{float(name):g}", nanoseconds / 1e6))
+    return values
 
 
-def latencies(record: Record) -> list[Chart]:
+def latencies(run: Run) -> list[Chart]:
     """First-token and per-token latency by percentile, next to the limit, as LoadGen logged them."""
     charts = []
-    for scenario, log in record.logs.items():
+    for scenario, detail in run.logs.items():
         limits = rules.TOKEN_LATENCY_LIMITS_MS.get(scenario, (None, None))
         names = ("time to first token", "time per output token")
         for name, pattern, limit in zip(names, (TTFT_KEY, TPOT_KEY), limits, strict=True):
-            values = _percentiles(log, pattern)
+            values = _percentiles(detail, pattern)
             if len(values) < FEWEST_POINTS:
                 continue
             title = f"{scenario}: {name} by percentile"
-            told = ", ".join(f"{p} {number(v, 1)}" for p, v in values)
-            words = f"{title} in ms: {told}" + (f"; limit of the 99th: {limit:g}." if limit else ".")
-            charts.append(Chart(title, percentile_chart(values, limit, "ms", words), words))
+            listed = ", ".join(f"{p} {number(v, 1)}" for p, v in values)
+            end = f"; limit of the 99th: {limit:g}." if limit else "."
+            description = f"{title} in ms: {listed}{end}"
+            charts.append(Chart(title, percentile_chart(values, limit, "ms", description), description))
     return charts

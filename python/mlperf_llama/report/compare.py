@@ -10,13 +10,16 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from .. import rules
+from ..config import Config
 from ..errors import PipelineError, UsageError
 from ..loadgen import logs
-from ..records.run_folder import RunFolder, read_json
-from . import markdown, record
+from ..records import codec
+from ..records.files import JsonObject, read_object
+from ..records.run_folder import RunFolder
+from ..records.schema import Accuracy, Performance, Provided
+from . import markdown, run
 from .blocks import NOTHING, Banner, Block, Document, Section, Table, Text, number, word
 
 # The figures set side by side, with their unit and decimals.
@@ -41,103 +44,124 @@ SAME = {
 SCORE = re.compile(r"'(rouge1|rouge2|rougeL|rougeLsum|gen_len)':\s*'?([\d.]+)")
 
 
+@dataclass(frozen=True)
+class Measured:
+    """What one scenario measured."""
+
+    performance: Performance | None = None
+    accuracy: Accuracy | None = None
+
+    @property
+    def validity(self) -> str | None:
+        return self.performance.loadgen_result if self.performance else None
+
+    def figure(self, key: str) -> float | None:
+        """One of FIGURES; None where it was not measured or does not apply."""
+        for part in (self.performance, self.accuracy):
+            value: float | None = getattr(part, key, None)
+            if value is not None:
+                return value
+        return None
+
+
 @dataclass
 class Side:
-    """One of the two: figures by scenario, and facts that may differ."""
+    """One of the two: what each scenario measured, and facts that may differ."""
 
     name: str
-    scenarios: dict[str, dict[str, Any]] = field(default_factory=dict)
-    facts: dict[str, Any] = field(default_factory=dict)
+    scenarios: dict[str, Measured] = field(default_factory=dict)
+    facts: JsonObject = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
 
-def _flat(prefix: str, values: Mapping[str, Any]) -> dict[str, Any]:
+def _facts(prefix: str, values: Mapping[str, object]) -> JsonObject:
+    """The values that are no objects and not empty, under names of their own."""
     return {f"{prefix}{k}": v for k, v in values.items() if not isinstance(v, dict) and v not in (None, "")}
 
 
-def _identity(part: Mapping[str, Any]) -> str | None:
+def _identity(provided: Provided | None) -> str | None:
     """What a model or dataset is, by its hash where there is one."""
-    return part.get("sha256") or part.get("revision") or part.get("source")
+    if provided is None:
+        return None
+    return provided.sha256 or provided.revision or provided.source
 
 
 def read_run(path: Path) -> Side:
     """A run folder of ours."""
-    found = record.read(RunFolder.open(path))
-    side = Side(found.path.name)
-    for name, parts in found.scenarios.items():
-        performance, accuracy = (
-            record.mapping(parts.get("performance")),
-            record.mapping(parts.get("accuracy")),
-        )
-        if performance or accuracy:
-            side.scenarios[name] = {**accuracy, **performance}
-    model, dataset = (record.mapping(found.provenance.get(k)) for k in ("model", "dataset"))
-    first = found.gpus[0] if found.gpus else {}
-    side.facts = {
-        "benchmark": rules.benchmark_name(found.category),
-        "round": found.round,
-        "model": _identity(model),
-        "dataset": _identity(dataset),
-        "samples": found.provenance.get("samples"),
-        "duration_s": found.provenance.get("duration_s"),
-        "engine": f"{found.engine.get('name')} {found.engine.get('version')}",
-        "GPUs in use": found.gpus_used,
-        "GPU": first.get("name"),
-        "driver": first.get("driver"),
-        "CPU": record.mapping(found.system.get("cpu")).get("model"),
-        "commit": record.mapping(found.system.get("git")).get("commit"),
-        **_flat("setting ", found.config),
-        **_flat("engine setting ", record.mapping(found.engine.get("settings"))),
-        **_flat("package ", record.mapping(found.system.get("packages"))),
+    ours = run.read(RunFolder.open(path))
+    provenance, system, engine = ours.provenance, ours.system, ours.engine
+    first = ours.gpus[0] if ours.gpus else None
+    facts = {
+        "benchmark": rules.benchmark_name(ours.category),
+        "round": ours.round,
+        "model": _identity(provenance.model),
+        "dataset": _identity(provenance.dataset),
+        "samples": provenance.samples,
+        "duration_s": provenance.duration_s,
+        "engine": f"{engine.name} {engine.version}",
+        "GPUs in use": ours.gpus_used,
+        "GPU": first.name if first else None,
+        "driver": first.driver if first else None,
+        "CPU": system.cpu.model,
+        "commit": system.git.get("commit"),
+        **_facts("setting ", codec.to_json(ours.config) if ours.config else {}),
+        **_facts("engine setting ", engine.settings),
+        **_facts("package ", system.packages),
     }
-    side.notes = [f"{side.name}: {reason}" for reason in found.not_eligible()]
-    return side
+    measured = {
+        name: Measured(scenario.performance, scenario.accuracy)
+        for name, scenario in ours.scenarios.items()
+        if scenario.performance or scenario.accuracy
+    }
+    name = ours.path.name
+    return Side(name, measured, facts, [f"{name}: {reason}" for reason in ours.not_eligible()])
 
 
-def _scores(folder: Path) -> dict[str, float]:
+def _accuracy(folder: Path) -> Accuracy:
     """The scores of a submission's accuracy.txt."""
     path = folder / "accuracy" / "accuracy.txt"
     text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
-    return {key: float(value) for key, value in SCORE.findall(text)}
+    return codec.from_json(Accuracy, {key: float(value) for key, value in SCORE.findall(text)})
 
 
 def read_tree(path: Path) -> Side:
     """A submission tree (or a part of one, from a system's results down to one scenario)."""
     details = sorted(path.glob(f"**/performance/run_1/{logs.DETAIL}"))
-    places = {d.parents[3] for d in details}
+    benchmarks = {detail.parents[3] for detail in details}
     side = Side(path.name)
     for detail in details:
-        folder, place = detail.parents[2], detail.parents[3]
+        folder, benchmark = detail.parents[2], detail.parents[3]
         scenario = next((s for s in rules.SCENARIOS if s.lower() == folder.name.lower()), folder.name)
-        name = scenario if len(places) == 1 else f"{place.parent.name}/{place.name} {scenario}"
+        system = f"{benchmark.parent.name}/{benchmark.name}"
+        name = scenario if len(benchmarks) == 1 else f"{system} {scenario}"
         try:
-            side.scenarios[name] = {**_scores(folder), **logs.performance(detail.parent, scenario)}
+            performance = logs.performance(detail.parent, scenario)
+            side.scenarios[name] = Measured(performance, _accuracy(folder))
         except (PipelineError, KeyError) as error:
             side.notes.append(f"{name}: {error}")
-    if len(places) == 1:
-        place = next(iter(places))
-        side.name, side.facts = place.parent.name, _tree_facts(place)
+    if len(benchmarks) == 1:
+        benchmark = next(iter(benchmarks))
+        side.name, side.facts = benchmark.parent.name, _tree_facts(benchmark)
     return side
 
 
-def _tree_facts(place: Path) -> dict[str, Any]:
+def _tree_facts(benchmark: Path) -> JsonObject:
     """Facts of one system's benchmark folder: its name, and the system file where the tree has it."""
-    facts: dict[str, Any] = {
-        "benchmark": place.name.replace("llama3_1", "llama3.1"),
-        "system": place.parent.name,
+    facts: JsonObject = {
+        "benchmark": benchmark.name.replace("llama3_1", "llama3.1"),
+        "system": benchmark.parent.name,
     }
-    for above in place.parents:
-        system = above / "systems" / f"{place.parent.name}.json"
+    for above in benchmark.parents:
+        system = above / "systems" / f"{benchmark.parent.name}.json"
         if system.is_file():
-            facts.update(_flat("system ", read_json(system)))
-            break
+            return {**facts, **_facts("system ", read_object(system))}
     return facts
 
 
 def read(path: Path) -> Side:
     """Whatever lies at `path`; UsageError where it is no result."""
     path = path.expanduser().resolve()
-    if (path / "config.json").is_file():
+    if (path / Config.FILE).is_file():
         return read_run(path)
     side = read_tree(path) if path.is_dir() else Side(path.name)
     if not side.scenarios:
@@ -148,7 +172,7 @@ def read(path: Path) -> Side:
     return side
 
 
-def against(a: Side, b: Side) -> list[str]:
+def not_comparable(a: Side, b: Side) -> list[str]:
     """Why the figures say nothing about each other; empty where they do."""
     reasons = [
         text
@@ -160,27 +184,26 @@ def against(a: Side, b: Side) -> list[str]:
         reasons.append("They have no scenario in common.")
     for side in (a, b):
         for name in shared:
-            said = side.scenarios[name].get("loadgen_result")
-            if said != "VALID":
-                reasons.append(f"{side.name}: LoadGen says {said or 'nothing'} of {name}.")
+            validity = side.scenarios[name].validity
+            if validity != "VALID":
+                reasons.append(f"{side.name}: LoadGen says {validity or 'nothing'} of {name}.")
     return reasons
 
 
-def _ratio(first: Any, second: Any) -> str:
-    numbers = isinstance(first, int | float) and isinstance(second, int | float)
-    return f"{second / first:.3f}" if numbers and first else NOTHING
+def _ratio(first: float | None, second: float | None) -> str:
+    return f"{second / first:.3f}" if first and second is not None else NOTHING
 
 
 def _figures(a: Side, b: Side) -> list[Block]:
     blocks: list[Block] = []
     for name in dict.fromkeys([*a.scenarios, *b.scenarios]):
-        one, two = a.scenarios.get(name), b.scenarios.get(name)
-        if one is None or two is None:
-            blocks.append(Text(f"{name} was run by {a.name if two is None else b.name} alone."))
+        in_a, in_b = a.scenarios.get(name), b.scenarios.get(name)
+        if in_a is None or in_b is None:
+            blocks.append(Text(f"{name} was run by {a.name if in_b is None else b.name} alone."))
             continue
-        rows = [("LoadGen says", word(one.get("loadgen_result")), word(two.get("loadgen_result")), NOTHING)]
+        rows = [("LoadGen says", word(in_a.validity), word(in_b.validity), NOTHING)]
         for key, (unit, digits) in FIGURES.items():
-            first, second = one.get(key), two.get(key)
+            first, second = in_a.figure(key), in_b.figure(key)
             if first is not None or second is not None:
                 rows.append((unit, number(first, digits), number(second, digits), _ratio(first, second)))
         blocks.append(Table(("", a.name, b.name, "B / A"), tuple(rows), "lrrr", name))
@@ -202,7 +225,7 @@ def compare(first: Path, second: Path) -> str:
     a, b = read(first), read(second)
     if a.name == b.name:
         a.name, b.name = f"A {a.name}", f"B {b.name}"
-    reasons = against(a, b)
+    reasons = not_comparable(a, b)
     title = "Not comparable" if reasons else "Comparable"
     lines = (*reasons, *a.notes, *b.notes)
     banner = Banner(title, lines, "bad" if reasons else ("warn" if lines else "good"))

@@ -61,11 +61,11 @@ def _section(section: Section) -> str:
     return f"<section><h2>{prose(section.title)}</h2>{''.join(_block(b) for b in section.blocks)}</section>"
 
 
-def _watermark(words: str) -> str:
-    """Words across the page, behind the text; each printed page repeats fixed elements."""
-    if not words:
+def _watermark(text: str) -> str:
+    """Text across the page, behind all else; each printed page repeats fixed elements."""
+    if not text:
         return ""
-    lines = "".join(f"<span>{escape(words)}</span>" for _ in range(12))
+    lines = "".join(f"<span>{escape(text)}</span>" for _ in range(12))
     return f'<div class="watermark" aria-hidden="true">{lines}</div>'
 
 

@@ -19,7 +19,7 @@ def escape(text: str) -> str:
 
 
 def prose(text: str) -> str:
-    """Words on one line: `code` keeps its meaning, all else shows as it is."""
+    """Text on one line: `code` keeps its meaning, all else shows as it is."""
     line = " ".join(text.split())
     parts = line.split("`")
     if len(parts) % 2 == 0:
@@ -47,8 +47,8 @@ def _block(block: Block) -> list[str]:
             return [MARKS[tone] + prose(text), ""]
         case Items(items):
             return [*(f"- {prose(item)}" for item in items), ""]
-        case Chart(_, _, words):
-            return [f"{prose(words)} (drawn in report.html)", ""]
+        case Chart(_, _, description):
+            return [f"{prose(description)} (drawn in report.html)", ""]
         case Table():
             return table(block)
 

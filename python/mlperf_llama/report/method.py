@@ -4,23 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
+from ..config import Config
+from ..loadgen import logs
 from ..machine import gpus
+from ..records.events import FILE as EVENTS
+from ..records.files import JsonObject
+from ..records.run_folder import TUNING
+from ..records.schema import Provenance, Provided, Results, System, Verdict
 from ..settings import TABLE
 from . import charts
 from .answer import checks
 from .blocks import Block, Section, Table, Text, number, word
-from .record import Record, mapping
+from .events import by_stage
+from .run import Run
 
 FILES = {
-    "results.json": "the numbers",
-    "verdict.json": "submittable or not, and every check",
-    "provenance.json": "dataset, model, round, every rung tried",
-    "tuning.json": "every load and setting tried, with forecasts",
-    "config.json": "the settings, resolved",
-    "system.json": "host, GPU, driver, versions, commit",
-    "events.jsonl": "progress over time",
+    Results.FILE: "the numbers",
+    Verdict.FILE: "submittable or not, and every check",
+    Provenance.FILE: "dataset, model, round, every source tried",
+    TUNING: "every load and setting tried, with forecasts",
+    Config.FILE: "the settings, resolved",
+    System.FILE: "host, GPU, driver, versions, commit",
+    EVENTS: "progress over time",
     "run.log": "the engine's and LoadGen's output",
     "report.html": "this report with charts",
 }
@@ -29,152 +35,143 @@ WARN_COUNTERS = {
 }
 
 
-def _pairs(title: str, pairs: Mapping[str, Any], folded: bool = False) -> Table:
-    rows = tuple((key, word(value)) for key, value in pairs.items() if value not in (None, "", [], {}))
+def _pairs(title: str, pairs: Mapping[str, object], folded: bool = False) -> Table:
+    rows = tuple((key, word(value)) for key, value in pairs.items() if value not in (None, "", [], {}, ()))
     return Table(("", ""), rows, "ll", title, folded=folded)
 
 
-def _served(record: Record, kind: str) -> list[Block]:
-    """Which rung served, what it is, and every rung tried with its reason."""
-    part = mapping(record.provenance.get(kind))
-    known = {
-        "served by": part.get("source"),
-        "path": part.get("path"),
-        "SHA-256": part.get("sha256"),
-        "rows": part.get("rows"),
-        "revision": part.get("revision"),
-        "eligible": part.get("eligible"),
-        "why not eligible": part.get("reason"),
-        **{k: v for k, v in mapping(part.get("details")).items() if not isinstance(v, dict | list)},
+def _provided(kind: str, provided: Provided) -> list[Block]:
+    """Which source served, what it is, and every source tried with its reason."""
+    details = provided.details or {}
+    facts = {
+        "served by": provided.source,
+        "path": provided.path,
+        "SHA-256": provided.sha256,
+        "rows": provided.rows,
+        "revision": provided.revision,
+        "eligible": provided.eligible,
+        "why not eligible": provided.reason,
+        **{k: v for k, v in details.items() if not isinstance(v, dict | list)},
     }
-    blocks: list[Block] = [_pairs(kind.capitalize(), known)]
-    attempts = [a for a in part.get("attempts") or [] if isinstance(a, dict)]
-    rows = tuple(
-        (word(a.get("rung")), word(a.get("outcome")), number(a.get("seconds"), 1), word(a.get("reason")))
-        for a in attempts
-    )
+    blocks: list[Block] = [_pairs(kind.capitalize(), facts)]
+    rows = tuple((a.rung, a.outcome, number(a.seconds, 1), word(a.reason)) for a in provided.attempts)
     if rows:
-        heads = ("rung", "outcome", "seconds", "why it was left")
-        blocks.append(Table(heads, rows, "llrl", f"Rungs tried for the {kind}, in order"))
+        heads = ("source", "outcome", "seconds", "why the next was tried")
+        blocks.append(Table(heads, rows, "llrl", f"Sources tried for the {kind}, in order"))
     else:
-        blocks.append(Text(f"No rung was tried for the {kind}.", "warn"))
+        blocks.append(Text(f"No source was tried for the {kind}.", "warn"))
     return blocks
 
 
-def changed_settings(config: Mapping[str, Any]) -> dict[str, Any]:
+def changed_settings(config: Config) -> JsonObject:
     """Settings that are not at their defaults."""
-    found = {}
-    for setting in TABLE:
-        name = setting.name.lower()
-        default = setting.read(setting.default)
-        given = config.get(name, default)
-        given = tuple(given) if isinstance(given, list) else given
-        if given != default:
-            found[setting.name] = given
-    return found
+    values = {setting.name: getattr(config, setting.name.lower()) for setting in TABLE}
+    return {s.name: values[s.name] for s in TABLE if values[s.name] != s.read(s.default)}
 
 
-def _system(record: Record) -> list[Block]:
-    host = record.system
-    cpu, memory = mapping(host.get("cpu")), mapping(host.get("memory"))
-    system, machine = mapping(host.get("os")), mapping(host.get("machine"))
-    git, container = mapping(host.get("git")), mapping(host.get("container"))
-    first = record.gpus[0] if record.gpus else {}
-    commit = git.get("commit")
-    known = {
-        "GPU": gpus.summary(list(record.gpus)),
-        "GPU memory": f"{first['memory_gib']} GiB each" if first.get("memory_gib") else None,
-        "driver, CUDA": ", ".join(str(first[k]) for k in ("driver", "cuda") if first.get(k)),
-        "power limit": f"{first['power_limit_w']} W" if first.get("power_limit_w") else None,
-        "machine": " ".join(str(v) for v in machine.values() if v),
-        "CPU": cpu.get("model"),
-        "sockets, cores, threads": ", ".join(word(cpu.get(k)) for k in ("sockets", "cores", "threads"))
-        if cpu
+def _system(run: Run) -> list[Block]:
+    system = run.system
+    cpu, memory, git, container = system.cpu, system.memory, system.git, system.container
+    machine = (system.machine.maker, system.machine.product)
+    topology = (cpu.sockets, cpu.cores, cpu.threads)
+    facts = {
+        "GPU": gpus.summary(run.gpus),
+        **_first_gpu(run),
+        "machine": " ".join(name for name in machine if name),
+        "CPU": cpu.model,
+        "sockets, cores, threads": ", ".join(map(word, topology)) if any(topology) else None,
+        "memory": f"{memory.total_gib} GiB" if memory.total_gib else None,
+        "system": " ".join(name for name in (system.os.name, system.os.kernel) if name),
+        "in a container": container.inside,
+        "image": container.image_id,
+        "commit": f"{git['commit']}{' with local changes' if git.get('dirty') else ''}"
+        if git.get("commit")
         else None,
-        "memory": f"{memory['total_gib']} GiB" if memory.get("total_gib") else None,
-        "system": " ".join(str(v) for v in (system.get("name"), system.get("kernel")) if v),
-        "in a container": container.get("inside"),
-        "image": container.get("image_id"),
-        "commit": f"{commit}{' with local changes' if git.get('dirty') else ''}" if commit else None,
     }
-    blocks: list[Block] = [_pairs("System", known)]
-    versions = mapping(host.get("packages"))
-    if versions:
-        blocks.append(_pairs("Package versions", versions, folded=True))
+    blocks: list[Block] = [_pairs("System", facts)]
+    if system.packages:
+        blocks.append(_pairs("Package versions", system.packages, folded=True))
     return blocks
 
 
-def _stages(record: Record) -> list[Block]:
+def _first_gpu(run: Run) -> dict[str, str | None]:
+    if not run.gpus:
+        return {}
+    first = run.gpus[0]
+    return {
+        "GPU memory": f"{first.memory_gib} GiB each" if first.memory_gib else None,
+        "driver, CUDA": ", ".join(version for version in (first.driver, first.cuda) if version),
+        "power limit": f"{first.power_limit_w} W" if first.power_limit_w else None,
+    }
+
+
+def _stages(run: Run) -> list[Block]:
     rows = []
-    for stage, events in charts.by_stage(record.events).items():
-        last = next((e for e in reversed(events) if e.get("done") is not None), {})
-        amount = f"{last.get('done')} of {last.get('total')} {last.get('unit', '')}".strip() if last else ""
-        rows.append((stage, number(events[-1]["at"] - events[0]["at"], 1), word(amount)))
+    for stage, events in by_stage(run.events).items():
+        last = next((e.event for e in reversed(events) if "done" in e.event), None)
+        done = f"{last['done']} of {last.get('total')} {last.get('unit', '')}".strip() if last else ""
+        rows.append((stage, number(events[-1].at_s - events[0].at_s, 1), word(done)))
     if not rows:
         return []
     note = "From the stage's first event to its last."
     return [Table(("stage", "seconds", "done"), tuple(rows), "lrl", "Where the time went", note)]
 
 
-def _warnings(record: Record) -> list[Block]:
+def _warnings(run: Run) -> list[Block]:
     """Last, each with a remedy."""
-    found = []
-    counters = [mapping(record.results.get("counters"))]
-    for scenario in record.scenarios.values():
-        counters += [mapping(mapping(part).get("counters")) for part in scenario.values()]
+    warnings = []
+    parts = [p for s in run.scenarios.values() for p in (s.performance, s.accuracy, s.compliance)]
+    counters = [part.counters for part in parts if part and part.counters]
     for name, remedy in WARN_COUNTERS.items():
-        total = sum(c[name] for c in counters if isinstance(c.get(name), int | float))
+        total = sum(values.get(name, 0) for values in counters)
         if total > 0:
-            found.append(f"{name}: {total:g}. {remedy}")
-    if mapping(record.system.get("git")).get("dirty"):
-        found.append(
+            warnings.append(f"{name}: {total:g}. {remedy}")
+    if run.system.git.get("dirty"):
+        warnings.append(
             "The code had changes that no commit holds: commit them, so that the run can be repeated."
         )
-    return [Text(text, "warn") for text in found]
+    return [Text(text, "warn") for text in warnings]
 
 
-def how(record: Record) -> Section:
-    engine = record.engine
-    known = {
-        "engine": " ".join(str(engine[k]) for k in ("name", "version") if engine.get(k)),
-        "loaded in": f"{number(engine.get('load_s'), 1)} s" if engine.get("load_s") is not None else None,
-        "round": record.round,
-        "LoadGen": record.provenance.get("loadgen_version"),
-        "category": record.category,
-        "samples": record.provenance.get("samples"),
-        "shortest duration": f"{record.provenance['duration_s']:g} s"
-        if isinstance(record.provenance.get("duration_s"), int | float)
-        else None,
-        "started": record.results.get("started"),
-        "finished": record.results.get("finished"),
+def _engine_and_run(run: Run) -> Table:
+    engine, provenance = run.engine, run.provenance
+    duration_s = provenance.duration_s
+    facts = {
+        "engine": " ".join(name for name in (engine.name, engine.version) if name),
+        "loaded in": f"{number(engine.load_s, 1)} s" if engine.load_s is not None else None,
+        "round": run.round,
+        "LoadGen": provenance.loadgen_version,
+        "category": run.category,
+        "samples": provenance.samples,
+        "shortest duration": f"{duration_s:g} s" if duration_s is not None else None,
+        "started": run.results.started,
+        "finished": run.results.finished,
     }
-    blocks: list[Block] = [
-        *charts.latencies(record),
-        *charts.over_time(record),
-        _pairs("Engine and run", known),
-    ]
-    settings = mapping(engine.get("settings"))
-    if settings:
-        blocks.append(_pairs("Engine settings, as used", settings, folded=True))
-    changed = changed_settings(record.config) if record.config else {}
+    return _pairs("Engine and run", facts)
+
+
+def how(run: Run) -> Section:
+    blocks: list[Block] = [*charts.latencies(run), *charts.over_time(run), _engine_and_run(run)]
+    if run.engine.settings:
+        blocks.append(_pairs("Engine settings, as used", run.engine.settings, folded=True))
+    changed = changed_settings(run.config) if run.config else {}
     if changed:
         blocks.append(_pairs("Settings that are not at their defaults", changed))
-    blocks += [*_served(record, "model"), *_served(record, "dataset"), *_system(record), *_stages(record)]
-    rows = tuple(
-        (word(c.get("name")), "passed" if c.get("passed") is True else "failed", word(c.get("detail")))
-        for c in checks(record)
-    )
+    for kind, provided in (("model", run.provenance.model), ("dataset", run.provenance.dataset)):
+        blocks += _provided(kind, provided or Provided())
+    blocks += [*_system(run), *_stages(run)]
+    rows = tuple((c.name, "passed" if c.passed else "failed", word(c.detail)) for c in checks(run))
     if rows:
         blocks.append(Table(("check", "", "found"), rows, "lll", f"All {len(rows)} checks", folded=True))
-    return Section("How it was done", (*blocks, *_warnings(record)))
+    return Section("How it was done", (*blocks, *_warnings(run)))
 
 
-def where(record: Record) -> Section:
+def where(run: Run) -> Section:
     """Files that are there, beside the report; no absolute path, so that a folder can be moved."""
-    rows = [(name, text) for name, text in FILES.items() if (record.path / name).exists()]
-    for scenario in record.scenarios:
-        for log in sorted((record.path / scenario).rglob("mlperf_log_summary.txt")):
-            folder = log.parent.relative_to(record.path)
+    rows = [(name, text) for name, text in FILES.items() if (run.path / name).exists()]
+    for scenario in run.scenarios:
+        for summary in sorted((run.path / scenario).rglob(logs.SUMMARY)):
+            folder = summary.parent.relative_to(run.path)
             rows.append((str(folder) + "/", f"LoadGen's logs: {_mode(folder)}"))
     again = Text(
         "To score, judge or draw again without a GPU: `make report`. "

@@ -3,53 +3,54 @@
 from __future__ import annotations
 
 from .. import rules
-from ..terminal.progress_line import Style, plain
+from ..records.schema import Performance
+from ..terminal.style import Style, plain
 from . import answer
 from .blocks import number
-from .record import Record, mapping
+from .run import Run
 
 TONES = {"good": "green", "bad": "red", "warn": "yellow"}
 # More would push the answer off the screen; the report has all.
 MOST_REASONS = 6
 
 
-def _scenario(name: str, record: Record, style: Style) -> list[str]:
-    found = record.scenarios[name]
-    performance, accuracy = mapping(found.get("performance")), mapping(found.get("accuracy"))
-    said = str(performance.get("loadgen_result") or "not run")
-    tone = {"VALID": "green", "INVALID": "red"}.get(said, "yellow")
-    parts = [f"{name:<12}", style.paint(f"{said:<8}", tone)]
-    units = (
-        ("samples_per_second", "samples/s", 2),
-        ("tokens_per_second", "tok/s", 0),
-        ("ttft_p99_ms", "ms TTFT p99", 0),
-        ("tpot_p99_ms", "ms TPOT p99", 1),
-        ("latency_p90_ms", "ms p90", 0),
+def _figures(performance: Performance) -> list[str]:
+    figures = (
+        (performance.samples_per_second, "samples/s", 2),
+        (performance.tokens_per_second, "tok/s", 0),
+        (performance.ttft_p99_ms, "ms TTFT p99", 0),
+        (performance.tpot_p99_ms, "ms TPOT p99", 1),
+        (performance.latency_p90_ms, "ms p90", 0),
     )
-    for key, unit, digits in units:
-        if isinstance(performance.get(key), int | float):
-            parts.append(f"{number(float(performance[key]), digits):>9} {unit}")
-    lines = ["  " + " ".join(parts)]
-    scores = [f"{k} {number(accuracy[k], 4)}" for k in rules.ROUGE_KEYS if k in accuracy]
-    if scores:
-        lines.append(f"  {'':<12} {'accuracy':<8} {'  '.join(scores)}")
+    return [
+        f"{number(float(value), digits):>9} {unit}" for value, unit, digits in figures if value is not None
+    ]
+
+
+def _scenario(name: str, run: Run, style: Style) -> list[str]:
+    performance, accuracy = run.scenarios[name].performance, run.scenarios[name].accuracy
+    validity = performance.loadgen_result if performance else "not run"
+    tone = {"VALID": "green", "INVALID": "red"}.get(validity, "yellow")
+    parts = [f"{name:<12}", style.paint(f"{validity:<8}", tone)]
+    lines = ["  " + " ".join([*parts, *(_figures(performance) if performance else [])])]
+    if accuracy and accuracy.rouge1 is not None:
+        scores = "  ".join(f"{key} {number(getattr(accuracy, key), 4)}" for key in rules.ROUGE_KEYS)
+        lines.append(f"  {'':<12} {'accuracy':<8} {scores}")
     return lines
 
 
-def render(record: Record, colour: bool) -> str:
+def render(run: Run, colour: bool) -> str:
     style = Style(colour=colour)
-    banner = answer.banner(record)
+    banner = answer.banner(run)
     head = style.paint(banner.title.upper(), TONES[banner.tone])
-    lines = ["", f"{style.paint('MLPerf Llama-3.1-8B', 'bold')}  {record.round}  {record.category}  {head}"]
-    for name in record.scenarios:
-        lines += _scenario(name, record, style)
+    lines = ["", f"{style.paint('MLPerf Llama-3.1-8B', 'bold')}  {run.round}  {run.category}  {head}"]
+    for name in run.scenarios:
+        lines += _scenario(name, run, style)
     reasons = list(banner.lines) if banner.tone != "good" else []
-    if not record.not_eligible():
-        reasons += [
-            f"{c.get('name')}: {c.get('detail')}. {c.get('fix')}" for c in answer.failed_checks(record)
-        ]
+    if not run.not_eligible():
+        reasons += [f"{check.name}: {check.detail}. {check.fix}" for check in answer.failed_checks(run)]
     lines += [f"  {style.paint('-', TONES[banner.tone])} {plain(r)}" for r in reasons[:MOST_REASONS]]
     if len(reasons) > MOST_REASONS:
         lines.append(f"  - and {len(reasons) - MOST_REASONS} more, in the report")
-    lines.append(f"  {style.paint('report', 'dim')} {record.path / 'report.html'}")
+    lines.append(f"  {style.paint('report', 'dim')} {run.path / 'report.html'}")
     return "\n".join(lines)

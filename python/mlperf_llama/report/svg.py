@@ -1,4 +1,4 @@
-"""Small SVG charts: scales, axes, a line chart and a step-by-step percentile chart.
+"""Small SVG charts: scales, axes, a line chart and a chart of percentiles.
 
 Colours come from the page's style sheet (classes), so that light, dark and print each
 look right. Every text is escaped here.
@@ -68,8 +68,8 @@ def clock(seconds: float) -> str:
     return f"{whole // 60}:{whole % 60:02d}" if whole < 3600 else f"{whole / 3600:.3g} h"
 
 
-def _text(x: float, y: float, words: str, kind: str, anchor: str = "middle") -> str:
-    return f'<text x="{x:.1f}" y="{y:.1f}" class="{kind}" text-anchor="{anchor}">{escape(words)}</text>'
+def _text(x: float, y: float, text: str, kind: str, anchor: str = "middle") -> str:
+    return f'<text x="{x:.1f}" y="{y:.1f}" class="{kind}" text-anchor="{anchor}">{escape(text)}</text>'
 
 
 def _line(x1: float, y1: float, x2: float, y2: float, kind: str) -> str:
@@ -88,9 +88,9 @@ def _frame(y: Axis, unit: str) -> list[str]:
     return parts
 
 
-def _wrap(parts: Sequence[str], words: str) -> str:
-    told = escape(words, quote=True)
-    head = f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" class="chart" aria-label="{told}">'
+def _wrap(parts: Sequence[str], description: str) -> str:
+    label = escape(description, quote=True)
+    head = f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" class="chart" aria-label="{label}">'
     return head + "".join(parts) + "</svg>"
 
 
@@ -108,7 +108,7 @@ def thin(points: Sequence[Point], most: int = 300) -> list[Point]:
 
 
 def line_chart(
-    points: Sequence[Point], unit: str, words: str, x_words: Callable[[float], str] = clock
+    points: Sequence[Point], unit: str, description: str, x_label: Callable[[float], str] = clock
 ) -> str:
     """Values over seconds, from zero, the last value marked. Two points or more."""
     shown = thin(points)
@@ -119,7 +119,7 @@ def line_chart(
     parts = _frame(y, unit)
     for tick in x.ticks:
         if tick <= x.high:
-            parts.append(_text(x(tick), HEIGHT - BOTTOM + 18, x_words(tick), "tick"))
+            parts.append(_text(x(tick), HEIGHT - BOTTOM + 18, x_label(tick), "tick"))
     path = " ".join(f"{x(a):.1f},{y(b):.1f}" for a, b in shown)
     floor = HEIGHT - BOTTOM
     first, last = x(shown[0][0]), x(shown[-1][0])
@@ -128,26 +128,28 @@ def line_chart(
     end = shown[-1]
     parts.append(
         f'<circle class="dot" cx="{x(end[0]):.1f}" cy="{y(end[1]):.1f}" r="3.5"><title>'
-        f"{escape(f'{x_words(end[0])}: {end[1]:g} {unit}')}</title></circle>"
+        f"{escape(f'{x_label(end[0])}: {end[1]:g} {unit}')}</title></circle>"
     )
-    return _wrap(parts, words)
+    return _wrap(parts, description)
 
 
-def percentile_chart(values: Sequence[tuple[str, float]], limit: float | None, unit: str, words: str) -> str:
-    """One bar a percentile, each with its value on top; the limit, which binds at p99, as a dashed line."""
+def percentile_chart(
+    values: Sequence[tuple[str, float]], limit: float | None, unit: str, description: str
+) -> str:
+    """One bar per percentile, each with its value on top; the limit, which binds at p99, as a dashed line."""
     highest = max([v for _, v in values] + ([limit] if limit is not None else []))
     y = axis(0, highest * 1.08, HEIGHT - BOTTOM, TOP)
     parts = _frame(y, unit)
-    # Words come last, over the bars and the line.
+    # Labels come last, over the bars and the line.
     labels = []
-    room = (WIDTH - LEFT - RIGHT) / len(values)
+    slot = (WIDTH - LEFT - RIGHT) / len(values)
     for n, (name, value) in enumerate(values):
-        middle, width = LEFT + room * (n + 0.5), min(56.0, room * 0.6)
+        middle, width = LEFT + slot * (n + 0.5), min(56.0, slot * 0.6)
         over = " over" if limit is not None and value > limit and name == "p99" else ""
-        top, told = y(value), escape(f"{name}: {value:g} {unit}")
+        top, tooltip = y(value), escape(f"{name}: {value:g} {unit}")
         parts.append(
             f'<rect class="bar{over}" x="{middle - width / 2:.1f}" y="{top:.1f}" width="{width:.1f}" '
-            f'height="{max(0.0, HEIGHT - BOTTOM - top):.1f}" rx="3"><title>{told}</title></rect>'
+            f'height="{max(0.0, HEIGHT - BOTTOM - top):.1f}" rx="3"><title>{tooltip}</title></rect>'
         )
         labels.append(_text(middle, top - 6, number(value, 0 if value >= 100 else 1), "value"))
         labels.append(_text(middle, HEIGHT - BOTTOM + 18, name, "tick"))
@@ -156,4 +158,4 @@ def percentile_chart(values: Sequence[tuple[str, float]], limit: float | None, u
         labels.append(
             _text(LEFT + 4, y(limit) - 5, f"limit of the 99th: {limit:g} {unit}", "limit-word", "start")
         )
-    return _wrap([*parts, *labels], words)
+    return _wrap([*parts, *labels], description)

@@ -2,70 +2,68 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from .. import rules
 from ..errors import PipelineError
-from ..records.run_folder import read_json
-from ..tune import records
+from ..records.run_folder import RunFolder
+from ..tune.records import EngineSearch, Probe, ScenarioTuning, Tuning
 from .blocks import NOTHING, Block, Chart, Section, Table, Text, number
-from .record import Record, mapping
 from .svg import line_chart
 
-HEADS = ("run", "queries/s", "TTFT p99 ms", "TPOT p99 ms", "room to the limit", "LoadGen says", "seconds")
+HEADS = ("run", "queries/s", "TTFT p99 ms", "TPOT p99 ms", "headroom", "LoadGen says", "seconds")
 
 
-def sections(record: Record) -> tuple[Section, ...]:
+def sections(folder: RunFolder) -> tuple[Section, ...]:
     """One section where the run is a tuning, else none."""
-    path = record.path / records.FILE
-    if not path.is_file():
+    if not folder.is_tuning:
         return ()
     try:
-        kept = read_json(path)
+        tuning = folder.read(Tuning)
     except PipelineError as error:
         return (Section("Tuning", (Text(str(error), "bad"),)),)
     blocks: list[Block] = []
-    for name, found in mapping(kept.get("scenarios")).items():
-        blocks += _scenario(name, mapping(found))
-    blocks += _engine(mapping(kept.get("engine")))
+    for name, search in tuning.scenarios.items():
+        blocks += _scenario(name, search)
+    if tuning.engine:
+        blocks += _engine(tuning.engine)
     return (Section("Tuning", tuple(blocks or [Text("Nothing was tried yet.", "warn")])),)
 
 
-def _scenario(name: str, found: dict[str, Any]) -> list[Block]:
-    blocks: list[Block] = []
-    if "answer" in found:
-        blocks.append(_answer(name, found))
-    limits = rules.TOKEN_LATENCY_LIMITS_MS.get(name)
-    if not limits or not found.get("probes"):
+def _scenario(name: str, search: ScenarioTuning) -> list[Block]:
+    blocks: list[Block] = [_answer(name, search)] if search.ended else []
+    limits_ms = rules.TOKEN_LATENCY_LIMITS_MS.get(name)
+    if not limits_ms or not search.probes:
         return blocks
-    rows = records.rows(name, found, limits)
-    cells = tuple(
-        (
-            row["kind"],
-            number(row["qps"]),
-            number(row["ttft_p99_ms"], 1),
-            number(row["tpot_p99_ms"], 2),
-            f"{row['margin_percent']:.1f}%" if row["margin_percent"] is not None else NOTHING,
-            row["verdict"] or NOTHING,
-            number(row["seconds"], 0),
-        )
-        for row in rows
-    )
+    rows = tuple(_row(probe, limits_ms) for probe in search.probes)
     note = "A probe is short: what it tells of a full-length run stands in tuning.json."
-    blocks.append(Table(HEADS, cells, "lrrrrlr", f"Loads tried, {name}", note))
-    points = sorted((r["qps"], 100 - r["margin_percent"]) for r in rows if r["margin_percent"] is not None)
+    blocks.append(Table(HEADS, rows, "lrrrrlr", f"Loads tried, {name}", note))
+    headrooms = [(probe.qps, probe.headroom_percent(limits_ms)) for probe in search.probes]
+    points = sorted((qps, 100 - headroom) for qps, headroom in headrooms if headroom is not None)
     if len(points) >= 2:
         title = f"{name}: the worse p99 latency as a share of its limit, by load"
-        words = f"{title}: " + ", ".join(f"{y:.0f}% at {x:g}/s" for x, y in points) + "."
-        blocks.append(Chart(title, line_chart(points, "% of limit", words, lambda q: f"{q:g}/s"), words))
+        caption = f"{title}: " + ", ".join(f"{y:.0f}% at {x:g}/s" for x, y in points) + "."
+        chart = line_chart(points, "% of limit", caption, lambda q: f"{q:g}/s")
+        blocks.append(Chart(title, chart, caption))
     return blocks
 
 
-def _answer(name: str, found: dict[str, Any]) -> Text:
-    minutes = f"in {found.get('minutes')} minutes"
-    if found["answer"] is None:
-        return Text(f"{name}: no VALID load was found {minutes}: {found.get('reason')}", "bad")
-    value = number(found["answer"])
+def _row(probe: Probe, limits_ms: tuple[float, float]) -> tuple[str, ...]:
+    headroom = probe.headroom_percent(limits_ms)
+    return (
+        probe.kind,
+        number(probe.qps),
+        number(probe.ttft_p99_ms, 1),
+        number(probe.tpot_p99_ms, 2),
+        NOTHING if headroom is None else f"{headroom:.1f}%",
+        probe.outcome or NOTHING,
+        number(probe.seconds, 0),
+    )
+
+
+def _answer(name: str, search: ScenarioTuning) -> Text:
+    minutes = f"in {search.minutes} minutes"
+    if search.answer is None:
+        return Text(f"{name}: no VALID load was found {minutes}: {search.reason}", "bad")
+    value = number(search.answer)
     if name == rules.SINGLE_STREAM:
         return Text(f"{name}: an answer takes {value} ms; measured {minutes}.", "good")
     if name == rules.OFFLINE:
@@ -73,19 +71,17 @@ def _answer(name: str, found: dict[str, Any]) -> Text:
     return Text(f"{name}: {value} queries/s, confirmed VALID; found {minutes}.", "good")
 
 
-def _engine(found: dict[str, Any]) -> list[Block]:
-    points = [p for p in found.get("points") or [] if isinstance(p, dict)]
-    if not points:
+def _engine(search: EngineSearch) -> list[Block]:
+    if not search.points:
         return []
-    best = found.get("best") or {}
     rows = tuple(
         (
-            number(p["seats"]),
-            number(p["tokens"]),
-            number(p["samples_per_s"]),
-            "kept" if (p["seats"], p["tokens"]) == (best.get("seats"), best.get("tokens")) else "",
+            number(p.seats),
+            number(p.tokens),
+            number(p.samples_per_s),
+            "kept" if p.point == search.best else "",
         )
-        for p in points
+        for p in search.points
     )
-    heads = ("sequences", "tokens a step", "samples/s", "")
+    heads = ("sequences", "tokens per step", "samples/s", "")
     return [Table(heads, rows, "rrrl", "Engine settings tried (short Offline runs)")]

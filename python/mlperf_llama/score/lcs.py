@@ -15,19 +15,19 @@ from collections.abc import Sequence
 Words = Sequence[str]
 
 
-def masks(wanted: Words) -> dict[str, int]:
+def masks(expected: Words) -> dict[str, int]:
     """For each word the rows it stands in, as bits."""
-    found: dict[str, int] = {}
-    for row, word in enumerate(wanted):
-        found[word] = found.get(word, 0) | 1 << row
-    return found
+    rows: dict[str, int] = {}
+    for row, word in enumerate(expected):
+        rows[word] = rows.get(word, 0) | 1 << row
+    return rows
 
 
-def columns(rows: dict[str, int], height: int, found: Words) -> list[int]:
-    """One integer a word of `found`; a bit of 0 marks a row where the table grows."""
+def columns(rows: dict[str, int], height: int, predicted: Words) -> list[int]:
+    """One integer per word of `predicted`; a bit of 0 marks a row where the table grows."""
     full = (1 << height) - 1
     column, table = full, []
-    for word in found:
+    for word in predicted:
         match = rows.get(word)
         if match:
             both = column & match
@@ -36,23 +36,23 @@ def columns(rows: dict[str, int], height: int, found: Words) -> list[int]:
     return table
 
 
-def length(wanted: Words, found: Words) -> int:
+def length(expected: Words, predicted: Words) -> int:
     """The number of words in a longest common subsequence."""
-    if not wanted or not found:
+    if not expected or not predicted:
         return 0
-    return len(wanted) - columns(masks(wanted), len(wanted), found)[-1].bit_count()
+    return len(expected) - columns(masks(expected), len(expected), predicted)[-1].bit_count()
 
 
-def positions(wanted: Words, rows: dict[str, int], found: Words) -> set[int]:
-    """Where in `wanted` the subsequence stands that rouge_score picks among the longest.
+def positions(expected: Words, rows: dict[str, int], predicted: Words) -> set[int]:
+    """Where in `expected` the subsequence stands that rouge_score picks among the longest.
 
-    `rows` are `masks(wanted)`, made once for many `found`.
+    `rows` are `masks(expected)`, made once for many `predicted`.
     """
-    table = columns(rows, len(wanted), found)
+    table = columns(rows, len(expected), predicted)
     picked: set[int] = set()
-    row, column = len(wanted) - 1, len(found) - 1
+    row, column = len(expected) - 1, len(predicted) - 1
     while row >= 0 and column >= 0:
-        if wanted[row] == found[column]:
+        if expected[row] == predicted[column]:
             picked.add(row)
             row -= 1
             column -= 1

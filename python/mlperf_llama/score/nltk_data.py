@@ -8,7 +8,6 @@ for the downloader's deadline.
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
 import shutil
@@ -19,6 +18,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ..errors import MissingError, PipelineError
+from ..records.files import digest
 
 log = logging.getLogger(__name__)
 
@@ -39,15 +39,15 @@ DOWNLOAD = "import sys, nltk; nltk.download('punkt_tab', download_dir=sys.argv[1
 def ensure(cache_dir: Path, env: Mapping[str, str]) -> Path:
     """A data folder with the English model, put first on NLTK's search path.
 
-    Looks in NLTK_DATA, in NLTK's own places (`<sys.prefix>/nltk_data` among them) and in
+    Looks in NLTK_DATA, in NLTK's own folders (`<sys.prefix>/nltk_data` among them) and in
     the cache before it fetches into the cache. MissingError where it cannot be had.
     """
     import nltk
 
     named = [Path(p).expanduser() for p in env.get("NLTK_DATA", "").split(os.pathsep) if p]
     cached = cache_dir / "nltk_data"
-    places = [*named, *(Path(p) for p in nltk.data.path), cached]
-    root = next((p for p in places if _complete(p, official=p == cached)), None) or install(cached)
+    folders = [*named, *(Path(p) for p in nltk.data.path), cached]
+    root = next((p for p in folders if _complete(p, official=p == cached)), None) or install(cached)
     if not _complete(root, official=True):
         log.warning("sentence_model_differs path=%s: scores may differ from the official ones", root)
     use(root)
@@ -91,7 +91,7 @@ def _complete(root: Path, official: bool) -> bool:
     try:
         if not official:
             return all(file.is_file() for file in files)
-        return all(hashlib.sha256(file.read_bytes()).hexdigest() == FILES[file.name] for file in files)
+        return all(digest(file) == FILES[file.name] for file in files)
     except OSError:
         return False
 
@@ -120,11 +120,11 @@ def _move_in(english: Path, target: Path) -> None:
     """Check the fetched files against the pinned hashes and move the folder into place."""
     for name, expected in FILES.items():
         file = english / name
-        found = hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else "no file"
-        if found != expected:
-            raise MissingError(f"punkt_tab/english/{name}: expected sha256 {expected}, found {found}")
-    place = target / ENGLISH
-    place.parent.mkdir(parents=True, exist_ok=True)
-    if place.exists():
-        shutil.rmtree(place)
-    os.replace(english, place)
+        actual = digest(file) if file.is_file() else "no file"
+        if actual != expected:
+            raise MissingError(f"punkt_tab/english/{name}: expected sha256 {expected}, found {actual}")
+    folder = target / ENGLISH
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    if folder.exists():
+        shutil.rmtree(folder)
+    os.replace(english, folder)

@@ -42,17 +42,17 @@ def score_pairs(
     count = worker_count(workers, len(pairs))
     if data:
         nltk_data.use(data)
-    found: list[PairScore] = []
+    scores: list[PairScore] = []
     with closing(_spread(chunks, count, data) if count > 1 else _alone(chunks)) as scored:
         for chunk in scored:
-            found += chunk
+            scores += chunk
             if progress:
-                progress(len(found), len(pairs))
-    return found
+                progress(len(scores), len(pairs))
+    return scores
 
 
 def worker_count(workers: int | None, pairs: int) -> int:
-    """As many as asked for, or as many as are worth starting; no more than there are chunks."""
+    """As many as requested, or as many as are worth starting; no more than there are chunks."""
     if workers is not None:
         return max(1, min(workers, math.ceil(pairs / CHUNK_PAIRS)))
     return max(1, min(len(os.sched_getaffinity(0)), math.ceil(pairs / PAIRS_WORTH_A_PROCESS)))

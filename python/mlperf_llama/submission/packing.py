@@ -2,30 +2,29 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from .. import rules
 from ..config import Config
 from ..errors import InvalidError, UsageError
-from ..records.run_folder import write_text
-from ..verdict import accuracy, test06
-from ..verdict.evidence import Evidence, ScenarioEvidence, record
+from ..loadgen import logs
+from ..records.files import JsonObject, atomic_folder, write_text
+from ..score import accuracy_text
+from ..verdict import test06
+from ..verdict.evidence import ScenarioEvidence
 from . import description, documents, rescoring, source_tree, summary_files, truncation
 from .layout import Layout
 from .rescoring import Rescore
-from .selection import CLOSED, OPEN, SELFTEST, Selection, select
+from .selection import CLOSED, OPEN, SELFTEST, TOGETHER, SelectedRun, Selection, select
+from .summary_files import write_json
 
-Json = dict[str, Any]
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\Z")
-LOGS = ("mlperf_log_summary.txt", "mlperf_log_detail.txt")
+LOGS = (logs.SUMMARY, logs.DETAIL)
 
 
 @dataclass(frozen=True)
@@ -34,7 +33,7 @@ class Package:
 
     selection: Selection
     layout: Layout
-    system: Json
+    system: JsonObject
     notes: tuple[str, ...]
 
     @property
@@ -62,18 +61,10 @@ def pack(
         _score_again(selection, rescore)
     label = {CLOSED: "submittable", OPEN: "open"}[config.division]
     home = results_dir / (SELFTEST if config.submitter == SELFTEST else label)
-    home.mkdir(parents=True, exist_ok=True)
-    stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
-    staging = Path(tempfile.mkdtemp(dir=home, prefix=".packing-"))
-    try:
+    target = _free(home / f"{datetime.now(UTC).strftime('%Y%m%dT%H%M%SZ')}-{config.round}")
+    with atomic_folder(target) as staging:
         package = _package(selection, config, staging)
         _write(package)
-        staging.chmod(0o755)
-        target = _free(home / f"{stamp}-{config.round}")
-        staging.rename(target)
-    except BaseException:
-        shutil.rmtree(staging, ignore_errors=True)
-        raise
     summary_files.write(home, target, package.selection, package.layout, package.system, package.notes)
     return target
 
@@ -87,29 +78,29 @@ def check_submitter(name: str) -> None:
 
 
 def _free(path: Path) -> Path:
-    count, found = 1, path
-    while found.exists():
+    count, free = 1, path
+    while free.exists():
         count += 1
-        found = path.with_name(f"{path.name}-{count}")
-    return found
+        free = path.with_name(f"{path.name}-{count}")
+    return free
 
 
 def _score_again(selection: Selection, rescore: Rescore) -> None:
-    wrong = []
-    for scenario, found in selection.scenarios.items():
-        some = rescoring.checks(found.run, scenario, rescore)
-        selection.checks["together"] += some
-        wrong += [f"{c.name}: {c.detail}. {c.fix}" for c in some if not c.passed]
-    if wrong:
+    failed = []
+    for scenario, run in selection.scenarios.items():
+        checks = rescoring.checks(run.folder, scenario, rescore)
+        selection.checks[TOGETHER] += checks
+        failed += [f"{c.name}: {c.detail}. {c.fix}" for c in checks if not c.passed]
+    if failed:
         raise InvalidError(
-            "expected the scores of the run folder to be made again, found: " + "; ".join(wrong)
+            "expected the scores of the run folder to be made again, found: " + "; ".join(failed)
         )
 
 
 def _package(selection: Selection, config: Config, root: Path) -> Package:
-    given = description.read_toml(Path(config.system_file))
-    engine = selection.engine
-    values = description.describe(selection.first.system, engine, given)
+    toml = description.read_toml(Path(config.system_file))
+    engine = selection.first.engine
+    values = description.describe(selection.first.evidence.system, engine, toml)
     values |= {"submitter": config.submitter, "division": config.division, "system_type": config.category}
     notes = _notes(selection, config.submitter)
     missing = description.missing(values)
@@ -122,7 +113,7 @@ def _package(selection: Selection, config: Config, root: Path) -> Package:
         )
     if config.submitter == SELFTEST or config.division == OPEN:
         values["sw_notes"] = " ".join([*notes, str(values["sw_notes"])]).strip()
-    system = description.system_id(values, engine, given)
+    system = description.system_id(values, engine, toml)
     benchmark = _benchmark(selection)
     layout = Layout(root, config.round, config.division, config.submitter, system, benchmark)
     return Package(selection, layout, values, notes)
@@ -130,11 +121,11 @@ def _package(selection: Selection, config: Config, root: Path) -> Package:
 
 def _benchmark(selection: Selection) -> str:
     """The benchmark's folder: its official name, or the model's own in the open division."""
-    official = rules.benchmark_name(selection.first.category)
-    model = record(selection.first.provenance.get("model"))
-    if selection.division == CLOSED or model.get("eligible") is True:
+    official = rules.benchmark_name(selection.first.evidence.category)
+    model = selection.first.model
+    if selection.division == CLOSED or model.eligible is True:
         return official
-    name = re.sub(r"[^a-z0-9.-]+", "-", Path(str(model.get("path") or "model")).name.lower()).strip("-.")
+    name = re.sub(r"[^a-z0-9.-]+", "-", Path(model.path or "model").name.lower()).strip("-.")
     return f"{official}-{name or 'model'}"
 
 
@@ -143,54 +134,55 @@ def _notes(selection: Selection, submitter: str) -> tuple[str, ...]:
     notes = [documents.WATERMARK] if submitter == SELFTEST else []
     if selection.division == OPEN:
         notes.append("Open division.")
-        for kind in ("model", "dataset"):
-            served = record(selection.first.provenance.get(kind))
-            if served.get("eligible") is not True:
-                reason = served.get("reason") or "not the official one"
-                notes.append(f"Not the official {kind}: {served.get('source')} ({str(reason).rstrip('.')}).")
+        for kind, provided in (("model", selection.first.model), ("dataset", selection.first.dataset)):
+            if provided.eligible is not True:
+                reason = provided.reason or "not the official one"
+                notes.append(f"Not the official {kind}: {provided.source} ({reason.rstrip('.')}).")
     return tuple(notes)
 
 
 def _write(package: Package) -> None:
     layout, selection = package.layout, package.selection
-    for found in selection.evidence:
-        for one in found.scenarios:
-            _scenario(package, found, one)
+    for run in selection.runs:
+        for scenario in run.scenarios:
+            _scenario(package, run, scenario)
     for folder in (layout.systems, layout.documentation, layout.source):
         folder.mkdir(parents=True, exist_ok=True)
-    _json(layout.system_json, package.system)
-    settings = record(selection.engine.get("settings"))
-    model = record(selection.first.provenance.get("model"))
-    write_text(
-        layout.documentation / "calibration.md", documents.calibration(settings, model, package.selftest)
-    )
+    write_json(layout.system_json, package.system)
+    first = selection.first
+    calibration = documents.calibration(first.engine.settings, first.model, package.selftest)
+    write_text(layout.documentation / "calibration.md", calibration)
     write_text(layout.documentation / "compliance_validation.log", documents.validation_log(selection.checks))
     source_tree.copy(layout.source / layout.benchmark)
     if layout.division == OPEN:
-        official = rules.benchmark_name(selection.first.category)
-        _json(layout.home / "model_mapping.json", {layout.benchmark: official})
+        official = rules.benchmark_name(first.evidence.category)
+        write_json(layout.home / "model_mapping.json", {layout.benchmark: official})
 
 
-def _scenario(package: Package, found: Evidence, one: ScenarioEvidence) -> None:
+def _scenario(package: Package, run: SelectedRun, scenario: ScenarioEvidence) -> None:
     """Logs, scores, TEST06, measurements and README of one scenario."""
     layout = package.layout
-    performance, scored = layout.performance(one.name), layout.accuracy(one.name)
-    measured = layout.measurements(one.name)
+    performance, scored = layout.performance(scenario.name), layout.accuracy(scenario.name)
+    measured = layout.measurements(scenario.name)
     for folder in (performance, scored, measured):
         folder.mkdir(parents=True, exist_ok=True)
-    _copy_logs(one.performance.path, performance)
-    _copy_logs(one.accuracy.path, scored)
-    truncation.write(one.accuracy.path / accuracy.LOG, one.accuracy.path / accuracy.TEXT, scored)
-    if one.compliance.detail is not None:
-        _test06(one, layout.test06(one.name))
-    shutil.copy2(_user_conf(one), measured / "user.conf")
-    settings = record(record(found.results.get("engine")).get("settings"))
-    model = record(found.provenance.get("model"))
-    _json(layout.measurements_json(one.name), documents.measurements(settings, model, package.selftest))
-    text = documents.readme(
-        layout.benchmark, one.name, found.config, found.provenance, settings, package.notes
+    _copy_logs(scenario.performance.path, performance)
+    _copy_logs(scenario.accuracy.path, scored)
+    truncation.write(
+        scenario.accuracy.path / logs.ACCURACY, scenario.accuracy.path / accuracy_text.NAME, scored
     )
-    write_text(measured / "README.md", text)
+    if scenario.compliance.detail is not None:
+        _test06(scenario, layout.test06(scenario.name))
+    shutil.copy2(_user_conf(scenario), measured / "user.conf")
+    settings, provenance = run.engine.settings, run.evidence.provenance
+    write_json(
+        layout.measurements_json(scenario.name),
+        documents.measurements(settings, run.model, package.selftest),
+    )
+    readme = documents.readme(
+        layout.benchmark, scenario.name, run.config, provenance, settings, package.notes
+    )
+    write_text(measured / "README.md", readme)
 
 
 def _copy_logs(source: Path, target: Path) -> None:
@@ -198,20 +190,16 @@ def _copy_logs(source: Path, target: Path) -> None:
         shutil.copy2(source / name, target / name)
 
 
-def _user_conf(one: ScenarioEvidence) -> Path:
+def _user_conf(scenario: ScenarioEvidence) -> Path:
     """user.conf as LoadGen really read it for the performance run."""
-    beside, above = one.performance.path / "user.conf", one.folder / "user.conf"
-    return beside if beside.is_file() else above
+    of_run, of_scenario = scenario.performance.path / "user.conf", scenario.folder / "user.conf"
+    return of_run if of_run.is_file() else of_scenario
 
 
-def _test06(one: ScenarioEvidence, target: Path) -> None:
-    log = one.compliance.path / test06.LOG
+def _test06(scenario: ScenarioEvidence, target: Path) -> None:
+    log = scenario.compliance.path / logs.ACCURACY
     for folder in (target / "accuracy", target / "performance" / "run_1"):
         folder.mkdir(parents=True, exist_ok=True)
-    _copy_logs(one.compliance.path, target / "performance" / "run_1")
+    _copy_logs(scenario.compliance.path, target / "performance" / "run_1")
     shutil.copy2(log, target / "accuracy" / log.name)
-    write_text(target / test06.TEXT, test06.verify(log, one.name).text())
-
-
-def _json(path: Path, data: Mapping[str, Any]) -> None:
-    write_text(path, json.dumps(data, indent=2, ensure_ascii=False) + "\n")
+    write_text(target / test06.TEXT, test06.verify(log, scenario.name).text())

@@ -3,28 +3,41 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from .. import rules
 from ..config import Config
 from ..errors import UsageError
+from ..machine import system
+from ..records.schema import LoadedEngine, System
+from ..settings import PREFIX
 from . import description
 from .packing import check_submitter
 from .selection import SELFTEST
 
 
-def scenarios(category: str) -> tuple[str, ...]:
-    """The scenarios a submission needs at least: the first of each choice."""
-    return tuple(choice[0] for choice in rules.REQUIRED_SCENARIOS[category])
+def settings_for_submission(config: Config, flags: Mapping[str, str], env: Mapping[str, str]) -> Config:
+    """`config` with the scenarios and modes a submission needs, where the user chose none.
+
+    UsageError where SUBMITTER or a key of system.toml is missing.
+    """
+    check_ready(config, system.describe(env))
+    scenario, mode = (bool(flags.get(name) or env.get(PREFIX + name)) for name in ("SCENARIO", "MODE"))
+    required = tuple(choice[0] for choice in rules.REQUIRED_SCENARIOS[config.category])
+    return replace(
+        config,
+        scenario=config.scenario if scenario else required,
+        mode=config.mode if mode else rules.MODES,
+    )
 
 
-def ready(config: Config, system: Mapping[str, Any]) -> None:
+def check_ready(config: Config, machine: System) -> None:
     """UsageError where SUBMITTER or a key of system.toml is missing."""
     check_submitter(config.submitter)
-    given = description.read_toml(Path(config.system_file))
-    engine = {"name": config.engine, "version": "known after the run"}
-    missing = description.missing(description.describe(system, engine, given))
+    toml = description.read_toml(Path(config.system_file))
+    engine = LoadedEngine(config.engine, "known after the run")
+    missing = description.missing(description.describe(machine, engine, toml))
     missing = [key for key in missing if key not in description.OWN]
     if missing and config.submitter != SELFTEST:
         raise UsageError(

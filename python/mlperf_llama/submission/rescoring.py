@@ -1,4 +1,4 @@
-"""Scores an accuracy log again from the answers, before a closed submission is packed.
+"""Scores an accuracy log again from the responses, before a closed submission is packed.
 
 The scores in a run folder are files like others: what is packed as closed is what the
 logged tokens, the dataset and the tokenizer give once more.
@@ -7,54 +7,29 @@ logged tokens, the dataset and the tokenizer give once more.
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any
 
-from .. import rules, score
-from ..config import Config
-from ..errors import InvalidError, PipelineError
-from ..records import seal
+from .. import score
+from ..errors import PipelineError
 from ..records.run_folder import RunFolder
-from ..sources.dataset.rows import read_rows
-from ..verdict import accuracy
-from ..verdict.check import Check, check
-from ..verdict.evidence import record
+from ..records.schema import Accuracy, Check
+from ..score import accuracy_text, gate
+from ..verdict.check import check
 
-Rescore = Callable[[RunFolder, str], dict[str, Any]]
+Rescore = Callable[[RunFolder, str], Accuracy]
 
 
-def scores(run: RunFolder, scenario: str) -> dict[str, Any]:
-    """ROUGE and lengths of the accuracy log, from the very dataset and tokenizer of the run."""
-    from ..score import nltk_data
-
-    config = Config.from_json(run.read("config.json"))
-    provenance = run.read("provenance.json")
-    dataset, model = (record(provenance.get(kind)) for kind in ("dataset", "model"))
-    path = Path(str(dataset.get("path")))
-    if not path.is_file() or seal.file_sha256(path) != dataset.get("sha256"):
-        raise InvalidError(
-            f"{path}: expected the dataset the run used (SHA-256 {dataset.get('sha256')}), found another or "
-            "none; pack on the machine that holds it"
-        )
-    references = [row.reference for row in read_rows(path)]
-    log = run.log_dir(scenario, "accuracy") / accuracy.LOG
-    return score.score_log(
-        log,
-        references[: provenance["samples"]],
-        Path(str(model.get("path"))),
-        config.score_workers,
-        data=nltk_data.ensure(config.cache_path, {}),
-    )
+def scores(run: RunFolder, scenario: str) -> Accuracy:
+    """The scores of the accuracy log, computed again."""
+    return score.compute_scores(run, scenario, run.config().score_workers)
 
 
 def checks(run: RunFolder, scenario: str, rescore: Rescore) -> list[Check]:
     """The scores made again must be those of accuracy.txt, to the last digit."""
     name, fix = f"{scenario}.rescored", "run the score verb again, on the machine that made the run"
-    recorded, _ = accuracy.read_text(run.log_dir(scenario, "accuracy") / accuracy.TEXT)
+    recorded, _ = accuracy_text.read(run.log_dir(scenario, "accuracy") / accuracy_text.NAME)
     try:
-        found = rescore(run, scenario)
-    except (PipelineError, OSError, ValueError, KeyError) as error:
+        again = gate.values(rescore(run, scenario))
+    except (PipelineError, OSError, ValueError) as error:
         return [Check(name, False, str(error), fix)]
-    keys = (*rules.ROUGE_KEYS, "gen_len", "gen_num")
-    wrong = [f"{k} {recorded.get(k)}, again {found.get(k)}" for k in keys if recorded.get(k) != found.get(k)]
-    return [check(name, not wrong, "; ".join(wrong) or "scored again, the same", fix)]
+    mismatches = [f"{k} {recorded.get(k)}, again {v}" for k, v in again.items() if recorded.get(k) != v]
+    return [check(name, not mismatches, "; ".join(mismatches) or "scored again, the same", fix)]

@@ -7,18 +7,19 @@ for tests of the packing alone, and nobody else may.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from .. import rules, verdict
+from ..config import Config
 from ..errors import InvalidError, UsageError
 from ..records import seal
 from ..records.run_folder import RunFolder
+from ..records.schema import Check, LoadedEngine, Provided, Seal
 from ..verdict import evidence
-from ..verdict.check import Check, check, equal
-from ..verdict.evidence import Evidence, record
+from ..verdict.check import check, equal
+from ..verdict.evidence import Evidence, ScenarioEvidence
 
 CLOSED, OPEN, SELFTEST = "closed", "open", "selftest"
 # Whole runs: what the open division may do its own way.
@@ -26,79 +27,111 @@ OPEN_RUN = (
     "dataset_source", "dataset_eligible", "model_source", "model_eligible", "scenarios",
     "speculative_decoding", "prompt_length", "required", "source",
 )  # fmt: skip
-# Scenarios: the ends of checks' names. TEST06 is not asked for, and other models end otherwise.
+# Scenarios: the ends of checks' names. TEST06 is not required, and other models end otherwise.
 OPEN_SCENARIO = tuple(f"accuracy.{key}" for key in (*rules.ROUGE_KEYS, "gen_len", "endings"))
 # The fake engine has no settings to compare.
 SELFTEST_RUN = ("engine", "weights", "prefix_caching", "speculative_decoding", "prompt_length")
 SELFTEST_SCENARIO = ("same_settings",)
 
+# Checks by the name of the run folder they are about, and `TOGETHER` for all folders.
+Checks = dict[str, list[Check]]
+TOGETHER = "together"
+
+
+@dataclass(frozen=True)
+class SelectedRun:
+    """One run folder that a division takes, with what its evidence holds for certain."""
+
+    evidence: Evidence
+    config: Config
+
+    @property
+    def folder(self) -> RunFolder:
+        return self.evidence.run
+
+    @property
+    def scenarios(self) -> tuple[ScenarioEvidence, ...]:
+        return self.evidence.scenarios
+
+    @property
+    def engine(self) -> LoadedEngine:
+        return _engine(self.evidence)
+
+    @property
+    def model(self) -> Provided:
+        return _model(self.evidence)
+
+    @property
+    def dataset(self) -> Provided:
+        return _dataset(self.evidence)
+
 
 @dataclass(frozen=True)
 class Selection:
-    """Run folders of one submission, each with its evidence and its checks."""
+    """The run folders of one submission, and their checks."""
 
-    evidence: tuple[Evidence, ...]
-    checks: dict[str, list[Check]]
+    runs: tuple[SelectedRun, ...]
+    checks: Checks
     division: str
 
     @property
-    def scenarios(self) -> dict[str, Evidence]:
-        """Scenario -> the run folder it comes from."""
-        return {s.name: found for found in self.evidence for s in found.scenarios}
+    def scenarios(self) -> dict[str, SelectedRun]:
+        """Scenario -> the run that it comes from."""
+        return {scenario.name: run for run in self.runs for scenario in run.scenarios}
 
     @property
-    def first(self) -> Evidence:
-        return self.evidence[0]
-
-    @property
-    def engine(self) -> dict[str, Any]:
-        return record(self.first.results.get("engine"))
+    def first(self) -> SelectedRun:
+        return self.runs[0]
 
 
 def select(paths: Sequence[Path], division: str, submitter: str, round_name: str, category: str) -> Selection:
     """Judge the folders; InvalidError with every reason where the division refuses them."""
-    found = tuple(evidence.read(RunFolder.open(path)) for path in paths)
-    _once(found)
-    checks = {e.run.path.name: verdict.examine(e.run) for e in found}
-    joint = [
-        *(_same(found, *part) for part in _parts(found)),
-        _required(found, category),
-        equal("asked_round", {e.round for e in found}, {round_name}, f"run with ROUND={round_name}"),
-        equal("asked_category", {e.category for e in found}, {category}, f"run with CATEGORY={category}"),
-        _source(found),
-    ]
-    if len(found) > 1:
+    folders = tuple(evidence.read(RunFolder.open(path)) for path in paths)
+    _refuse_repeated_scenarios(folders)
+    checks = {e.run.path.name: verdict.examine(e.run) for e in folders}
+    if len(folders) > 1:
         # Several folders together hold what one need not: `required` looks at all of them.
-        checks = {name: [c for c in some if c.name != "scenarios"] for name, some in checks.items()}
-    checks["together"] = joint
-    selection = Selection(found, checks, division)
-    _refuse(selection, submitter)
-    return selection
+        checks = {name: [c for c in own if c.name != "scenarios"] for name, own in checks.items()}
+    checks[TOGETHER] = _joint_checks(folders, round_name, category)
+    _refuse(folders, checks, division, submitter)
+    # Where config.json cannot be read, the check `records` has failed.
+    runs = tuple(SelectedRun(e, e.config) for e in folders if e.config is not None)
+    return Selection(runs, checks, division)
 
 
-def _refuse(selection: Selection, submitter: str) -> None:
-    fake = {record(e.results.get("engine")).get("name") for e in selection.evidence} | {
-        e.config.get("engine") for e in selection.evidence
-    }
-    if "fake" in fake and submitter != SELFTEST:
+def _refuse_repeated_scenarios(folders: Sequence[Evidence]) -> None:
+    folder_of: dict[str, str] = {}
+    for folder in folders:
+        for scenario in folder.scenarios:
+            if scenario.name in folder_of:
+                raise UsageError(
+                    f"expected each scenario in one run folder, found {scenario.name} in "
+                    f"{folder_of[scenario.name]} and {folder.run.path.name}"
+                )
+            folder_of[scenario.name] = folder.run.path.name
+
+
+def _refuse(folders: Sequence[Evidence], checks: Checks, division: str, submitter: str) -> None:
+    engines = {_engine(e).name for e in folders} | {e.config.engine for e in folders if e.config}
+    if "fake" in engines and submitter != SELFTEST:
         raise InvalidError(
             f"expected a run of a real engine, found the fake one; only the submitter {SELFTEST} packs that"
         )
-    if submitter.lower() == SELFTEST and selection.division == CLOSED:
+    if submitter.lower() == SELFTEST and division == CLOSED:
         raise InvalidError(f"SUBMITTER={SELFTEST} packs trees for tests, in the open division only")
-    wrong = failures(selection, submitter)
-    if wrong:
-        lines = "".join(f"\n  {name}: {c.name}: {c.detail}. {c.fix}" for name, c in wrong)
-        raise InvalidError(f"expected runs that the {selection.division} division takes, found:{lines}")
+    failed = failures(checks, division, submitter)
+    if failed:
+        lines = "".join(f"\n  {name}: {c.name}: {c.detail}. {c.fix}" for name, c in failed)
+        raise InvalidError(f"expected runs that the {division} division takes, found:{lines}")
 
 
-def failures(selection: Selection, submitter: str) -> list[tuple[str, Check]]:
+def failures(checks: Mapping[str, Sequence[Check]], division: str, submitter: str) -> list[tuple[str, Check]]:
     """The failed checks that count for this division, each with its run folder."""
     return [
         (name, c)
-        for name, some in selection.checks.items()
-        for c in some
-        if c.passed is not True and not exempt(c.name, selection.division, submitter)
+        for name, own in checks.items()
+        for c in own
+        if c.passed is not True and not exempt(c.name, division, submitter)
     ]
 
 
@@ -115,62 +148,61 @@ def exempt(name: str, division: str, submitter: str) -> bool:
     return rest in ends or rest.startswith(("compliance", "test06."))
 
 
-def _once(found: Sequence[Evidence]) -> None:
-    seen: dict[str, str] = {}
-    for one in found:
-        for scenario in one.scenarios:
-            if scenario.name in seen:
-                raise UsageError(
-                    f"expected each scenario in one run folder, found {scenario.name} in "
-                    f"{seen[scenario.name]} and {one.run.path.name}"
-                )
-            seen[scenario.name] = one.run.path.name
+def _engine(folder: Evidence) -> LoadedEngine:
+    return folder.results.engine or LoadedEngine()
 
 
-def _parts(found: Sequence[Evidence]) -> list[tuple[str, list[object]]]:
-    def served(kind: str) -> list[object]:
-        return [record(e.provenance.get(kind)).get("sha256") for e in found]
+def _model(folder: Evidence) -> Provided:
+    return folder.provenance.model or Provided()
 
-    engines = [record(e.results.get("engine")) for e in found]
-    machines = [(str(e.system.get("cpu")), str(_gpu_names(e))) for e in found]
+
+def _dataset(folder: Evidence) -> Provided:
+    return folder.provenance.dataset or Provided()
+
+
+def _joint_checks(folders: Sequence[Evidence], round_name: str, category: str) -> list[Check]:
+    """What all folders must hold together."""
+    engines = [_engine(e) for e in folders]
+    rounds, categories = {e.round for e in folders}, {e.category for e in folders}
     return [
-        ("one_model", served("model")),
-        ("one_dataset", served("dataset")),
-        ("one_engine", [(e.get("name"), e.get("version")) for e in engines]),
-        ("one_machine", [*machines]),
+        _same("one_model", [_model(e).sha256 for e in folders]),
+        _same("one_dataset", [_dataset(e).sha256 for e in folders]),
+        _same("one_engine", [(e.name, e.version) for e in engines]),
+        _same("one_machine", [(e.system.cpu, [gpu.name for gpu in e.system.gpus]) for e in folders]),
+        _required(folders, category),
+        equal("requested_round", rounds, {round_name}, f"run with ROUND={round_name}"),
+        equal("requested_category", categories, {category}, f"run with CATEGORY={category}"),
+        _source(folders),
     ]
 
 
-def _gpu_names(found: Evidence) -> list[object]:
-    return [record(gpu).get("name") for gpu in found.system.get("gpus") or []]
-
-
-def _same(found: Sequence[Evidence], name: str, values: list[object]) -> Check:
-    return check(
-        name,
-        len({str(v) for v in values}) == 1,
-        f"{len({str(v) for v in values})} in {len(found)} run folders",
+def _same(name: str, values: Sequence[object]) -> Check:
+    count = len({str(value) for value in values})
+    detail, fix = (
+        f"{count} in {len(values)} run folders",
         "pack runs of one model, dataset, engine and machine",
     )
+    return check(name, count == 1, detail, fix)
 
 
-def _required(found: Sequence[Evidence], category: str) -> Check:
-    have = {s.name for e in found for s in e.scenarios if s.performance.detail and s.accuracy.detail}
-    missing = [" or ".join(n) for n in rules.REQUIRED_SCENARIOS[category] if not set(n) & have]
+def _required(folders: Sequence[Evidence], category: str) -> Check:
+    complete = {s.name for e in folders for s in e.scenarios if s.performance.detail and s.accuracy.detail}
+    missing = [" or ".join(n) for n in rules.REQUIRED_SCENARIOS[category] if not set(n) & complete]
     return check(
         "required",
         not missing,
-        f"{category} has {', '.join(sorted(have)) or 'none'}"
+        f"{category} has {', '.join(sorted(complete)) or 'none'}"
         + (f", lacks {', '.join(missing)}" if missing else ""),
         "run the missing scenarios, then pack the run folders together",
     )
 
 
-def _source(found: Sequence[Evidence]) -> Check:
+def _source(folders: Sequence[Evidence]) -> Check:
     """The source that is packed must be the source that ran."""
     now = seal.source_sha256()
-    stages = [s for e in found for s in e.run.read_or_empty(seal.NAME).get("stages") or [{}]]
-    used = {str(record(s).get("source")) for s in stages if record(s).get("stage") in ("run", None)}
+    stages = [e.run.read_or_new(Seal).stages for e in folders]
+    used = {str(s.source) for own in stages for s in own if s.stage == "run"}
+    used |= {str(None) for own in stages if not own}
     return check(
         "source",
         used == {now},

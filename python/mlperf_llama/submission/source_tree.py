@@ -7,6 +7,8 @@ import subprocess
 from pathlib import Path
 
 GIT_TIMEOUT_S = 30.0
+# Where git cannot say: the folders of the source.
+FOLDERS = ("python", "docker", "scripts", "locks", "docs", "benchmarks")
 PACKAGE = Path(__file__).resolve().parents[1]
 
 
@@ -15,28 +17,28 @@ def root() -> Path | None:
     return next((p for p in PACKAGE.parents if (p / "pyproject.toml").is_file()), None)
 
 
-def files(top: Path) -> list[Path]:
-    """Files git tracks under `top`; without git, every file of the known folders."""
-    command = ["git", "-C", str(top), "ls-files", "-z"]
+def files(repository: Path) -> list[Path]:
+    """Files git tracks under `repository`; without git, every file of the known folders."""
+    command = ["git", "-C", str(repository), "ls-files", "-z"]
     try:
         done = subprocess.run(command, capture_output=True, timeout=GIT_TIMEOUT_S, check=True)
         names = [Path(n) for n in done.stdout.decode().split("\0") if n]
         if names:
-            return [n for n in names if (top / n).is_file()]
+            return [n for n in names if (repository / n).is_file()]
     except (OSError, subprocess.SubprocessError):
         pass
-    found = [p for p in top.glob("*") if p.is_file() and not p.name.startswith(".env")]
-    for folder in ("python", "scripts", "locks", "docker", "docs", "benchmarks"):
-        found += [p for p in (top / folder).rglob("*") if p.is_file() and "__pycache__" not in p.parts]
-    return [p.relative_to(top) for p in found]
+    paths = [p for p in repository.glob("*") if p.is_file() and not p.name.startswith(".env")]
+    for folder in FOLDERS:
+        paths += [p for p in (repository / folder).rglob("*") if p.is_file() and "__pycache__" not in p.parts]
+    return [p.relative_to(repository) for p in paths]
 
 
 def copy(target: Path) -> None:
     """Copy the source into `target`."""
-    top = root()
-    if top is None:
+    repository = root()
+    if repository is None:
         shutil.copytree(PACKAGE, target / PACKAGE.name, ignore=shutil.ignore_patterns("__pycache__"))
         return
-    for name in files(top):
+    for name in files(repository):
         (target / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy2(top / name, target / name)
+        shutil.copy2(repository / name, target / name)

@@ -1,21 +1,23 @@
 """Our own checks of a submission tree, ours or anybody's, for the Llama 3.1 8B benchmarks.
 
-Each value comes from the logs in the tree. A check's name begins with the place it is
+Each value comes from the logs in the tree. A check's name begins with what it is
 about, `division/submitter/system/benchmark`, and goes on like the verdict's names.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from .. import rules
 from ..errors import UsageError
+from ..loadgen import logs
+from ..records.files import object_or_empty
+from ..records.schema import Check
+from ..score import accuracy_text
 from ..verdict import accuracy, performance, test06
-from ..verdict.check import Check, check
+from ..verdict.check import check
 from ..verdict.evidence import ModeLogs, ScenarioEvidence, read_mode
 from . import metadata
 from .layout import Layout
@@ -36,15 +38,15 @@ def examine(root: Path, submitter: str | None = None) -> list[Check]:
     found = list(layouts(root, submitter))
     if not found:
         raise UsageError(
-            f"{root}: expected closed/ or open/ with results of {', '.join(rules_names())}, found none"
+            f"{root}: expected closed/ or open/ with results of {', '.join(benchmark_names())}, found none"
         )
     checks: list[Check] = []
     for layout, category in found:
-        checks += [replace(c, name=f"{_place(layout)}/{c.name}") for c in _benchmark(layout, category)]
+        checks += [replace(c, name=f"{_location(layout)}/{c.name}") for c in _benchmark(layout, category)]
     return checks
 
 
-def rules_names() -> tuple[str, ...]:
+def benchmark_names() -> tuple[str, ...]:
     return tuple(rules.benchmark_name(category) for category in rules.SAMPLE_COUNT)
 
 
@@ -57,7 +59,7 @@ def layouts(root: Path, submitter: str | None = None) -> Iterator[tuple[Layout, 
 
 
 def _of_submitter(root: Path, division: str, home: Path) -> Iterator[tuple[Layout, str]]:
-    mapping = read_object(home / "model_mapping.json") if division == OPEN else {}
+    mapping = object_or_empty(home / "model_mapping.json") if division == OPEN else {}
     for system in _folders(home / "results"):
         for benchmark in _folders(system):
             category = BENCHMARKS.get(str(mapping.get(benchmark.name, benchmark.name)))
@@ -72,15 +74,6 @@ def _folders(path: Path) -> list[Path]:
     return sorted(p for p in path.iterdir() if p.is_dir()) if path.is_dir() else []
 
 
-def read_object(path: Path) -> dict[str, Any]:
-    """A JSON object, or an empty one where there is none that can be read."""
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return data if isinstance(data, dict) else {}
-
-
 def _round(benchmark: Path) -> str:
     """The round whose seeds the logs carry; "unknown" where no round's do."""
     for log in sorted(benchmark.glob("*/performance/run_1/mlperf_log_detail.txt")):
@@ -91,7 +84,7 @@ def _round(benchmark: Path) -> str:
     return "unknown"
 
 
-def _place(layout: Layout) -> str:
+def _location(layout: Layout) -> str:
     return f"{layout.division}/{layout.submitter}/{layout.system}/{layout.benchmark}"
 
 
@@ -128,7 +121,7 @@ def _required(scenarios: list[str], category: str) -> Check:
 
 
 def _scenario(layout: Layout, category: str, scenario: str) -> list[Check]:
-    one = ScenarioEvidence(
+    evidence = ScenarioEvidence(
         scenario,
         category,
         layout.round,
@@ -138,37 +131,37 @@ def _scenario(layout: Layout, category: str, scenario: str) -> list[Check]:
         compliance=ModeLogs(layout.test06(scenario) / "accuracy", None),
     )
     checks = metadata.measurements(layout, scenario)
-    for mode, part in (("performance", one.performance), ("accuracy", one.accuracy)):
+    for mode, log in (("performance", evidence.performance), ("accuracy", evidence.accuracy)):
         name = f"{scenario}.{mode}"
-        checks.append(check(name, part.detail is not None, part.problem or "LoadGen's logs are there", REDO))
-        if part.detail is not None:
-            checks += [_release(c, one, part) for c in performance.common(one, mode, part)]
-    if one.performance.detail is not None:
-        checks += performance.checks(one)
-    checks += _accuracy(layout, one)
+        checks.append(check(name, log.detail is not None, log.problem or "LoadGen's logs are there", REDO))
+        if log.detail is not None:
+            checks += [_release(c, layout.round, log) for c in performance.common(evidence, mode, log)]
+    if evidence.performance.detail is not None:
+        checks += performance.checks(evidence)
+    checks += _accuracy(layout, category, scenario)
     if category == rules.DATACENTER or layout.test06(scenario).is_dir():
         checks += _test06(layout, scenario)
     return checks
 
 
-def _release(found: Check, one: ScenarioEvidence, part: ModeLogs) -> Check:
+def _release(exact: Check, round_name: str, log: ModeLogs) -> Check:
     """Others may have built LoadGen from any commit of the round's release: 5.1.0 is of v5.1."""
-    known = rules.ROUNDS.get(one.round)
-    if not found.name.endswith(".loadgen_version") or known is None:
-        return found
-    version = str(part.get("loadgen_version") or "")
+    known = rules.ROUNDS.get(round_name)
+    if not exact.name.endswith(".loadgen_version") or known is None:
+        return exact
+    version = str(log.get("loadgen_version") or "")
     release = known.loadgen_version.rsplit(".", 1)[0] + "."
-    detail = f"{version or 'not recorded'}, {one.round} uses {release}x"
-    return check(found.name, version.startswith(release), detail, "run with the round's own LoadGen")
+    detail = f"{version or 'not recorded'}, {round_name} uses {release}x"
+    return check(exact.name, version.startswith(release), detail, "run with the round's own LoadGen")
 
 
-def _accuracy(layout: Layout, one: ScenarioEvidence) -> list[Check]:
-    folder = layout.accuracy(one.name)
-    prefix = f"{one.name}.accuracy"
-    scores, sha256 = accuracy.read_text(folder / accuracy.TEXT)
+def _accuracy(layout: Layout, category: str, scenario: str) -> list[Check]:
+    folder = layout.accuracy(scenario)
+    prefix = f"{scenario}.accuracy"
+    scores, sha256 = accuracy_text.read(folder / accuracy_text.NAME)
     checks = metadata.truncated_log(folder, prefix, sha256)
     if layout.division == CLOSED:
-        checks += accuracy.targets(prefix, one.category, scores)
+        checks += accuracy.targets(prefix, category, scores)
     else:
         known = all(key in scores for key in rules.ROUGE_KEYS)
         checks.append(check(f"{prefix}.scores", known, f"{len(scores)} scores in accuracy.txt", REDO))
@@ -182,15 +175,20 @@ def _test06(layout: Layout, scenario: str) -> list[Check]:
         return []
     text_path = folder / test06.TEXT
     text = text_path.read_text(encoding="utf-8", errors="replace") if text_path.is_file() else ""
-    found = test06.verify(folder / "accuracy" / test06.LOG, scenario)
+    verification = test06.verify(folder / "accuracy" / logs.ACCURACY, scenario)
     claimed = "TEST06 verification complete" in text and "False" not in text
-    faults = [found.problem, *found.first_token[:1], *found.eos[:1], *found.length[:1]]
-    counted = f"{found.records} records, {test06.RECORDS} needed"
+    faults = [
+        verification.problem,
+        *verification.first_token[:1],
+        *verification.eos[:1],
+        *verification.length[:1],
+    ]
+    counted = f"{verification.records} records, {test06.RECORDS} needed"
     detail = "; ".join(f for f in (counted, *faults) if f)
     required = layout.division == CLOSED
     return [
         check(
             f"{name}.text", claimed or not required, f"{test06.TEXT}: {' / '.join(text.split(chr(10)))}", REDO
         ),
-        check(f"{name}.log", found.passed or not required, detail, "run TEST06 again"),
+        check(f"{name}.log", verification.passed or not required, detail, "run TEST06 again"),
     ]

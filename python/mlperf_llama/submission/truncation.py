@@ -8,8 +8,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from ..records.run_folder import write_text
-from ..records.seal import file_sha256
+from ..records.files import digest, write_text
 
 VIEWABLE = 4096
 GAP = "\n\n...\n\n"
@@ -23,7 +22,7 @@ def truncated(text: str) -> str:
 
 def write(log: Path, scores: Path, target: Path) -> str:
     """Write the truncated log and accuracy.txt with its hash into `target`; gives the hash."""
-    sha256 = file_sha256(log)
+    sha256 = digest(log)
     write_text(target / log.name, truncated(log.read_text(encoding="utf-8")))
     lines = [x for x in scores.read_text(encoding="utf-8").splitlines() if not re.match(r"hash=", x)]
     body = "\n".join(lines).rstrip("\n")

@@ -52,6 +52,6 @@ def last_fault(log: Path, limit: int = 262_144) -> str:
             lines = stream.read().decode("utf-8", "replace").splitlines()
     except OSError:
         return ""
-    found = [m for line in lines if (m := _FAULT.match(line.strip()))]
-    causes = [m for m in found if "see root cause" not in m.group(2).lower()]
+    faults = [m for line in lines if (m := _FAULT.match(line.strip()))]
+    causes = [m for m in faults if "see root cause" not in m.group(2).lower()]
     return f"{causes[-1].group(1)}: {causes[-1].group(2)}" if causes else ""

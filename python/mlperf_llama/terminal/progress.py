@@ -1,4 +1,4 @@
-"""Progress on the terminal: one live bar a stage on a TTY, a line every few seconds otherwise.
+"""Progress for people: one live line per stage on a terminal, a line every few seconds elsewhere.
 
 A listener for events.Events. Writes to the stream it is given (stderr) and
 nothing else; a stream that goes away silences it, it never ends a run.
@@ -6,186 +6,104 @@ nothing else; a stream that goes away silences it, it never ends a run.
 
 from __future__ import annotations
 
-import logging
-import os
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from datetime import datetime
-from types import TracebackType
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, TextIO
 
-from .progress_line import ENDED, PASSED, RUNNING, STOPPED, Style, log_line, stage_line
+from ..records.schema import Event
+from .stage import Stage, State
+from .style import live_wanted, plain
 
-REDRAW_S = 0.1
-TICK_S = 0.5
+if TYPE_CHECKING:
+    from .live import LiveLine
+
+# Events come twice a second while LoadGen runs; a line costs its event loop a fraction of a millisecond.
+REDRAW_S = 0.25
+# A stage that is silent this long is drawn again: its clock and spinner move.
+TICK_S = 1.0
 LINE_EVERY_S = 5.0
-CLEAR_LINE = "\r\x1b[K"
 
 
-@dataclass
-class Stage:
-    """What is known of the running stage; numbers stay from the last event that had them."""
+class PlainLines:
+    """A time-stamped line each time, for pipes and files."""
 
-    name: str
-    started: float
-    fields: dict[str, Any]
-    shown: float = 0.0
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
 
-    @property
-    def finished(self) -> bool:
-        done, total = self.fields.get("done"), self.fields.get("total")
-        return bool(total) and done is not None and done >= total
+    def draw(self, stage: Stage, elapsed_s: float) -> None:
+        details = [text for _, text in stage.details(elapsed_s)]
+        parts = [f"{datetime.now():%H:%M:%S}", plain(stage.name), stage.percent.strip(), *details]
+        self._stream.write("  ".join(part for part in [*parts, stage.state.value] if part) + "\n")
+        self._stream.flush()
 
-
-def colour_wanted(stream: TextIO, env: Mapping[str, str]) -> bool:
-    """Colours only on a terminal that can show them, without NO_COLOR (https://no-color.org)."""
-    return live_wanted(stream, env) and not env.get("NO_COLOR")
-
-
-def live_wanted(stream: TextIO, env: Mapping[str, str]) -> bool:
-    """A line can be redrawn in place: a terminal that is not TERM=dumb."""
-    return stream.isatty() and env.get("TERM", "") != "dumb"
+    end = draw
 
 
 class TerminalProgress:
-    """Call it with each event; `message` for log lines; `close` (or `with`) at the end."""
+    """Call it with each event, and `close` it."""
 
     def __init__(
         self, stream: TextIO, env: Mapping[str, str], clock: Callable[[], float] = time.monotonic
     ) -> None:
-        self._stream, self._env, self._clock = stream, env, clock
-        self._live = live_wanted(stream, env)
-        unicode = "utf" in (getattr(stream, "encoding", None) or "").lower()
-        self._style = Style(colour=colour_wanted(stream, env), unicode=unicode)
+        self._stream, self._clock = stream, clock
+        self._display: PlainLines | LiveLine = PlainLines(stream)
+        self._interval_s = LINE_EVERY_S
         self._stage: Stage | None = None
-        self._known: dict[str, float] = {}
-        self._open_line = False
-        self._dead = False
+        self._started: dict[str, float] = {}
         self._lock = threading.RLock()
-        self._stop = threading.Event()
-        self._ticker: threading.Thread | None = None
+        self._closed = threading.Event()
+        if live_wanted(stream, env):
+            from .live import LiveLine
 
-    def __enter__(self) -> TerminalProgress:
-        return self
+            self._display, self._interval_s = LiveLine(stream, env), REDRAW_S
+            threading.Thread(target=self._tick, name="progress", daemon=True).start()
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def __call__(self, event: Mapping[str, Any]) -> None:
+    def __call__(self, event: Event) -> None:
         """Show one event."""
         with self._lock:
-            name = str(event.get("stage", ""))
-            fields = {k: v for k, v in event.items() if k not in ("time", "stage") and v is not None}
-            begins = self._stage is None or self._stage.name != name
-            if begins:
-                self._end_stage(PASSED)
-                started = self._known.setdefault(name, self._clock())
-                self._stage = Stage(name, started, fields)
-                self._start_ticker()
-            stage = self._stage
-            assert stage is not None
-            if not begins:
-                stage.fields.update(fields)
-            if stage.finished:
-                self._end_stage(PASSED)
+            name = event["stage"]
+            if self._stage is None or self._stage.name != name:
+                self._end(State.PASSED)
+                self._stage = Stage(name, self._started.setdefault(name, self._clock()), {})
+            self._stage.fields.update(event)
+            if self._stage.share == 1.0:
+                self._end(State.PASSED)
             else:
-                self._show(stage, at_once=begins)
-
-    def message(self, text: str, level: str = "info") -> None:
-        """A time-stamped line above the bar."""
-        with self._lock:
-            self._put_line(log_line(datetime.now(), level, text, self._style))
-            if self._stage and self._live:
-                self._draw(self._stage)
+                self._draw(self._interval_s)
 
     def close(self) -> None:
-        """End the live line. May be called twice, and from an interrupted run."""
-        self._stop.set()
+        """End the line; nothing is written afterwards. May be called twice, and from an interrupted run."""
         with self._lock:
-            self._end_stage(ENDED)
+            # Nothing tells whether the last stage got through, unless it was counted.
+            self._end(State.ENDED)
+            self._closed.set()
 
-    def _width(self) -> int:
-        try:
-            columns = os.get_terminal_size(self._stream.fileno()).columns
-        except (OSError, ValueError):
-            columns = 0
-        if columns <= 0:
-            text = self._env.get("COLUMNS", "")
-            columns = int(text) if text.isdigit() else 0
-        # The last column stays free: some terminals wrap as soon as it is written.
-        return max(columns or 80, 20) - 1
+    def _draw(self, interval_s: float) -> None:
+        stage, now = self._stage, self._clock()
+        if stage and (stage.shown is None or now - stage.shown >= interval_s):
+            stage.shown = now
+            self._write(self._display.draw, stage)
 
-    def _write(self, text: str) -> None:
-        if self._dead:
-            return
-        try:
-            self._stream.write(text)
-            self._stream.flush()
-        except (OSError, ValueError):
-            self._dead = True
-
-    def _put_line(self, text: str) -> None:
-        self._write((CLEAR_LINE if self._open_line else "") + text + "\n")
-        self._open_line = False
-
-    def _line(self, stage: Stage, state: str = RUNNING) -> str:
-        width = self._width() if self._live else None
-        elapsed = self._clock() - stage.started
-        return stage_line(stage.name, stage.fields, elapsed, state, datetime.now(), width, self._style)
-
-    def _draw(self, stage: Stage) -> None:
-        self._write(CLEAR_LINE + self._line(stage))
-        self._open_line = True
-        stage.shown = self._clock()
-
-    def _show(self, stage: Stage, at_once: bool) -> None:
-        quiet_s = self._clock() - stage.shown
-        if not at_once and quiet_s < (REDRAW_S if self._live else LINE_EVERY_S):
-            return
-        if self._live:
-            self._draw(stage)
-        else:
-            self._put_line(self._line(stage))
-            stage.shown = self._clock()
-
-    def _end_stage(self, state: str) -> None:
-        """The stage's last line. A stage without a total has passed when the next one starts;
-        where the run itself ends nothing tells whether it got through, so the line claims nothing."""
+    def _end(self, state: State) -> None:
+        """A stage without a total has passed when the next one starts."""
         stage, self._stage = self._stage, None
-        if stage is None:
-            return
-        counted = bool(stage.fields.get("total"))
-        self._put_line(self._line(stage, STOPPED if counted and not stage.finished else state))
-        if stage.finished:
-            self._known.pop(stage.name, None)
+        if stage:
+            stage.end(state)
+            self._write(self._display.end, stage)
+            if stage.share == 1.0:
+                self._started.pop(stage.name)
 
-    def _start_ticker(self) -> None:
-        """On a TTY the clock and the spinner move while a stage is silent."""
-        if not self._live or self._ticker or self._stop.is_set():
+    def _write(self, show: Callable[[Stage, float], None], stage: Stage) -> None:
+        if self._closed.is_set() or self._stream.closed:
             return
-        self._ticker = threading.Thread(target=self._tick, name="progress", daemon=True)
-        self._ticker.start()
+        try:
+            show(stage, self._clock() - stage.started)
+        except OSError:
+            self._closed.set()
 
     def _tick(self) -> None:
-        while not self._stop.wait(TICK_S):
+        while not self._closed.wait(TICK_S):
             with self._lock:
-                if self._stage and not self._stop.is_set():
-                    self._show(self._stage, at_once=False)
-
-
-class ProgressHandler(logging.Handler):
-    """Sends log records through the bar, so that none breaks its line."""
-
-    def __init__(self, progress: TerminalProgress, level: int = logging.WARNING) -> None:
-        super().__init__(level)
-        self._progress = progress
-
-    def emit(self, record: logging.LogRecord) -> None:
-        try:
-            self._progress.message(self.format(record), record.levelname.lower())
-        except Exception:
-            self.handleError(record)
+                self._draw(TICK_S)

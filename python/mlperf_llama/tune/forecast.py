@@ -14,7 +14,6 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -177,7 +176,7 @@ def resampled(values: Floats, quantile: float) -> Bound:
     return Bound(min(float(low), point), point, max(float(high), point))
 
 
-def steady(requests: Requests) -> Any:
+def steady(requests: Requests) -> NDArray[np.bool_]:
     """Which requests met the load of a long run: neither the first ones nor the last."""
     arrivals, length_s = requests.arrival_s, float(requests.arrival_s[-1])
     residence_s = float(np.median(requests.residence_s))

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+
+from ..engine.preset import Preset
 
 SEATS = (1.0, 0.5, 0.75, 1.5)
 TOKENS = (1.0, 0.5, 2.0)
@@ -16,8 +17,6 @@ TOKENS = (1.0, 0.5, 2.0)
 MOST_TOKENS = 65536
 # A point has to be this much faster to replace one that is as good as known.
 GAIN = 1.01
-# vLLM's own limits where a preset says nothing.
-DEFAULT_SEATS, DEFAULT_TOKENS = 256, 8192
 
 
 @dataclass(frozen=True)
@@ -28,11 +27,8 @@ class Point:
     tokens: int
 
 
-def start(engine: Mapping[str, Any]) -> Point:
-    return Point(
-        int(engine.get("max_num_seqs", DEFAULT_SEATS)),
-        int(engine.get("max_num_batched_tokens", DEFAULT_TOKENS)),
-    )
+def start(preset: Preset) -> Point:
+    return Point(preset.max_num_seqs, preset.max_num_batched_tokens)
 
 
 def ceilings(centre: Point) -> dict[str, int]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
 
@@ -15,10 +15,12 @@ from ..engine import Tokens
 from ..errors import BrokeError
 from ..loadgen import drive, logs, plan
 from ..loadgen.plan import Plan
+from ..loadgen.relay import SampleSource
 from . import records
 from .clock import ClockedEngine
 from .estimate import CONFIRM
 from .forecast import QUANTILE, Goal, forecast
+from .records import Probe
 
 # Fewer requests than this tell nothing of their 99th percentile (LoadGen asks for 459).
 LEAST_QUERIES = 500
@@ -29,7 +31,7 @@ GUESSES = 3
 class Subset:
     """`count` of the samples, their lengths spread as in the whole set."""
 
-    def __init__(self, samples: Any, count: int) -> None:
+    def __init__(self, samples: SampleSource, count: int) -> None:
         order = np.argsort(np.asarray(samples.lengths), kind="stable")
         picks = order[np.linspace(0, len(order) - 1, count).round().astype(int)]
         self._indices = np.random.default_rng(count).permutation(picks)
@@ -53,17 +55,27 @@ def goal_of(session: Session, scenario: str) -> Goal:
     return Goal(ttft_ms, tpot_ms, seed, scope.sample_count, scope.duration_s)
 
 
-def plan_of(session: Session, scenario: str, **parts: Any) -> Plan:
-    """A performance run of the session's category and round; `parts` as in plan.make_plan."""
+def plan_of(
+    session: Session,
+    scenario: str,
+    *,
+    sample_count: int | None = None,
+    duration_s: float | None = None,
+    target_qps: float | None = None,
+    expected_latency_ms: float | None = None,
+) -> Plan:
+    """A performance run of the session's category and round, by default of its full length."""
     scope, config = session.scope, session.config
-    whole = {"sample_count": scope.sample_count, "duration_s": scope.duration_s}
     return plan.make_plan(
         round=config.round,
         category=config.category,
         scenario=scenario,
         mode="performance",
+        sample_count=scope.sample_count if sample_count is None else sample_count,
         full_sample_count=scope.full_sample_count,
-        **{**whole, **parts},
+        duration_s=scope.duration_s if duration_s is None else duration_s,
+        target_qps=target_qps,
+        expected_latency_ms=expected_latency_ms,
     )
 
 
@@ -84,17 +96,12 @@ def probe_plan(session: Session, scenario: str, qps: float) -> Plan:
     )
 
 
-async def run_one(session: Session, kind: str, scenario: str, qps: float) -> dict[str, Any]:
+async def run_one(session: Session, kind: str, scenario: str, qps: float) -> Probe:
     """A probe or a confirmation; a crash is a record too. Interruptions pass through."""
     full = kind == CONFIRM
     planned = plan_of(session, scenario, target_qps=qps) if full else probe_plan(session, scenario, qps)
     folder = records.next_folder(session.run, scenario)
-    record: dict[str, Any] = {
-        "kind": kind,
-        "qps": qps,
-        "queries": planned.expected_queries,
-        "folder": str(folder.relative_to(session.run.path)),
-    }
+    probe = Probe(kind, qps, planned.expected_queries, str(folder.relative_to(session.run.path)))
     started = time.monotonic()
     clock = ClockedEngine(session.engine)
     samples = session.samples if full else Subset(session.samples, planned.sample_count)
@@ -106,18 +113,21 @@ async def run_one(session: Session, kind: str, scenario: str, qps: float) -> dic
         measured = logs.performance(folder, scenario)
         requests = clock.requests()
         own_ms = float(np.quantile(requests.ttft_ms, QUANTILE))
-        overhead_ms = max(0.0, measured["ttft_p99_ms"] - own_ms)
-        told = forecast(requests, qps, goal_of(session, scenario), overhead_ms, whole=full)
+        overhead_ms = max(0.0, (measured.ttft_p99_ms or 0.0) - own_ms)
+        predicted = forecast(requests, qps, goal_of(session, scenario), overhead_ms, whole=full)
     except BrokeError as error:
-        return {**record, "seconds": round(time.monotonic() - started, 1), "error": str(error)}
-    keys = ("loadgen_result", "ttft_p99_ms", "tpot_p99_ms", "samples_per_second", "tokens_per_second")
-    return {
-        **record,
-        "seconds": round(time.monotonic() - started, 1),
-        **{key: measured[key] for key in keys},
-        "preemptions": after.get("preemptions", 0) - before.get("preemptions", 0),
-        "forecast": records.plain(told),
-    }
+        return replace(probe, seconds=round(time.monotonic() - started, 1), error=str(error))
+    return replace(
+        probe,
+        seconds=round(time.monotonic() - started, 1),
+        loadgen_result=measured.loadgen_result,
+        ttft_p99_ms=measured.ttft_p99_ms,
+        tpot_p99_ms=measured.tpot_p99_ms,
+        samples_per_second=measured.samples_per_second,
+        tokens_per_second=measured.tokens_per_second,
+        preemptions=after.get("preemptions", 0) - before.get("preemptions", 0),
+        forecast=predicted,
+    )
 
 
 async def offline_speed(session: Session, guess: float, name: str) -> float:
@@ -139,7 +149,7 @@ async def _offline_run(session: Session, guess: float, count: int, name: str) ->
     stage = f"{name} Offline speed"
     await drive.drive(session.engine, samples, session.limits, planned, folder, session.events, stage=stage)
     measured = logs.performance(folder, rules.OFFLINE)
-    return float(measured["samples_per_second"]), float(measured["total_time_seconds"])
+    return measured.samples_per_second, measured.total_time_seconds
 
 
 async def single_latency_ms(session: Session, guess_ms: float) -> float:
@@ -153,4 +163,4 @@ async def single_latency_ms(session: Session, guess_ms: float) -> float:
         session.engine, samples, session.limits, planned, folder, session.events, stage=f"{name} latency"
     )
     measured = logs.performance(folder, name)
-    return float(1000 * measured["total_time_seconds"] / measured["samples_processed"])
+    return 1000 * measured.total_time_seconds / measured.samples_processed

@@ -2,40 +2,127 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
-from ..records.run_folder import RunFolder
+from ..records.run_folder import TUNING, RunFolder
+from ..records.schema import absent
 from .estimate import CONFIRM, Seen
-from .forecast import Bound, Forecast
+from .forecast import Forecast
+from .grid import Point
 
-FILE = "tuning.json"
+
+@dataclass(frozen=True)
+class Probe:
+    """One run at a load. `folder`: of its logs. With `error` it crashed, and the rest is absent."""
+
+    kind: str
+    qps: float
+    queries: int | None = absent()
+    folder: str | None = absent()
+    seconds: float | None = absent()
+    error: str | None = absent()
+    loadgen_result: str | None = absent()
+    ttft_p99_ms: float | None = absent()
+    tpot_p99_ms: float | None = absent()
+    samples_per_second: float | None = absent()
+    tokens_per_second: float | None = absent()
+    preemptions: float | None = absent()
+    forecast: Forecast | None = absent()
+    finished: str | None = absent()
+    reason: str | None = absent()
+
+    @property
+    def valid(self) -> bool:
+        """LoadGen's word."""
+        return self.loadgen_result == "VALID"
+
+    def seen(self) -> Seen:
+        """As the search reads it."""
+        return Seen(self.kind, self.qps, self.forecast, self.valid)
+
+    def headroom_percent(self, limits_ms: tuple[float, float]) -> float | None:
+        """What is left to the nearer of the limits of TTFT and TPOT."""
+        if self.ttft_p99_ms is None or self.tpot_p99_ms is None:
+            return None
+        return 100 * (1 - max(self.ttft_p99_ms / limits_ms[0], self.tpot_p99_ms / limits_ms[1]))
+
+    @property
+    def outcome(self) -> str | None:
+        """LoadGen's result of a confirmation, or that it crashed."""
+        if self.error:
+            return "crashed"
+        return self.loadgen_result if self.kind == CONFIRM else None
 
 
-def is_tuning(run: RunFolder) -> bool:
-    return run.file(FILE).is_file()
+@dataclass(frozen=True)
+class ScenarioTuning:
+    """The search of one scenario. `minutes` is there once it has ended; an `answer` of None then
+    says that no load was VALID. In queries/s; SingleStream in ms."""
+
+    ttft_limit_ms: float | None = absent()
+    tpot_limit_ms: float | None = absent()
+    offline_qps: float | None = absent()
+    probes: tuple[Probe, ...] | None = absent()
+    answer: float | None = absent(until="minutes")
+    reason: str | None = absent()
+    minutes: float | None = absent()
+
+    @property
+    def ended(self) -> bool:
+        return self.minutes is not None
+
+
+@dataclass(frozen=True)
+class MeasuredPoint:
+    """A point of the engine's grid and its speed; 0 where it crashed."""
+
+    seats: int
+    tokens: int
+    samples_per_s: float
+
+    @property
+    def point(self) -> Point:
+        return Point(self.seats, self.tokens)
+
+
+@dataclass(frozen=True)
+class EngineSearch:
+    centre: Point | None = None
+    points: tuple[MeasuredPoint, ...] = ()
+    best: Point | None = absent()
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """`search`: what was asked for (qps, engine)."""
+
+    FILE: ClassVar[str] = TUNING
+    search: tuple[str, ...] = ()
+    scenarios: dict[str, ScenarioTuning] = field(default_factory=dict)
+    engine: EngineSearch | None = absent()
 
 
 def begin(run: RunFolder, search: Sequence[str]) -> None:
     """Make a run folder a tuning's."""
-    run.write(FILE, {"search": list(search), "scenarios": {}})
+    run.write(Tuning(tuple(search)))
 
 
-def scenario(run: RunFolder, name: str) -> dict[str, Any]:
-    return dict(run.read(FILE)["scenarios"].get(name, {}))
+def scenario(run: RunFolder, name: str) -> ScenarioTuning:
+    return run.read(Tuning).scenarios.get(name, ScenarioTuning())
 
 
-def put(run: RunFolder, name: str, **parts: Any) -> None:
-    """Replace parts of one scenario's record."""
-    scenarios = dict(run.read(FILE)["scenarios"])
-    scenarios[name] = {**scenarios.get(name, {}), **parts}
-    run.merge(FILE, scenarios=scenarios)
+def put(run: RunFolder, name: str, **changes: Any) -> None:
+    """Replace fields of one scenario's record."""
+    scenarios = run.read(Tuning).scenarios
+    changed = replace(scenarios.get(name, ScenarioTuning()), **changes)
+    run.update(Tuning, scenarios={**scenarios, name: changed})
 
 
-def add_probe(run: RunFolder, name: str, probe: Mapping[str, Any]) -> None:
-    put(run, name, probes=[*scenario(run, name).get("probes", []), dict(probe)])
+def add_probe(run: RunFolder, name: str, probe: Probe) -> None:
+    put(run, name, probes=(*(scenario(run, name).probes or ()), probe))
 
 
 def next_folder(run: RunFolder, name: str) -> Path:
@@ -44,41 +131,3 @@ def next_folder(run: RunFolder, name: str) -> Path:
     while (folder := run.scenario(name) / "tuning" / f"probe_{number:02d}").exists():
         number += 1
     return folder
-
-
-def seen(probe: Mapping[str, Any]) -> Seen:
-    """A kept probe, as the search reads it."""
-    found = probe.get("forecast")
-    forecast = None
-    if found:
-        bounds = {key: Bound(**found[key]) for key in ("ttft_ms", "tpot_ms", "ttft_qps")}
-        forecast = Forecast(**bounds, tpot_qps=found["tpot_qps"], full=found.get("full", False))
-    return Seen(probe["kind"], probe["qps"], forecast, probe.get("loadgen_result") == "VALID")
-
-
-def plain(forecast: Forecast) -> dict[str, Any]:
-    return asdict(forecast)
-
-
-def rows(name: str, record: Mapping[str, Any], limits: tuple[float, float]) -> list[dict[str, Any]]:
-    """The table of one search: load, p99 latencies as LoadGen measured them, room to the limits."""
-    found = []
-    for probe in record.get("probes", []):
-        ttft, tpot = probe.get("ttft_p99_ms"), probe.get("tpot_p99_ms")
-        margin = None
-        if ttft is not None and tpot is not None:
-            margin = 100 * (1 - max(ttft / limits[0], tpot / limits[1]))
-        said = probe.get("loadgen_result") if probe["kind"] == CONFIRM else None
-        found.append(
-            {
-                "scenario": name,
-                "kind": probe["kind"],
-                "qps": probe["qps"],
-                "seconds": probe.get("seconds"),
-                "ttft_p99_ms": ttft,
-                "tpot_p99_ms": tpot,
-                "margin_percent": margin,
-                "verdict": "crashed" if probe.get("error") else said,
-            }
-        )
-    return found

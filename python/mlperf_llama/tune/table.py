@@ -1,52 +1,48 @@
-"""A tuning in words: one line a probe, one table a run."""
+"""A tuning as text: one line per probe, one table per run."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from .. import rules
 from ..records.run_folder import RunFolder
-from . import records
+from .records import Probe, ScenarioTuning, Tuning
 
-HEADS = ("scenario", "run", "queries/s", "TTFT p99 ms", "TPOT p99 ms", "room %", "verdict", "s")
-
-
-def _number(value: Any, digits: int) -> str:
-    return f"{value:.{digits}f}" if isinstance(value, int | float) else "-"
+HEADS = ("scenario", "run", "queries/s", "TTFT p99 ms", "TPOT p99 ms", "headroom %", "verdict", "s")
 
 
-def line(record: Mapping[str, Any]) -> str:
-    """What one probe found."""
-    if record.get("error"):
-        return f"{record['qps']:g} queries/s: crashed: {record['error']}"
-    said = f", {record['loadgen_result']}" if record["kind"] == "confirm" else ""
-    ttft, tpot = _number(record["ttft_p99_ms"], 0), _number(record["tpot_p99_ms"], 1)
-    return f"{record['qps']:g} queries/s: TTFT p99 {ttft} ms, TPOT p99 {tpot} ms{said}"
+def _number(value: float | None, digits: int) -> str:
+    return "-" if value is None else f"{value:.{digits}f}"
 
 
-def all_rows(run: RunFolder) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = []
-    for name, record in run.read(records.FILE)["scenarios"].items():
-        if name in rules.TOKEN_LATENCY_LIMITS_MS:
-            found += records.rows(name, record, rules.TOKEN_LATENCY_LIMITS_MS[name])
-    return found
+def line(probe: Probe) -> str:
+    """What one probe measured."""
+    if probe.error:
+        return f"{probe.qps:g} queries/s: crashed: {probe.error}"
+    outcome = f", {probe.outcome}" if probe.outcome else ""
+    ttft, tpot = _number(probe.ttft_p99_ms, 0), _number(probe.tpot_p99_ms, 1)
+    return f"{probe.qps:g} queries/s: TTFT p99 {ttft} ms, TPOT p99 {tpot} ms{outcome}"
+
+
+def _row(name: str, probe: Probe, limits_ms: tuple[float, float]) -> tuple[str, ...]:
+    return (
+        name,
+        probe.kind,
+        _number(probe.qps, 2),
+        _number(probe.ttft_p99_ms, 0),
+        _number(probe.tpot_p99_ms, 1),
+        _number(probe.headroom_percent(limits_ms), 1),
+        probe.outcome or "-",
+        _number(probe.seconds, 0),
+    )
 
 
 def render(run: RunFolder) -> str:
     """Every probe, then every answer."""
+    scenarios = run.read(Tuning).scenarios
     cells = [
-        (
-            row["scenario"],
-            row["kind"],
-            _number(row["qps"], 2),
-            _number(row["ttft_p99_ms"], 0),
-            _number(row["tpot_p99_ms"], 1),
-            _number(row["margin_percent"], 1),
-            row["verdict"] or "-",
-            _number(row["seconds"], 0),
-        )
-        for row in all_rows(run)
+        _row(name, probe, rules.TOKEN_LATENCY_LIMITS_MS[name])
+        for name, search in scenarios.items()
+        if name in rules.TOKEN_LATENCY_LIMITS_MS
+        for probe in search.probes or ()
     ]
     lines = []
     if cells:
@@ -54,16 +50,14 @@ def render(run: RunFolder) -> str:
         for row in [HEADS, *cells]:
             columns = zip(row, widths, range(len(row)), strict=True)
             lines.append("  ".join(c.ljust(w) if n < 2 else c.rjust(w) for c, w, n in columns))
-    for name, record in run.read(records.FILE)["scenarios"].items():
-        if "answer" in record:
-            lines.append(f"{name}: {_answer(name, record)} ({record['minutes']:g} min)")
+    lines += [f"{n}: {_answer(n, s)} ({s.minutes:g} min)" for n, s in scenarios.items() if s.ended]
     return "\n".join(lines)
 
 
-def _answer(name: str, record: Mapping[str, Any]) -> str:
-    if record["answer"] is None:
-        return f"no VALID load found; {record.get('reason', '')}"
+def _answer(name: str, search: ScenarioTuning) -> str:
+    if search.answer is None:
+        return f"no VALID load found; {search.reason or ''}"
     if name == rules.SINGLE_STREAM:
-        return f"expected latency {record['answer']:.4g} ms"
-    words = "samples/s" if name == rules.OFFLINE else "queries/s, confirmed VALID"
-    return f"{record['answer']:.4g} {words}"
+        return f"expected latency {search.answer:.4g} ms"
+    unit = "samples/s" if name == rules.OFFLINE else "queries/s, confirmed VALID"
+    return f"{search.answer:.4g} {unit}"

@@ -7,53 +7,54 @@ probe is recorded as soon as it has ended, so a tuning that was stopped goes on 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any
 
 from .. import rules
+from ..bench import target_qps
+from ..bench.execute import Work
 from ..bench.session import Session
+from ..bench.target_qps import OfflineSpeed
 from ..bench.warm_up import Speed
 from ..engine import tuned
+from ..engine.settings import apply_tuned
 from ..errors import BrokeError, InvalidError
-from ..records.run_folder import RunFolder
 from . import grid, probes, records, table
 from .estimate import CONFIRM
+from .records import EngineSearch, MeasuredPoint, Probe, Tuning
 from .search import STOP, Step, next_step
 
 QPS, ENGINE = "qps", "engine"
-# Where the first probe stands, as a share of the Offline speed.
-FIRST_SHARE = {rules.SERVER: 0.75, rules.INTERACTIVE: 0.6}
-# A full run has no ramp, so it is a little faster; too high a rate only lengthens it.
-OFFLINE_MARGIN = 1.1
 
 
 def raise_ceilings(session: Session) -> None:
-    """Before loading: room above the present settings for the points of the grid."""
-    if ENGINE in session.run.read(records.FILE)["search"]:
-        own = grid.start(session.own_engine)
-        session.default_limits = (own.seats, own.tokens)
-        session.load_with(grid.ceilings(_centre(session)))
+    """Before loading: headroom above the present settings for the points of the grid."""
+    if ENGINE in session.run.read(Tuning).search:
+        session.raise_ceilings(grid.ceilings(_centre(session)))
+
+
+def _own(session: Session) -> grid.Point:
+    """What the engine is loaded with where no search raises it."""
+    return grid.start(apply_tuned(session.preset, session.tuned))
 
 
 def _centre(session: Session) -> grid.Point:
     """The limits of Offline as they are: its own, else the engine's."""
-    seats, tokens = session.preset.limits(rules.OFFLINE)
-    engine = grid.start(session.own_engine)
-    return grid.Point(seats or engine.seats, tokens or engine.tokens)
+    own, offline = _own(session), session.settings.scenarios[rules.OFFLINE]
+    return grid.Point(offline.max_num_seqs or own.seats, offline.prefill_tokens or own.tokens)
 
 
 async def every_search(session: Session) -> None:
     """Everything asked for and not yet found. InvalidError where a scenario has no answer."""
     speed = await session.warm_up()
-    asked = session.run.read(records.FILE)["search"]
-    if ENGINE in asked:
+    search = session.run.read(Tuning).search
+    if ENGINE in search:
         await _engine_search(session, speed)
-    if QPS not in asked:
+    if QPS not in search:
         return
     unanswered = []
     for scenario in session.config.scenario:
-        if "answer" in records.scenario(session.run, scenario):
+        if records.scenario(session.run, scenario).ended:
             continue
         await session.set_limits(scenario)
         if scenario in rules.TOKEN_LATENCY_LIMITS_MS:
@@ -64,62 +65,72 @@ async def every_search(session: Session) -> None:
             unanswered.append(scenario)
     if unanswered:
         names = ", ".join(unanswered)
-        raise InvalidError(f"{names}: expected a VALID load, found none; {session.run.file(records.FILE)}")
+        raise InvalidError(f"{names}: expected a VALID load, found none; {session.run.file(Tuning.FILE)}")
 
 
 async def _search(session: Session, scenario: str, speed: Speed) -> float | None:
     """The highest load of Server or Interactive that a full-length run confirms."""
     run, goal = session.run, probes.goal_of(session, scenario)
     records.put(run, scenario, ttft_limit_ms=goal.ttft_ms, tpot_limit_ms=goal.tpot_ms)
-    first = session.config.target_qps or await _first_load(session, scenario, speed)
+    first = await _first_load(session, scenario, speed)
     while True:
-        kept = records.scenario(run, scenario).get("probes", [])
-        step = next_step([records.seen(p) for p in kept], goal, first)
+        probes_so_far = records.scenario(run, scenario).probes or ()
+        step = next_step([probe.seen() for probe in probes_so_far], goal, first)
         if step.kind == STOP:
             return _conclude(session, scenario, step)
         qps = float(f"{step.qps:.4g}")
         session.events.emit(f"{scenario} {step.kind}", message=f"{qps:g} queries/s: {step.reason}")
-        record = await probes.run_one(session, step.kind, scenario, qps)
+        probe = await probes.run_one(session, step.kind, scenario, qps)
         now = datetime.now(UTC).isoformat(timespec="seconds")
-        records.add_probe(run, scenario, {**record, "finished": now, "reason": step.reason})
-        session.events.emit(f"{scenario} {step.kind}", message=table.line(record))
-        if step.kind == CONFIRM and record.get("loadgen_result") == "VALID":
+        records.add_probe(run, scenario, replace(probe, finished=now, reason=step.reason))
+        session.events.emit(f"{scenario} {step.kind}", message=table.line(probe))
+        if step.kind == CONFIRM and probe.valid:
             # At once: a search that is stopped has found this much. The answer, saved last, may be lower.
-            _save_confirmed(session, scenario, record)
-        if "error" in record:
-            await session.restart(record["error"])
+            _save_confirmed(session, scenario, probe)
+        if probe.error:
+            await session.restart(probe.error)
             await session.warm_up()
             await session.set_limits(scenario)
 
 
 async def _first_load(session: Session, scenario: str, speed: Speed) -> float:
-    """A share of the Offline speed, which a short run tells."""
-    if "offline_qps" not in records.scenario(session.run, scenario):
-        found = await probes.offline_speed(session, speed.samples_per_s, scenario)
-        records.put(session.run, scenario, offline_qps=found)
-    return float(FIRST_SHARE[scenario] * records.scenario(session.run, scenario)["offline_qps"])
+    """The user's, else a share of the Offline speed, which a short run tells."""
+    run, user = session.run, session.config.target_qps
+    measured = records.scenario(run, scenario).offline_qps
+    if not user and measured is None:
+        measured = await probes.offline_speed(session, speed.samples_per_s, scenario)
+        records.put(run, scenario, offline_qps=measured)
+    return _choose(session, scenario, user, measured)
+
+
+def _choose(session: Session, scenario: str, user: float | None, measured: float | None) -> float:
+    offline = OfflineSpeed(measured, target_qps.SHORT_RUN) if measured else None
+    choice = target_qps.choose_qps(scenario, session.scope.duration_s, user, offline=offline)
+    assert choice.value is not None
+    return choice.value
 
 
 def _conclude(session: Session, scenario: str, step: Step) -> float | None:
     """Record the answer, and keep it for later runs."""
     run = session.run
-    kept = records.scenario(run, scenario)["probes"]
-    minutes = sum(p["seconds"] for p in kept) / 60
+    tried = records.scenario(run, scenario).probes or ()
+    minutes = sum(probe.seconds or 0.0 for probe in tried) / 60
     records.put(run, scenario, answer=step.answer, reason=step.reason, minutes=round(minutes, 1))
     if step.answer is None:
         return None
-    confirmed = next(p for p in reversed(kept) if p["kind"] == CONFIRM and p["qps"] == step.answer)
+    confirmed = next(p for p in reversed(tried) if p.kind == CONFIRM and p.qps == step.answer)
     _save_confirmed(session, scenario, confirmed)
     return step.answer
 
 
-def _save_confirmed(session: Session, scenario: str, probe: Mapping[str, Any]) -> None:
+def _save_confirmed(session: Session, scenario: str, probe: Probe) -> None:
+    assert probe.ttft_p99_ms is not None and probe.tpot_p99_ms is not None
     _save(
         session,
         scenario,
-        target_qps=probe["qps"],
-        ttft_p99_ms=round(probe["ttft_p99_ms"], 1),
-        tpot_p99_ms=round(probe["tpot_p99_ms"], 2),
+        target_qps=probe.qps,
+        ttft_p99_ms=round(probe.ttft_p99_ms, 1),
+        tpot_p99_ms=round(probe.tpot_p99_ms, 2),
     )
 
 
@@ -131,13 +142,13 @@ async def _measured(session: Session, scenario: str, speed: Speed) -> float:
         _save(session, scenario, expected_latency_ms=float(f"{found:.4g}"))
     else:
         found = await probes.offline_speed(session, speed.samples_per_s, scenario)
-        _save(session, scenario, target_qps=float(f"{OFFLINE_MARGIN * found:.4g}"))
+        _save(session, scenario, target_qps=_choose(session, scenario, None, found))
     minutes = round((time.monotonic() - started) / 60, 1)
     records.put(session.run, scenario, answer=found, minutes=minutes)
     return found
 
 
-def _save(session: Session, scenario: str, **values: Any) -> None:
+def _save(session: Session, scenario: str, **values: float) -> None:
     """`duration_s`: the length of run the value was found for; a longer one may not hold it."""
     seconds = session.scope.duration_s
     kept = tuned.read(session.tuned_path, session.identity).scenarios.get(scenario, {})
@@ -150,12 +161,12 @@ async def _engine_search(session: Session, speed: Speed) -> None:
     """The fastest point of the grid, kept for later runs and used from here on."""
     run = session.run
     setter = getattr(session.engine, "set_limits", None)
-    before = run.read(records.FILE).get("engine", {})
-    if before.get("best"):
+    before = run.read(Tuning).engine or EngineSearch()
+    if before.best:
         return
-    centre = grid.Point(**(before.get("centre") or vars(_centre(session))))
-    points = [(grid.Point(p["seats"], p["tokens"]), p["samples_per_s"]) for p in before.get("points", [])]
-    measured = dict(points)
+    centre = before.centre or _centre(session)
+    points = before.points
+    measured = {p.point: p.samples_per_s for p in points}
     while (point := grid.next_point(measured, centre)) is not None:
         if setter is not None:
             await setter(point.seats, point.tokens)
@@ -165,13 +176,13 @@ async def _engine_search(session: Session, speed: Speed) -> None:
             measured[point] = 0.0
             await session.restart(str(error))
             await session.warm_up()
-        words = f"{point.seats} sequences, {point.tokens} tokens a step: {measured[point]:.2f} samples/s"
-        session.events.emit("engine search", message=words)
-        rows = [{**vars(p), "samples_per_s": v} for p, v in measured.items()]
-        run.merge(records.FILE, engine={"centre": vars(centre), "points": rows})
+        text = f"{point.seats} sequences, {point.tokens} tokens per step: {measured[point]:.2f} samples/s"
+        session.events.emit("engine search", message=text)
+        points = tuple(MeasuredPoint(p.seats, p.tokens, v) for p, v in measured.items())
+        run.update(Tuning, engine=EngineSearch(centre, points))
     best = grid.best(measured, centre)
     # Offline takes the point; the other scenarios keep theirs, so the engine stays large enough.
-    own = grid.start(session.own_engine)
+    own = _own(session)
     found = {
         "max_num_seqs": max(own.seats, best.seats),
         "max_num_batched_tokens": max(own.tokens, best.tokens),
@@ -179,10 +190,8 @@ async def _engine_search(session: Session, speed: Speed) -> None:
     tuned.save(session.tuned_path, session.identity, "engine", found)
     limits = {"max_num_seqs": best.seats, "prefill_tokens": best.tokens}
     tuned.save(session.tuned_path, session.identity, rules.OFFLINE, limits)
-    session.use(tuned.read(session.tuned_path, session.identity))
-    run.merge(records.FILE, engine={"centre": vars(centre), "points": rows, "best": vars(best)})
+    session.tuned = tuned.read(session.tuned_path, session.identity)
+    run.update(Tuning, engine=EngineSearch(centre, points, best))
 
 
-def finish(run: RunFolder) -> str:
-    """The table of everything tried, for the terminal."""
-    return table.render(run)
+WORK = Work(every_search, lambda run, _colour: table.render(run), raise_ceilings)

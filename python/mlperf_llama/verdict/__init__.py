@@ -6,31 +6,28 @@ Works on interrupted and failed runs too, which are never submittable.
 
 from __future__ import annotations
 
-from typing import Any
-
 from ..records.run_folder import RunFolder
+from ..records.schema import Check, Verdict
 from . import eligibility, evidence
-from .check import Check, all_passed
+from .check import all_passed
 from .scenario import checks as scenario_checks
-
-NAME = "verdict.json"
 
 
 def examine(run: RunFolder) -> list[Check]:
     """Every check of one run folder, in the order a reader wants them."""
-    found = evidence.read(run)
-    checks = eligibility.checks(found)
-    for one in found.scenarios:
-        checks += scenario_checks(one, found)
+    whole = evidence.read(run)
+    checks = eligibility.checks(whole)
+    for scenario in whole.scenarios:
+        checks += scenario_checks(scenario, whole)
     return checks
 
 
-def judge(run: RunFolder) -> dict[str, Any]:
+def judge(run: RunFolder) -> Verdict:
     """Judge a run folder and write verdict.json."""
     checks = examine(run)
-    verdict = {"submittable": all_passed(checks), "checks": [c.to_json() for c in checks]}
-    run.write(NAME, verdict)
+    verdict = Verdict(all_passed(checks), tuple(checks))
+    run.write(verdict)
     return verdict
 
 
-__all__ = ["NAME", "Check", "all_passed", "examine", "judge"]
+__all__ = ["all_passed", "examine", "judge"]

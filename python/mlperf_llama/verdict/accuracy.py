@@ -2,66 +2,45 @@
 
 from __future__ import annotations
 
-import re
-from pathlib import Path
+from collections.abc import Mapping
 
 from .. import rules
-from ..records import seal
+from ..errors import PipelineError
+from ..loadgen import accuracy_log, logs
+from ..records.files import digest
+from ..records.schema import Accuracy, Check, Target
+from ..score import accuracy_text, gate
 from . import responses
-from .check import Check, at_least, check, equal
-from .evidence import ScenarioEvidence, record
+from .check import at_least, check, equal
+from .evidence import ScenarioEvidence
 
-LOG, TEXT = "mlperf_log_accuracy.json", "accuracy.txt"
-# The official checker's own patterns (constants.py, ACC_PATTERN), which it matches at a line's
-# beginning: a score it cannot read is a score that is not there.
-PATTERNS = {
-    **{key: rf".*'{key}':\s+'?([\d.]+)'?" for key in rules.ROUGE_KEYS},
-    "gen_len": r".*'gen_len':\s([\d.]+)",
-    "gen_num": r".*'gen_num':\s([\d.]+)",
-}
 FIX_SCORE = "use the official weights and data, greedy decoding and less aggressive quantisation"
+FIX_NUMBER = "score the whole accuracy log"
 
 
-def read_text(path: Path) -> tuple[dict[str, float], str | None]:
-    """The scores and the hash in accuracy.txt; whatever is not there is left out."""
-    scores: dict[str, float] = {}
-    sha256 = None
-    text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
-    for line in text.splitlines():
-        for key, pattern in PATTERNS.items():
-            found = re.match(pattern, line)
-            if found and key not in scores:
-                scores[key] = float(found.group(1))
-        found = re.match(r"^hash=([\w\d]+)$", line)
-        sha256 = found.group(1) if found else sha256
-    return scores, sha256
-
-
-def checks(one: ScenarioEvidence) -> list[Check]:
+def checks(scenario: ScenarioEvidence) -> list[Check]:
     """What must hold in the accuracy run of one scenario."""
-    scores, sha256 = read_text(one.accuracy.path / TEXT)
+    scores, sha256 = accuracy_text.read(scenario.accuracy.path / accuracy_text.NAME)
     return [
-        *_log(one),
-        *targets(f"{one.name}.accuracy", one.category, scores),
-        _recorded(one, scores),
-        _hash(one, sha256),
+        *_log(scenario),
+        *targets(f"{scenario.name}.accuracy", scenario.category, scores),
+        _recorded(scenario, scores),
+        _hash(scenario, sha256),
     ]
 
 
-def _log(one: ScenarioEvidence) -> list[Check]:
-    prefix, again = f"{one.name}.accuracy", "run MODE=accuracy again"
+def _log(scenario: ScenarioEvidence) -> list[Check]:
+    prefix, again = f"{scenario.name}.accuracy", "run MODE=accuracy again"
+    full = scenario.full_count
     try:
-        found = responses.read(one.accuracy.path / LOG)
-    except ValueError as error:
+        logged = accuracy_log.read(scenario.accuracy.path / logs.ACCURACY)
+    except PipelineError as error:
         return [Check(f"{prefix}.log", False, str(error), again)]
-    indices = responses.index_faults(found, one.full_count)
-    lengths, endings = responses.length_faults(found), responses.ending_faults(found)
-    total = f"{len(found)} answers"
+    indices = responses.index_faults(logged, full)
+    lengths, endings = responses.length_faults(logged), responses.ending_faults(logged)
     return [
-        check(f"{prefix}.log", bool(found), total, again),
-        check(
-            f"{prefix}.indices", not indices, "; ".join(indices) or f"each of {one.full_count} once", again
-        ),
+        check(f"{prefix}.log", bool(logged), f"{len(logged)} responses", again),
+        check(f"{prefix}.indices", not indices, "; ".join(indices) or f"each of {full} once", again),
         check(
             f"{prefix}.token_limit",
             not lengths,
@@ -71,59 +50,58 @@ def _log(one: ScenarioEvidence) -> list[Check]:
         check(
             f"{prefix}.endings",
             not endings,
-            responses.summary(endings, "one EOS at most, last, and in every answer under the limit"),
-            f"stop at the model's EOS ids {rules.EOS_IDS} and keep them in the answer",
+            responses.summary(endings, "one EOS at most, last, and in every response under the limit"),
+            f"stop at the model's EOS ids {rules.EOS_IDS} and keep them in the response",
         ),
     ]
 
 
-def targets(prefix: str, category: str, scores: dict[str, float]) -> list[Check]:
-    """ROUGE at 99% of the reference, gen_len in its range, every sample scored."""
-    reference = rules.REFERENCE_SCORES[category]
-    result = [
-        at_least(f"{prefix}.{key}", scores.get(key), reference[key] * rules.ACCURACY_TIER, "", FIX_SCORE)
-        for key in rules.ROUGE_KEYS
-    ]
-    low, high = (reference["gen_len"] * part for part in rules.GEN_LEN_RANGE)
-    length = scores.get("gen_len")
-    detail = (
-        "not recorded" if length is None else f"{length:.10g} characters, {length / reference['gen_len']:.2%}"
-    )
-    result.append(
+def targets(prefix: str, category: str, scores: Mapping[str, float | None]) -> list[Check]:
+    """The accuracy gate (score/gate.py), one check for each score."""
+    return [
         check(
-            f"{prefix}.gen_len",
-            length is not None and low <= length <= high,
-            f"{detail} of the reference, {low:.10g} to {high:.10g}",
-            FIX_SCORE,
+            f"{prefix}.{key}",
+            target.met,
+            _detail(key, scores.get(key), target, category),
+            FIX_NUMBER if key == "gen_num" else FIX_SCORE,
         )
-    )
-    number = scores.get("gen_num")
-    fix = "score the whole accuracy log"
-    result.append(equal(f"{prefix}.gen_num", number, reference["gen_num"], fix))
-    return result
+        for key, target in gate.targets(scores, category, full=True).items()
+    ]
 
 
-def _recorded(one: ScenarioEvidence, scores: dict[str, float]) -> Check:
-    recorded = record(one.recorded.get("accuracy"))
-    wrong = [
-        f"{k} {recorded.get(k)}, accuracy.txt {scores.get(k)}"
-        for k in PATTERNS
-        if recorded.get(k) is None or recorded.get(k) != scores.get(k)
+def _detail(key: str, value: float | None, target: Target, category: str) -> str:
+    """The score and its bounds, in words."""
+    if key == "gen_num":
+        return equal(key, value, target.low, "").detail
+    if target.high is None:
+        return at_least(key, value, target.low, "", "").detail
+    share = "not recorded"
+    if value is not None:
+        share = f"{value:.10g} characters, {value / rules.REFERENCE_SCORES[category][key]:.2%}"
+    return f"{share} of the reference, {target.low:.10g} to {target.high:.10g}"
+
+
+def _recorded(scenario: ScenarioEvidence, scores: dict[str, float]) -> Check:
+    recorded = scenario.recorded.accuracy or Accuracy()
+    mismatches = [
+        f"{key} {getattr(recorded, key)}, accuracy.txt {scores.get(key)}"
+        for key in gate.KEYS
+        if getattr(recorded, key) is None or getattr(recorded, key) != scores.get(key)
     ]
     return check(
-        f"{one.name}.accuracy.results",
-        not wrong,
-        "; ".join(wrong) or "results.json equals accuracy.txt",
+        f"{scenario.name}.accuracy.results",
+        not mismatches,
+        "; ".join(mismatches) or "results.json equals accuracy.txt",
         "run the score verb again",
     )
 
 
-def _hash(one: ScenarioEvidence, sha256: str | None) -> Check:
-    path = one.accuracy.path / LOG
-    found = seal.file_sha256(path) if path.is_file() else None
+def _hash(scenario: ScenarioEvidence, sha256: str | None) -> Check:
+    path = scenario.accuracy.path / logs.ACCURACY
+    log_sha256 = digest(path) if path.is_file() else None
     return check(
-        f"{one.name}.accuracy.hash",
-        found is not None and sha256 == found,
-        f"accuracy.txt {sha256}, the log {found}",
+        f"{scenario.name}.accuracy.hash",
+        log_sha256 is not None and sha256 == log_sha256,
+        f"accuracy.txt {sha256}, the log {log_sha256}",
         "run the score verb again: accuracy.txt must name the log it scored",
     )

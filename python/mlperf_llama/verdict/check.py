@@ -1,23 +1,10 @@
-"""One named check of a verdict: passed or not, what was seen, what to change."""
+"""Builders of named checks: passed or not, what was seen, what to change."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
-from typing import Any
 
-
-@dataclass(frozen=True)
-class Check:
-    """`detail` holds value, limit and margin; `fix` what to change, empty where passed."""
-
-    name: str
-    passed: bool
-    detail: str
-    fix: str = ""
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+from ..records.schema import Check
 
 
 def check(name: str, passed: object, detail: str, fix: str) -> Check:
@@ -42,10 +29,10 @@ def below(name: str, value: float | None, limit: float, unit: str, fix: str) -> 
     return check(name, value < limit, detail, fix)
 
 
-def equal(name: str, found: object, expected: object, fix: str) -> Check:
-    """`found` must be `expected`."""
-    detail = f"{found}" if found == expected else f"{found}, expected {expected}"
-    return check(name, found == expected, detail, fix)
+def equal(name: str, value: object, expected: object, fix: str) -> Check:
+    """`value` must be `expected`."""
+    detail = f"{value}" if value == expected else f"{value}, expected {expected}"
+    return check(name, value == expected, detail, fix)
 
 
 def _margin(difference: float, limit: float) -> str:
@@ -54,5 +41,5 @@ def _margin(difference: float, limit: float) -> str:
 
 def all_passed(checks: Iterable[Check]) -> bool:
     """True for a non-empty list of passed checks, and for nothing else."""
-    found = list(checks)
-    return bool(found) and all(c.passed is True for c in found)
+    checks = list(checks)
+    return bool(checks) and all(c.passed is True for c in checks)

@@ -1,21 +1,24 @@
 """What a verdict rests on, read from a run folder however far the run came.
 
-A file that is absent or broken becomes None or an empty record, never an
-exception: each missing piece is a failed check, not a crash.
+A record that is absent or broken becomes an empty one (the config: None) and an entry of
+`problems`, never an exception: each missing piece is a failed check, not a crash.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 from .. import rules
+from ..config import Config
 from ..errors import PipelineError
 from ..loadgen import logs
 from ..records.run_folder import RunFolder
+from ..records.schema import Provenance, Results, Scenario, System
 
-Json = dict[str, Any]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -26,8 +29,11 @@ class ModeLogs:
     detail: logs.Detail | None
     problem: str = ""
 
-    def get(self, key: str) -> Any:
+    def get(self, key: str) -> object:
         return None if self.detail is None else self.detail.get(key)
+
+    def number(self, key: str) -> float | None:
+        return None if self.detail is None else self.detail.number(key)
 
 
 @dataclass(frozen=True)
@@ -41,37 +47,36 @@ class ScenarioEvidence:
     performance: ModeLogs
     accuracy: ModeLogs
     compliance: ModeLogs
-    recorded: Json = field(default_factory=dict)
+    recorded: Scenario = field(default_factory=Scenario)
 
     @property
     def full_count(self) -> int:
         return rules.SAMPLE_COUNT[self.category]
 
+    @property
+    def modes(self) -> dict[str, ModeLogs]:
+        return {"performance": self.performance, "accuracy": self.accuracy, "compliance": self.compliance}
+
 
 @dataclass(frozen=True)
 class Evidence:
-    """A whole run folder."""
+    """A whole run folder. `problems`: by file name, why a record could not be read."""
 
     run: RunFolder
-    config: Json
-    provenance: Json
-    results: Json
-    system: Json
-    problems: tuple[str, ...]
+    config: Config | None
+    provenance: Provenance
+    results: Results
+    system: System
+    problems: Mapping[str, str]
     round: str
     category: str
     scenarios: tuple[ScenarioEvidence, ...]
 
 
-def record(data: object) -> Json:
-    """`data` where it is a JSON object, else an empty one."""
-    return data if isinstance(data, dict) else {}
-
-
 def read_mode(path: Path) -> ModeLogs:
     """The detail log in `path`, or the reason there is none."""
-    if not (path / "mlperf_log_detail.txt").is_file():
-        return ModeLogs(path, None, "no mlperf_log_detail.txt")
+    if not (path / logs.DETAIL).is_file():
+        return ModeLogs(path, None, f"no {logs.DETAIL}")
     try:
         return ModeLogs(path, logs.read_detail(path))
     except (PipelineError, OSError, ValueError) as error:
@@ -79,7 +84,7 @@ def read_mode(path: Path) -> ModeLogs:
 
 
 def read_scenario(
-    run: RunFolder, name: str, category: str, round_name: str, recorded: Json
+    run: RunFolder, name: str, category: str, round_name: str, recorded: Scenario
 ) -> ScenarioEvidence:
     """One scenario's logs in a run folder."""
     performance, accuracy, compliance = (read_mode(run.log_dir(name, mode)) for mode in rules.MODES)
@@ -97,23 +102,26 @@ def read_scenario(
 
 def read(run: RunFolder) -> Evidence:
     """Everything in the folder. The category and the round are the config's."""
-    problems: list[str] = []
+    problems: dict[str, str] = {}
 
-    def load(name: str) -> Json:
+    def attempt(name: str, reader: Callable[[], T], default: T) -> T:
         try:
-            return run.read(name)
+            return reader()
         except PipelineError as error:
-            problems.append(str(error))
-            return {}
+            problems[name] = str(error)
+            return default
 
-    config, provenance, results, system = (
-        load(n) for n in ("config.json", "provenance.json", "results.json", "system.json")
+    config = attempt(Config.FILE, run.config, None)
+    provenance = attempt(Provenance.FILE, lambda: run.read(Provenance), Provenance())
+    results = attempt(Results.FILE, lambda: run.read(Results), Results())
+    system = attempt(System.FILE, lambda: run.read(System), System())
+    category = config.category if config and config.category in rules.SAMPLE_COUNT else rules.DATACENTER
+    round_name = config.round if config else "unknown"
+    requested = config.scenario if config else ()
+    names = [
+        s for s in rules.SCENARIOS if s in requested or s in results.scenarios or run.scenario(s).is_dir()
+    ]
+    scenarios = tuple(
+        read_scenario(run, n, category, round_name, results.scenarios.get(n, Scenario())) for n in names
     )
-    category = config.get("category")
-    category = category if category in rules.SAMPLE_COUNT else rules.DATACENTER
-    round_name = str(config.get("round"))
-    recorded = record(results.get("scenarios"))
-    asked = config.get("scenario") or ()
-    names = [s for s in rules.SCENARIOS if s in asked or s in recorded or run.scenario(s).is_dir()]
-    found = tuple(read_scenario(run, n, category, round_name, record(recorded.get(n))) for n in names)
-    return Evidence(run, config, provenance, results, system, tuple(problems), round_name, category, found)
+    return Evidence(run, config, provenance, results, system, problems, round_name, category, scenarios)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-from typing import Any
-
 from .. import rules
-from .check import Check, at_least, below, check, equal
+from ..loadgen import logs
+from ..records.schema import Check
+from .check import at_least, below, check, equal
 from .evidence import ModeLogs, ScenarioEvidence
 
 TEST_MODE = {
@@ -16,88 +15,85 @@ TEST_MODE = {
     "compliance": "PerformanceOnly",
 }
 SEEDS = ("qsl_rng_seed", "sample_index_rng_seed", "schedule_rng_seed")
-TTFT_P99 = "result_first_token_99.00_percentile_latency_ns"
-TPOT_P99 = "result_time_per_output_token_99.00_percentile_ns"
 NS_PER_MS = 1e6
-POWER_TIME = "%m-%d-%Y %H:%M:%S.%f"
 # LoadGen logs six significant digits; the mean may round up past 128 by this much.
 ROUNDING = 1e-5
 
 
-def common(one: ScenarioEvidence, mode: str, part: ModeLogs) -> list[Check]:
+def common(scenario: ScenarioEvidence, mode: str, log: ModeLogs) -> list[Check]:
     """What must hold in every LoadGen run of a scenario."""
-    prefix = f"{one.name}.{mode}"
-    assert part.detail is not None
-    errors = part.detail.errors
+    prefix = f"{scenario.name}.{mode}"
+    assert log.detail is not None
+    errors = log.detail.errors
     return [
         check(
             f"{prefix}.errors",
             not errors,
             f"{len(errors)} error lines: {errors[0]}" if errors else "no error line in LoadGen's log",
-            "mend what LoadGen names, then run again",
+            "correct what LoadGen names, then run again",
         ),
-        _kind(one, mode, part),
-        _version(one, prefix, part),
-        _seeds(one, prefix, part),
-        _counts(one, prefix, part),
+        _kind(scenario, mode, log),
+        _version(scenario, prefix, log),
+        _seeds(scenario, prefix, log),
+        _counts(scenario, prefix, log),
         equal(
             f"{prefix}.token_latencies",
-            part.get("requested_use_token_latencies"),
+            log.get("requested_use_token_latencies"),
             True,
             "run with LoadGen's own model name, which records token latencies",
         ),
     ]
 
 
-def _kind(one: ScenarioEvidence, mode: str, part: ModeLogs) -> Check:
-    found = (part.get("effective_scenario"), part.get("effective_test_mode"))
-    expected = (rules.loadgen_scenario(one.name), TEST_MODE[mode])
+def _kind(scenario: ScenarioEvidence, mode: str, log: ModeLogs) -> Check:
+    actual = (log.get("effective_scenario"), log.get("effective_test_mode"))
+    expected = (rules.loadgen_scenario(scenario.name), TEST_MODE[mode])
     return check(
-        f"{one.name}.{mode}.scenario",
-        found == expected,
-        f"{found[0]} {found[1]}, expected {expected[0]} {expected[1]}",
+        f"{scenario.name}.{mode}.scenario",
+        actual == expected,
+        f"{actual[0]} {actual[1]}, expected {expected[0]} {expected[1]}",
         "run again; folders of a run must not be renamed",
     )
 
 
-def _version(one: ScenarioEvidence, prefix: str, part: ModeLogs) -> Check:
-    known = rules.ROUNDS.get(one.round)
-    version = str(part.get("loadgen_version") or "").split(" ")[0]
+def _version(scenario: ScenarioEvidence, prefix: str, log: ModeLogs) -> Check:
+    known = rules.ROUNDS.get(scenario.round)
+    version = str(log.get("loadgen_version") or "").split(" ")[0]
     return check(
         f"{prefix}.loadgen_version",
         known is not None and version == known.loadgen_version,
-        f"{version or 'not recorded'}, {one.round} uses {known.loadgen_version if known else 'none'}",
+        f"{version or 'not recorded'}, {scenario.round} uses {known.loadgen_version if known else 'none'}",
         "run again with the ROUND you submit to",
     )
 
 
-def _seeds(one: ScenarioEvidence, prefix: str, part: ModeLogs) -> Check:
-    known = rules.ROUNDS.get(one.round)
-    wrong = [
-        f"{name} {part.get('effective_' + name)}, expected {getattr(known, name, None)}"
+def _seeds(scenario: ScenarioEvidence, prefix: str, log: ModeLogs) -> Check:
+    known = rules.ROUNDS.get(scenario.round)
+    mismatches = [
+        f"{name} {log.get('effective_' + name)}, expected {getattr(known, name, None)}"
         for name in SEEDS
-        if known is None or part.get("effective_" + name) != getattr(known, name)
+        if known is None or log.get("effective_" + name) != getattr(known, name)
     ]
-    detail = "; ".join(wrong) or f"the three seeds of {one.round}"
-    return check(f"{prefix}.seeds", not wrong, detail, "run again with the ROUND you submit to")
+    detail = "; ".join(mismatches) or f"the three seeds of {scenario.round}"
+    return check(f"{prefix}.seeds", not mismatches, detail, "run again with the ROUND you submit to")
 
 
-def _counts(one: ScenarioEvidence, prefix: str, part: ModeLogs) -> Check:
+def _counts(scenario: ScenarioEvidence, prefix: str, log: ModeLogs) -> Check:
     keys = ("qsl_reported_total_count", "effective_performance_sample_count")
-    found = {key: part.get(key) for key in keys}
+    counts = {key: log.get(key) for key in keys}
     return check(
         f"{prefix}.samples",
-        set(found.values()) == {one.full_count},
-        f"{', '.join(f'{k} {v}' for k, v in found.items())}, expected {one.full_count}",
+        set(counts.values()) == {scenario.full_count},
+        f"{', '.join(f'{k} {v}' for k, v in counts.items())}, expected {scenario.full_count}",
         "run without SAMPLES: a subset is never submittable",
     )
 
 
-def checks(one: ScenarioEvidence) -> list[Check]:
+def checks(scenario: ScenarioEvidence) -> list[Check]:
     """What must hold in the performance run."""
-    log, name = one.performance, one.name
+    log, name = scenario.performance, scenario.name
     result = [
-        _valid(one),
+        _valid(scenario),
         equal(
             f"{name}.equal_issue",
             log.get("effective_sample_concatenate_permutation"),
@@ -106,20 +102,20 @@ def checks(one: ScenarioEvidence) -> list[Check]:
         ),
         at_least(
             f"{name}.min_duration",
-            _number(log.get("effective_min_duration_ms")),
+            log.number("effective_min_duration_ms"),
             rules.MIN_DURATION_S * 1000,
             " ms",
             "run without DURATION_S",
         ),
         at_least(
             f"{name}.lasted",
-            measured_s(log),
+            log.detail.measured_s if log.detail else None,
             rules.MIN_DURATION_S,
             " s",
             "raise TARGET_QPS (SingleStream: lower EXPECTED_LATENCY_MS), so that LoadGen makes more queries",
         ),
-        _passes(one),
-        _mean_tokens(one),
+        _passes(scenario),
+        _mean_tokens(scenario),
     ]
     if name == rules.SINGLE_STREAM or name in rules.TOKEN_LATENCY_LIMITS_MS:
         result.append(
@@ -130,42 +126,29 @@ def checks(one: ScenarioEvidence) -> list[Check]:
                 "run longer, or lower TARGET_QPS",
             )
         )
-    return result + token_latencies(one)
+    return result + token_latencies(scenario)
 
 
-def _valid(one: ScenarioEvidence) -> Check:
-    reason = str(one.performance.get("result_invalid_reason") or "").strip()
-    found = one.performance.get("result_validity")
+def _valid(scenario: ScenarioEvidence) -> Check:
+    reason = str(scenario.performance.get("result_invalid_reason") or "").strip()
+    validity = scenario.performance.get("result_validity")
     return check(
-        f"{one.name}.valid",
-        found == "VALID",
-        f"LoadGen says {found}" + (f": {reason}" if reason else ""),
+        f"{scenario.name}.valid",
+        validity == "VALID",
+        f"LoadGen says {validity}" + (f": {reason}" if reason else ""),
         reason or "see mlperf_log_summary.txt for what LoadGen asks for",
     )
 
 
-def measured_s(log: ModeLogs) -> float | None:
-    """Seconds between LoadGen's own marks of the timed run's begin and end."""
-    try:
-        begin, end = (datetime.strptime(str(log.get(k)), POWER_TIME) for k in ("power_begin", "power_end"))
-    except ValueError:
-        return None
-    return (end - begin).total_seconds()
-
-
-def _number(value: Any) -> float | None:
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
-
-
-def _passes(one: ScenarioEvidence) -> Check:
+def _passes(scenario: ScenarioEvidence) -> Check:
     """Queries made and answered: whole passes over the dataset, none left out."""
-    log = one.performance
-    queries = _number(log.get("generated_query_count")) or 0
-    per_query = _number(log.get("generated_samples_per_query")) or 0
-    answered = (_number(log.get("result_query_count")) or 0) * per_query
-    made, full = queries * per_query, one.full_count
+    log = scenario.performance
+    queries = log.number("generated_query_count") or 0
+    per_query = log.number("generated_samples_per_query") or 0
+    answered = (log.number("result_query_count") or 0) * per_query
+    made, full = queries * per_query, scenario.full_count
     return check(
-        f"{one.name}.whole_passes",
+        f"{scenario.name}.whole_passes",
         made > 0 and made % full == 0 and answered == made,
         f"{answered:g} of {made:g} samples answered, passes of {full}",
         "run again; LoadGen rounds up to whole passes only under its own model name, and "
@@ -173,10 +156,10 @@ def _passes(one: ScenarioEvidence) -> Check:
     )
 
 
-def _mean_tokens(one: ScenarioEvidence) -> Check:
-    """Tokens an answer, on average: at most 128, or the counts are not what was generated."""
-    log, name = one.performance, f"{one.name}.mean_tokens"
-    queries = _number(log.get("result_query_count")) or 0
+def _mean_tokens(scenario: ScenarioEvidence) -> Check:
+    """Tokens per sample, on average: at most 128, or the counts are not what was generated."""
+    log, name = scenario.performance, f"{scenario.name}.mean_tokens"
+    queries = log.number("result_query_count") or 0
     # results.cc: Server's samples per second leave the first query out, its tokens do not.
     pairs = (
         ("result_tokens_per_second", "result_samples_per_second", 1.0),
@@ -185,26 +168,26 @@ def _mean_tokens(one: ScenarioEvidence) -> Check:
     )
     fix = "count the tokens the engine generated, not text tokenised again"
     for tokens_key, samples_key, share in pairs:
-        tokens, samples = _number(log.get(tokens_key)), _number(log.get(samples_key))
+        tokens, samples = log.number(tokens_key), log.number(samples_key)
         if tokens and samples:
             mean, limit = tokens / samples * share, rules.MAX_NEW_TOKENS
-            detail = f"{mean:.2f} tokens an answer, at most {limit}"
+            detail = f"{mean:.2f} tokens per sample, at most {limit}"
             return check(name, 1 <= mean <= limit * (1 + ROUNDING), detail, fix)
     return Check(name, False, "LoadGen logged no tokens per second", fix)
 
 
-def token_latencies(one: ScenarioEvidence) -> list[Check]:
+def token_latencies(scenario: ScenarioEvidence) -> list[Check]:
     """TTFT and TPOT at the 99th percentile, for the scenarios that limit them."""
-    limits = rules.TOKEN_LATENCY_LIMITS_MS.get(one.name)
+    limits = rules.TOKEN_LATENCY_LIMITS_MS.get(scenario.name)
     if limits is None:
         return []
-    fix = "lower TARGET_QPS, or cap the prefill tokens a step (`make tune` searches both)"
+    fix = "lower TARGET_QPS, or cap the prefill tokens per step (`make tune` searches both)"
     return [
-        below(f"{one.name}.{name}_p99", _ms(one.performance.get(key)), limit, " ms", fix)
-        for name, key, limit in (("ttft", TTFT_P99, limits[0]), ("tpot", TPOT_P99, limits[1]))
+        below(f"{scenario.name}.{name}_p99", _ms(scenario.performance, key), limit, " ms", fix)
+        for name, key, limit in (("ttft", logs.TTFT_P99, limits[0]), ("tpot", logs.TPOT_P99, limits[1]))
     ]
 
 
-def _ms(value: Any) -> float | None:
-    number = _number(value)
+def _ms(log: ModeLogs, key: str) -> float | None:
+    number = log.number(key)
     return None if number is None else number / NS_PER_MS

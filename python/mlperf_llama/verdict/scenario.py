@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from ..errors import PipelineError
 from ..loadgen import logs
+from ..records import codec
+from ..records.schema import Check
 from . import accuracy, performance, test06
-from .check import Check, check
-from .evidence import Evidence, Json, ModeLogs, ScenarioEvidence, record
+from .check import check
+from .evidence import Evidence, ModeLogs, ScenarioEvidence
 
 FIX_MODE = {
     "performance": "run MODE=performance for this scenario",
@@ -15,71 +17,65 @@ FIX_MODE = {
 }
 
 
-def checks(one: ScenarioEvidence, found: Evidence) -> list[Check]:
+def checks(scenario: ScenarioEvidence, evidence: Evidence) -> list[Check]:
     """Every check of one scenario; a missing run is one failed check."""
     result = []
-    for mode, part in _modes(one).items():
-        result.append(_present(one, mode, part))
-        if part.detail is not None:
-            result += performance.common(one, mode, part)
-    if one.performance.detail is not None:
-        result += performance.checks(one)
-        result.append(_recorded(one))
-    if one.accuracy.detail is not None:
-        result += accuracy.checks(one)
-    if one.compliance.detail is not None:
-        result += test06.checks(one)
-    result.append(_same_settings(one, found))
+    for mode, log in scenario.modes.items():
+        result.append(_present(scenario, mode, log))
+        if log.detail is not None:
+            result += performance.common(scenario, mode, log)
+    if scenario.performance.detail is not None:
+        result += performance.checks(scenario)
+        result.append(_recorded(scenario))
+    if scenario.accuracy.detail is not None:
+        result += accuracy.checks(scenario)
+    if scenario.compliance.detail is not None:
+        result += test06.checks(scenario)
+    result.append(_same_settings(scenario, evidence))
     return result
 
 
-def _modes(one: ScenarioEvidence) -> dict[str, ModeLogs]:
-    return {"performance": one.performance, "accuracy": one.accuracy, "compliance": one.compliance}
+def _present(scenario: ScenarioEvidence, mode: str, log: ModeLogs) -> Check:
+    name = f"{scenario.name}.{mode}"
+    return check(name, log.detail is not None, log.problem or "LoadGen's logs are there", FIX_MODE[mode])
 
 
-def _present(one: ScenarioEvidence, mode: str, part: ModeLogs) -> Check:
-    name = f"{one.name}.{mode}"
-    return check(name, part.detail is not None, part.problem or "LoadGen's logs are there", FIX_MODE[mode])
-
-
-def _recorded(one: ScenarioEvidence) -> Check:
+def _recorded(scenario: ScenarioEvidence) -> Check:
     """results.json must say what LoadGen's log says."""
-    name = f"{one.name}.results"
+    name = f"{scenario.name}.results"
     fix = "run the score verb again: results.json must hold LoadGen's own numbers"
-    recorded = record(one.recorded.get("performance"))
+    recorded = codec.to_json(scenario.recorded.performance) or {}
     try:
-        derived = logs.performance(one.performance.path, one.name)
-    except (PipelineError, ValueError, KeyError) as error:
+        derived = codec.to_json(logs.performance(scenario.performance.path, scenario.name))
+    except (PipelineError, ValueError) as error:
         return Check(name, False, str(error), fix)
-    wrong = [
+    mismatches = [
         f"{key} {recorded.get(key)}, LoadGen {value}"
         for key, value in derived.items()
         if recorded.get(key) != value
     ]
-    return check(name, not wrong, "; ".join(wrong) or "results.json equals LoadGen's log", fix)
+    return check(name, not mismatches, "; ".join(mismatches) or "results.json equals LoadGen's log", fix)
 
 
-def _same_settings(one: ScenarioEvidence, found: Evidence) -> Check:
+def _same_settings(scenario: ScenarioEvidence, evidence: Evidence) -> Check:
     """Performance, accuracy and TEST06 under the same engine settings."""
-    whole = record(found.results.get("engine"))
-    per_mode = record(one.recorded.get("engine_settings"))
-    used: dict[str, Json] = {
-        mode: record(per_mode.get(mode)) or record(whole.get("settings"))
-        for mode, part in _modes(one).items()
-        if part.detail is not None
+    loaded = evidence.results.engine.settings if evidence.results.engine else {}
+    per_mode = scenario.recorded.engine_settings or {}
+    used = {
+        mode: per_mode.get(mode) or loaded for mode, log in scenario.modes.items() if log.detail is not None
     }
     reference = used.get("performance") or {}
     keys = sorted({k for s in used.values() for k in s})
-    wrong = [
+    mismatches = [
         f"{mode}: {key}={settings.get(key)}, performance: {reference.get(key)}"
         for mode, settings in used.items()
         for key in keys
         if settings.get(key) != reference.get(key)
     ]
-    detail = "; ".join(wrong) or f"{len(reference)} settings, equal in {', '.join(used) or 'no run'}"
+    detail = "; ".join(mismatches) or f"{len(reference)} settings, equal in {', '.join(used) or 'no run'}"
     return check(
-        f"{one.name}.same_settings",
-        bool(reference) and not wrong,
+        f"{scenario.name}.same_settings",
+        bool(reference) and not mismatches,
         detail,
         "run performance and accuracy in one invocation, with the same settings",
     )

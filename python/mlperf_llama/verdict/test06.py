@@ -10,11 +10,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .. import rules
+from ..errors import PipelineError
+from ..loadgen import accuracy_log, logs
+from ..loadgen.accuracy_log import Response
 from ..loadgen.plan import AUDIT_QUERIES, AUDIT_SETTINGS
+from ..records.files import write_text
+from ..records.run_folder import RunFolder
+from ..records.schema import Check
 from . import responses
-from .check import Check, check, equal
+from .check import check, equal
 from .evidence import ScenarioEvidence
-from .responses import Answer
 
 # What LoadGen logs when it read audit.config.
 AUDIT = {
@@ -24,7 +29,7 @@ AUDIT = {
     "effective_min_duration_ms": AUDIT_SETTINGS["min_duration"],
 }
 RECORDS = AUDIT_QUERIES
-LOG, TEXT = "mlperf_log_accuracy.json", "verify_accuracy.txt"
+TEXT = "verify_accuracy.txt"
 
 
 @dataclass(frozen=True)
@@ -57,57 +62,69 @@ class Verification:
 def verify(log: Path, scenario: str) -> Verification:
     """Check TEST06's accuracy log."""
     try:
-        found = responses.read(log)
-    except ValueError as error:
+        logged = accuracy_log.read(log)
+    except PipelineError as error:
         return Verification(scenario, 0, str(error), (), (), ())
-    first = () if scenario == rules.OFFLINE else tuple(_first_faults(found))
-    length = (*responses.length_faults(found), *_count_faults(found))
-    return Verification(scenario, len(found), "", first, tuple(responses.ending_faults(found)), length)
+    first = () if scenario == rules.OFFLINE else tuple(_first_token_faults(logged))
+    length = (*responses.length_faults(logged), *_count_faults(logged))
+    return Verification(scenario, len(logged), "", first, tuple(responses.ending_faults(logged)), length)
 
 
-def _first_faults(found: list[Answer]) -> list[str]:
+def _first_token_faults(logged: list[Response]) -> list[str]:
     return [
-        f"sample {a.index}: first token {list(a.first or ())}, output begins {list(a.tokens[:1])}"
-        for a in found
-        if not a.first or a.first != a.tokens[: len(a.first)]
+        f"sample {r.index}: first token {list(r.first_tokens or ())}, output begins {list(r.tokens[:1])}"
+        for r in logged
+        if not r.first_tokens or r.first_tokens != r.tokens[: len(r.first_tokens)]
     ]
 
 
-def _count_faults(found: list[Answer]) -> list[str]:
+def _count_faults(logged: list[Response]) -> list[str]:
     return [
-        f"sample {a.index}: {len(a.tokens)} tokens, LoadGen was told {a.count}"
-        for a in found
-        if a.count != len(a.tokens)
+        f"sample {r.index}: {len(r.tokens)} tokens, LoadGen was given {r.token_count}"
+        for r in logged
+        if r.token_count != len(r.tokens)
     ]
 
 
-def checks(one: ScenarioEvidence) -> list[Check]:
+def verify_run(run: RunFolder, scenario: str) -> Verification:
+    """Verify a scenario's log and write verify_accuracy.txt beside it."""
+    folder = run.log_dir(scenario, "compliance")
+    verification = verify(folder / logs.ACCURACY, scenario)
+    write_text(folder / TEXT, verification.text())
+    return verification
+
+
+def checks(scenario: ScenarioEvidence) -> list[Check]:
     """TEST06's checks of one scenario."""
-    log = one.compliance
-    found = verify(log.path / LOG, one.name)
-    prefix, again = f"{one.name}.test06", "run MODE=compliance again"
-    wrong = [f"{k} {log.get(k)}, expected {v}" for k, v in AUDIT.items() if log.get(k) != v]
+    log = scenario.compliance
+    verification = verify(log.path / logs.ACCURACY, scenario.name)
+    prefix, again = f"{scenario.name}.test06", "run MODE=compliance again"
+    mismatches = [f"{k} {log.get(k)}, expected {v}" for k, v in AUDIT.items() if log.get(k) != v]
     parts = (
-        ("first_token", found.first_token, "every first token is its output's first"),
-        ("eos", found.eos, "one EOS at most and only at the end"),
-        ("length", found.length, "every length as logged, none over 128"),
+        ("first_token", verification.first_token, "every first token is its output's first"),
+        ("eos", verification.eos, "one EOS at most and only at the end"),
+        ("length", verification.length, "every length as logged, none over 128"),
     )
-    result = [
-        check(f"{prefix}.audit", not wrong, "; ".join(wrong) or "LoadGen's audit settings were used", again),
-        equal(f"{prefix}.records", found.records, RECORDS, found.problem or again),
+    return [
+        check(
+            f"{prefix}.audit",
+            not mismatches,
+            "; ".join(mismatches) or "LoadGen's audit settings were used",
+            again,
+        ),
+        equal(f"{prefix}.records", verification.records, RECORDS, verification.problem or again),
+        *(check(f"{prefix}.{n}", not f, responses.summary(f, good), again) for n, f, good in parts),
+        _file(scenario, verification),
     ]
-    result += [check(f"{prefix}.{n}", not f, responses.summary(f, good), again) for n, f, good in parts]
-    result.append(_file(one, found))
-    return result
 
 
-def _file(one: ScenarioEvidence, found: Verification) -> Check:
+def _file(scenario: ScenarioEvidence, verification: Verification) -> Check:
     """The outcome; a verify_accuracy.txt that is there must say the same."""
-    path = one.compliance.path / TEXT
-    agrees = not path.is_file() or path.read_text(encoding="utf-8", errors="replace") == found.text()
+    path, text = scenario.compliance.path / TEXT, verification.text()
+    agrees = not path.is_file() or path.read_text(encoding="utf-8", errors="replace") == text
     return check(
-        f"{one.name}.test06.verdict",
-        found.passed and agrees,
-        ("passed" if found.passed else "failed") + ("" if agrees else f", {TEXT} says otherwise"),
+        f"{scenario.name}.test06.verdict",
+        verification.passed and agrees,
+        ("passed" if verification.passed else "failed") + ("" if agrees else f", {TEXT} says otherwise"),
         f"run MODE=compliance again; {TEXT} must say what the log says",
     )

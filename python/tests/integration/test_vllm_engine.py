@@ -12,8 +12,10 @@ import engine_contract
 import pytest
 
 from mlperf_llama import config
-from mlperf_llama.engine import EngineInfo, Limits, Request, hopper
-from mlperf_llama.engine import settings as engine_settings
+from mlperf_llama.engine import EngineInfo, Limits, Request, hopper, tuned
+from mlperf_llama.engine.pacing import Pacing
+from mlperf_llama.engine.preset import CPU, load_preset
+from mlperf_llama.engine.settings import ModelFacts, engine_settings
 from mlperf_llama.engine.vllm import VllmEngine
 from mlperf_llama.errors import BrokeError, MissingError
 from mlperf_llama.sources import model
@@ -22,17 +24,20 @@ pytest.importorskip("vllm")
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(900)]
 
 
+def engine_of(settings: config.Config, folder: Path) -> VllmEngine:
+    facts = ModelFacts(str(folder), 2668)
+    threads = len(os.sched_getaffinity(0))
+    wanted = engine_settings(settings, load_preset(CPU), tuned.NONE, facts, on_gpu=False, cpu_threads=threads)
+    return VllmEngine(wanted.arguments, settings.cache_path, wanted.environment)
+
+
 class Loaded:
     """One engine and the loop it lives on."""
 
     def __init__(self, folder: Path, settings: config.Config) -> None:
         self.runner = asyncio.Runner()
         self.limits = Limits(24, 1, model.stop_ids(folder))
-        preset = engine_settings.load_preset(engine_settings.CPU)
-        arguments = engine_settings.vllm_arguments(settings, preset, str(folder), 2668, use_async=False)
-        self.engine = VllmEngine(
-            arguments, settings.cache_path, engine_settings.environment(preset, on_cpu=True)
-        )
+        self.engine = engine_of(settings, folder)
         self.info: EngineInfo = self.runner.run(self.engine.start(lambda text: None))
 
     def close(self) -> None:
@@ -86,7 +91,7 @@ def test_a_prefill_cap_changes_steps_and_no_answer(loaded: Loaded) -> None:
         found, taken = [], []
         for number, cap, whole in ((0, None, False), (50, 32, False), (100, 32, True)):
             await loaded.engine.set_limits(2 if cap else None, cap)
-            await loaded.engine.set_pacing(whole_prompts=whole)
+            await loaded.engine.set_pacing(Pacing(whole_prompts=whole))
             before = await steps()
             answers = (
                 await engine_contract.answer(
@@ -96,7 +101,7 @@ def test_a_prefill_cap_changes_steps_and_no_answer(loaded: Loaded) -> None:
             found.append([answers[number + i] for i in range(6)])
             taken.append(await steps() - before)
         await loaded.engine.set_limits(None, None)
-        await loaded.engine.set_pacing()
+        await loaded.engine.set_pacing(Pacing())
         return found, taken
 
     (free, capped, whole), (free_steps, capped_steps, whole_steps) = loaded.runner.run(body())
@@ -147,8 +152,6 @@ def test_int8_answers_nearly_alike(loaded: Loaded) -> None:
 
 def test_a_model_that_is_not_there_is_named() -> None:
     settings = config.load({}, {})
-    preset = engine_settings.load_preset(engine_settings.CPU)
-    arguments = engine_settings.vllm_arguments(settings, preset, "/nowhere/model", 2668, use_async=False)
-    engine = VllmEngine(arguments, settings.cache_path, {})
+    engine = engine_of(settings, Path("/nowhere/model"))
     with pytest.raises(BrokeError, match="could not load /nowhere/model"):
         asyncio.run(engine.start(lambda text: None))

@@ -7,8 +7,7 @@ import re
 
 import pytest
 
-from mlperf_llama.config import SHELL_NAMES
-from mlperf_llama.settings import TABLE
+from mlperf_llama.settings import RENAMED, SHELL_NAMES, TABLE
 
 from .conftest import ROOT, Sandbox
 
@@ -43,6 +42,7 @@ def test_settings_are_those_of_the_package() -> None:
     text = (ROOT / "Makefile").read_text()
     assert words_of(text, "SETTINGS") == [s.name for s in TABLE]
     assert words_of(text, "SHELL_SETTINGS") == list(SHELL_NAMES)
+    assert words_of(text, "RENAMED") == [f"{old}={new}" for old, new in RENAMED.items()]
 
 
 def test_bare_make_prints_every_target_and_setting(sandbox: Sandbox) -> None:
@@ -118,6 +118,16 @@ def test_an_unknown_setting_stops_before_anything_starts(box: Sandbox) -> None:
     done = box.run("make", "run", "SAMPELS=8")
     assert done.returncode == 2
     assert "SAMPELS: not a setting" in done.stderr
+    assert box.calls() == []
+
+
+@pytest.mark.parametrize("origin", ["argument", "environment"])
+def test_a_renamed_setting_stops_with_its_new_name(box: Sandbox, origin: str) -> None:
+    for old, new in RENAMED.items():
+        setting = {old: "8"} if origin == "environment" else {}
+        done = box.run("make", "run", *(() if setting else (f"{old}=8",)), **setting)
+        assert done.returncode == 2
+        assert f"{old} was renamed: set {new}" in done.stderr
     assert box.calls() == []
 
 

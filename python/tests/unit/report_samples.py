@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from mlperf_llama import config
+from run_folders import write_json
+
+from mlperf_llama import config, rules
 from mlperf_llama.records.run_folder import RunFolder
 
 START = datetime(2026, 11, 23, 12, 15, tzinfo=UTC)
@@ -19,13 +23,30 @@ def write_events(path: Path, rows: list[tuple[float, dict[str, Any]]]) -> None:
     path.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
 
 
+@contextmanager
+def edited(run: RunFolder, name: str) -> Iterator[dict[str, Any]]:
+    """A record's JSON to change in place; written again where the block ends."""
+    data = json.loads(run.file(name).read_text(encoding="utf-8"))
+    yield data
+    write_json(run, name, data)
+
+
+def targets(met: bool | None) -> dict[str, Any]:
+    """The datacenter category's targets, as the scorer records them."""
+    reference, (low, high) = rules.REFERENCE_SCORES[rules.DATACENTER], rules.GEN_LEN_RANGE
+    bounds = {key: (reference[key] * rules.ACCURACY_TIER, None) for key in rules.ROUGE_KEYS}
+    bounds["gen_len"] = (reference["gen_len"] * low, reference["gen_len"] * high)
+    bounds["gen_num"] = (reference["gen_num"], reference["gen_num"])
+    return {key: {"low": least, "high": most, "met": met} for key, (least, most) in bounds.items()}
+
+
 def served(source: str, eligible: bool, reason: str = "", **more: Any) -> dict[str, Any]:
     attempts = [
         {"rung": "mlcommons", "outcome": "failed", "reason": "needs CF_ACCESS_CLIENT_ID", "seconds": 0.4},
         {"rung": source, "outcome": "served", "reason": "", "seconds": 12.5},
     ]
-    found = {"source": source, "path": f"cache/{source}", "sha256": "ab" * 32, "eligible": eligible}
-    return {**found, "reason": reason, "attempts": attempts, **more}
+    facts = {"source": source, "path": f"cache/{source}", "sha256": "ab" * 32, "eligible": eligible}
+    return {**facts, "reason": reason, "attempts": attempts, **more}
 
 
 def detail_log(folder: Path, values: dict[str, Any]) -> None:
@@ -42,7 +63,7 @@ def _folder(root: Path, name: str, **settings: str) -> RunFolder:
     path = root / name
     path.mkdir(parents=True)
     run = RunFolder(path)
-    run.write("config.json", config.load(settings, {}).to_json())
+    write_json(run, "config.json", config.load(settings, {}).to_json())
     return run
 
 
@@ -56,11 +77,13 @@ def standin(root: Path, name: str = "20261123T121500Z-offline") -> RunFolder:
         "gpus": [],
         "os": {"name": "Debian", "kernel": "6.1"},
     }
-    run.write(
+    write_json(
+        run,
         "system.json",
         {**system, "git": {"commit": "16964e0", "dirty": True}, "packages": {"torch": "2.13.0+cpu"}},
     )
-    run.write(
+    write_json(
+        run,
         "provenance.json",
         {
             "round": "v6.1",
@@ -89,6 +112,7 @@ def standin(root: Path, name: str = "20261123T121500Z-offline") -> RunFolder:
         "rougeLsum": 18.3307,
         "gen_len": 14210,
         "gen_num": 24,
+        "targets": targets(None),
         "passed": None,
         "word_overlap": {"label": "word overlap: not ROUGE", "unigram_f1": 60.0921},
     }
@@ -98,7 +122,8 @@ def standin(root: Path, name: str = "20261123T121500Z-offline") -> RunFolder:
         "load_s": 31.2,
         "settings": {"dtype": "bfloat16", "max_num_seqs": 64},
     }
-    run.write(
+    write_json(
+        run,
         "results.json",
         {
             "status": "complete",
@@ -111,7 +136,7 @@ def standin(root: Path, name: str = "20261123T121500Z-offline") -> RunFolder:
         },
     )
     check = {"name": "model", "passed": False, "detail": "stand-in", "fix": "set HF_TOKEN"}
-    run.write("verdict.json", {"submittable": False, "checks": [check]})
+    write_json(run, "verdict.json", {"submittable": False, "checks": [check]})
     rate = [1.2, 1.7, 1.9, 1.8, 1.9, 1.6]
     rows = [
         (
@@ -157,11 +182,13 @@ def h100(root: Path, name: str = "20261123T130000Z-offline-server", submittable:
         "gpus": [gpu],
         "os": {"name": "Debian", "kernel": "6.1"},
     }
-    run.write(
+    write_json(
+        run,
         "system.json",
         {**system, "git": {"commit": "16964e0", "dirty": False}, "packages": {"vllm": "0.26.0"}},
     )
-    run.write(
+    write_json(
+        run,
         "provenance.json",
         {
             "round": "v6.1",
@@ -198,6 +225,7 @@ def h100(root: Path, name: str = "20261123T130000Z-offline-server", submittable:
         "rougeLsum": 35.7711,
         "gen_len": 8155012,
         "gen_num": 13368,
+        "targets": targets(True),
         "passed": True,
     }
     settings = {
@@ -206,7 +234,8 @@ def h100(root: Path, name: str = "20261123T130000Z-offline-server", submittable:
         "max_num_seqs": 512,
         "tensor_parallel_size": 1,
     }
-    run.write(
+    write_json(
+        run,
         "results.json",
         {
             "status": "complete",
@@ -226,7 +255,7 @@ def h100(root: Path, name: str = "20261123T130000Z-offline-server", submittable:
         checks.append(
             {"name": "Server: TEST06", "passed": False, "detail": "not run", "fix": "add MODE=compliance"}
         )
-    run.write("verdict.json", {"submittable": submittable, "checks": checks})
+    write_json(run, "verdict.json", {"submittable": submittable, "checks": checks})
     rows = []
     for n in range(140):
         rate = 57 + 3 * ((n * 7919) % 13 - 6) / 6 if n > 2 else 20 * n
@@ -252,8 +281,10 @@ def h100(root: Path, name: str = "20261123T130000Z-offline-server", submittable:
 def interrupted(root: Path, name: str = "20261123T140000Z-offline") -> RunFolder:
     """Stopped while the weights loaded: no verdict, no provenance of a dataset, a cut last event."""
     run = _folder(root, name)
-    run.write(
-        "results.json", {"status": "interrupted", "started": "2026-11-23T14:00:00+00:00", "scenarios": {}}
+    write_json(
+        run,
+        "results.json",
+        {"status": "interrupted", "started": "2026-11-23T14:00:00+00:00", "scenarios": {}},
     )
     write_events(run.file("events.jsonl"), [(0, {"stage": "engine", "message": "loading shard 2 of 4"})])
     with run.file("events.jsonl").open("a", encoding="utf-8") as stream:

@@ -14,8 +14,10 @@ from typing import Any
 from mlperf_llama import config, rules
 from mlperf_llama.errors import BrokeError
 from mlperf_llama.loadgen import logs
-from mlperf_llama.records import seal
+from mlperf_llama.records import codec, seal
+from mlperf_llama.records.files import digest
 from mlperf_llama.records.run_folder import RunFolder
+from mlperf_llama.records.schema import SCHEMA_VERSION, Seal
 from mlperf_llama.verdict import test06
 
 Json = dict[str, Any]
@@ -150,18 +152,18 @@ def hex_of(*tokens: int) -> str:
     return b"".join(t.to_bytes(4, "little") for t in tokens).hex().upper()
 
 
-def answer(index: int, tokens: tuple[int, ...] = (791, 220, EOS)) -> Json:
+def response(index: int, tokens: tuple[int, ...] = (791, 220, EOS)) -> Json:
     return {"seq_id": index, "qsl_idx": index, "data": hex_of(*tokens), "token_count": len(tokens)}
 
 
-def write_answers(path: Path, records: list[Json]) -> None:
+def write_responses(path: Path, records: list[Json]) -> None:
     """Write an accuracy log in LoadGen's layout."""
     body = ",\n".join(json.dumps(r) for r in records)
     path.write_text(f"[\n{body}\n]\n", encoding="utf-8")
 
 
 def accuracy_text(scores: Json, log: Path) -> str:
-    return f"{scores}\n\nhash={seal.file_sha256(log)}\n"
+    return f"{scores}\n\nhash={digest(log)}\n"
 
 
 def scores_of(category: str) -> Json:
@@ -179,15 +181,15 @@ def write_scenario(run: RunFolder, scenario: str, category: str, round_name: str
         f"*.{rules.loadgen_scenario(scenario)}.min_duration = 600000\n", encoding="utf-8"
     )
     log = run.log_dir(scenario, "accuracy") / "mlperf_log_accuracy.json"
-    write_answers(log, [answer(i) for i in range(rules.SAMPLE_COUNT[category])])
+    write_responses(log, [response(i) for i in range(rules.SAMPLE_COUNT[category])])
     scores = scores_of(category)
     log.with_name("accuracy.txt").write_text(accuracy_text(scores, log), encoding="utf-8")
-    records = [answer(i) | {"token_data": hex_of(791)} for i in range(100)]
+    records = [response(i) | {"token_data": hex_of(791)} for i in range(100)]
     audit = run.log_dir(scenario, "compliance")
-    write_answers(audit / "mlperf_log_accuracy.json", records)
+    write_responses(audit / "mlperf_log_accuracy.json", records)
     verified = test06.verify(audit / "mlperf_log_accuracy.json", scenario)
     (audit / "verify_accuracy.txt").write_text(verified.text(), encoding="utf-8")
-    performance = logs.performance(run.log_dir(scenario, "performance"), scenario)
+    performance = codec.to_json(logs.performance(run.log_dir(scenario, "performance"), scenario))
     return {"performance": performance, "accuracy": {**scores, "passed": True}}
 
 
@@ -207,10 +209,11 @@ def good_run(
     full = rules.SAMPLE_COUNT[category]
     path.mkdir(parents=True)
     run = RunFolder(path)
-    run.write("config.json", config_values(names, category, round_name))
-    run.write("system.json", SYSTEM)
+    write_json(run, "config.json", config_values(names, category, round_name))
+    write_json(run, "system.json", SYSTEM)
     source = {"path": "/data", "sha256": "0" * 64, "eligible": True, "reason": "", "attempts": []}
-    run.write(
+    write_json(
+        run,
         "provenance.json",
         {
             "round": round_name,
@@ -221,7 +224,8 @@ def good_run(
             "shortened": False,
         },
     )
-    run.write(
+    write_json(
+        run,
         "results.json",
         {
             "status": "complete",
@@ -235,10 +239,16 @@ def good_run(
     return run
 
 
+def write_json(run: RunFolder, name: str, data: Json) -> None:
+    """A record's file as another version, or somebody else, may have written it."""
+    text = json.dumps({"schema_version": SCHEMA_VERSION, **data}, indent=2)
+    run.file(name).write_text(text + "\n", encoding="utf-8")
+
+
 def record_performance(run: RunFolder, scenario: str) -> None:
     """Write what LoadGen's log says into results.json, where it says anything."""
     try:
-        derived = logs.performance(run.log_dir(scenario, "performance"), scenario)
+        derived = codec.to_json(logs.performance(run.log_dir(scenario, "performance"), scenario))
     except BrokeError:
         return
     edit_json(run.file("results.json"), lambda d: d["scenarios"][scenario].update(performance=derived))
@@ -246,7 +256,7 @@ def record_performance(run: RunFolder, scenario: str) -> None:
 
 def reseal(run: RunFolder) -> None:
     """Seal the folder as it is now, as a stage that wrote it would have."""
-    run.file(seal.NAME).unlink(missing_ok=True)
+    run.file(Seal.FILE).unlink(missing_ok=True)
     with seal.stage(run, "run"):
         pass
 

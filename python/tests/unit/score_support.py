@@ -77,12 +77,12 @@ def official_f_measures(pairs: Sequence[tuple[str, str]]) -> dict[str, list[floa
 
     nltk_data.use(sentence_model())
     scorer = rouge_scorer.RougeScorer(rouge_types=KEYS, use_stemmer=True)
-    found: dict[str, list[float]] = {key: [] for key in KEYS}
+    f_measures: dict[str, list[float]] = {key: [] for key in KEYS}
     for prediction, reference in pairs:
         joined = ["\n".join(nltk.sent_tokenize(text.strip())) for text in (reference, prediction)]
         for key, score in scorer.score(*joined).items():
-            found[key].append(score.fmeasure)
-    return found
+            f_measures[key].append(score.fmeasure)
+    return f_measures
 
 
 def official_result(pairs: Sequence[tuple[str, str]]) -> dict[str, Any]:

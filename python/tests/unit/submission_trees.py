@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 import shutil
 from pathlib import Path
-from typing import Any
 
 import run_folders as folders
 
 from mlperf_llama import config, submission
 from mlperf_llama.config import Config
 from mlperf_llama.records.run_folder import RunFolder
+from mlperf_llama.records.schema import Accuracy
 from mlperf_llama.submission import tree
 from mlperf_llama.submission.layout import Layout
 
@@ -30,9 +30,9 @@ def settings(tmp_path: Path, **flags: str) -> Config:
     return config.load({**given, "CACHE_DIR": str(tmp_path / "cache")}, {})
 
 
-def same_scores(run: RunFolder, scenario: str) -> dict[str, Any]:
+def same_scores(run: RunFolder, scenario: str) -> Accuracy:
     """Scoring again that gives what the run folder says."""
-    return folders.scores_of(run.read("config.json")["category"])
+    return Accuracy(**folders.scores_of(run.config().category))
 
 
 def packed(tmp_path: Path, *runs: RunFolder, **flags: str) -> Path:

@@ -7,6 +7,7 @@ import xml.etree.ElementTree as ET
 import pytest
 
 from mlperf_llama.report import charts, svg
+from mlperf_llama.report.events import TimedEvent
 
 
 @pytest.mark.parametrize(
@@ -57,15 +58,15 @@ def test_only_a_99th_percentile_over_its_limit_is_marked(p99: float, over: int) 
 
 def test_power_adds_the_gpus_and_skips_what_was_not_read() -> None:
     events = [
-        {"at": 10.0, "gpu": [{"power_w": 300}, {"power_w": 310.5}]},
-        {"at": 11.0, "gpu": None},
-        {"at": 12.0, "gpu": [{"power_w": None}]},
-        {"at": 14.0, "gpu": [{"power_w": 290}]},
+        TimedEvent(10.0, {"gpu": [{"power_w": 300}, {"power_w": 310.5}]}),
+        TimedEvent(11.0, {}),
+        TimedEvent(12.0, {"gpu": [{"power_w": None}]}),
+        TimedEvent(14.0, {"gpu": [{"power_w": 290}]}),
     ]
     assert charts.power(events) == [(0.0, 610.5), (4.0, 290.0)]
 
 
-def test_axis_words() -> None:
+def test_axis_labels() -> None:
     assert [svg.label(v) for v in (0, 0.02, 250, 4000, 20000, 4_000_000)] == [
         "0",
         "0.02",

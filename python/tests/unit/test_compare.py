@@ -48,10 +48,9 @@ def test_equal_runs_are_comparable_with_ratio_one(tmp_path: Path) -> None:
 
 def test_what_differs_is_listed_and_the_ratio_is_b_over_a(tmp_path: Path) -> None:
     a, b = samples.h100(tmp_path, "a"), samples.h100(tmp_path, "b")
-    results = b.read("results.json")
-    results["scenarios"]["Offline"]["performance"]["samples_per_second"] = 114.06
-    results["engine"]["settings"]["max_num_seqs"] = 1024
-    b.write("results.json", results)
+    with samples.edited(b, "results.json") as results:
+        results["scenarios"]["Offline"]["performance"]["samples_per_second"] = 114.06
+        results["engine"]["settings"]["max_num_seqs"] = 1024
     text = compare.compare(a.path, b.path)
     assert "✅ Comparable" in text and "| samples/s | 57.03 | 114.06 | 2.000 |" in text
     differs = text.split("What differs")[1]
@@ -60,9 +59,8 @@ def test_what_differs_is_listed_and_the_ratio_is_b_over_a(tmp_path: Path) -> Non
 
 def test_a_stand_in_and_a_real_run_are_not_comparable(tmp_path: Path) -> None:
     real = samples.h100(tmp_path)
-    provenance = real.read("provenance.json")
-    provenance["model"]["sha256"] = provenance["dataset"]["sha256"] = "cd" * 32
-    real.write("provenance.json", provenance)
+    with samples.edited(real, "provenance.json") as provenance:
+        provenance["model"]["sha256"] = provenance["dataset"]["sha256"] = "cd" * 32
     text = compare.compare(samples.standin(tmp_path).path, real.path)
     top = text.split("## Side by side")[0]
     assert "❌ Not comparable" in top
@@ -73,9 +71,8 @@ def test_a_stand_in_and_a_real_run_are_not_comparable(tmp_path: Path) -> None:
 
 def test_an_invalid_run_compares_with_nothing(tmp_path: Path) -> None:
     a, b = samples.h100(tmp_path, "a"), samples.h100(tmp_path, "b")
-    results = b.read("results.json")
-    results["scenarios"]["Server"]["performance"]["loadgen_result"] = "INVALID"
-    b.write("results.json", results)
+    with samples.edited(b, "results.json") as results:
+        results["scenarios"]["Server"]["performance"]["loadgen_result"] = "INVALID"
     assert "b: LoadGen says INVALID of Server." in compare.compare(a.path, b.path)
 
 

@@ -1,8 +1,8 @@
-"""The dataset chain: each rung serving, and each rung saying why it cannot.
+"""The dataset chain: each source serving, and each source saying why it cannot.
 
 The network is a server on this machine that answers like the hub and the R2 store.
 
-Over 400 lines: every rung's faults stand in one table.
+Over 400 lines: every source's faults stand in one table.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from mlperf_llama import config, rules
 from mlperf_llama.config import Config
 from mlperf_llama.errors import MissingError, UsageError
 from mlperf_llama.records.run_folder import RunFolder
+from mlperf_llama.records.schema import Provenance
 from mlperf_llama.sources import chain as attempts
 from mlperf_llama.sources import dataset
 from mlperf_llama.sources.chain import Served
@@ -40,7 +41,7 @@ INSTRUCTION = rules.PROMPT_TEMPLATE.replace("{article}", "{input}")
 STALL_S = 4.0
 # The hub's client is a process of its own, whose start alone may take seconds here.
 HUB_STALL_S, HUB_HANG_S = "25", "8"
-# The whole rung, its Python child's start included, on a busy machine.
+# The whole source, its Python child's start included, on a busy machine.
 LEAVES_WITHIN_S = 30
 
 
@@ -80,7 +81,7 @@ def pin(monkeypatch: pytest.MonkeyPatch, content: bytes, category: str = rules.D
 
 
 def settings(tmp_path: Path, server: StandIn | None = None, **flags: str) -> Config:
-    base = {"CACHE_DIR": str(tmp_path / "cache"), "RUNG_STALL_S": str(STALL_S)}
+    base = {"CACHE_DIR": str(tmp_path / "cache"), "SOURCE_STALL_S": str(STALL_S)}
     if server:
         base["R2_BASE_URL"] = server.url + "/metadata"
     return config.load({**base, **flags}, {})
@@ -90,16 +91,36 @@ def settings(tmp_path: Path, server: StandIn | None = None, **flags: str) -> Con
 
 
 def test_the_chain_is_the_settings() -> None:
-    def rungs(source: str) -> tuple[str, ...]:
+    def sources(source: str) -> tuple[str, ...]:
         return dataset.chain(config.load({"DATASET_SOURCE": source}, {}))
 
-    assert rungs("auto") == dataset.CHAIN == ("mlcommons", "huggingface", "synthetic")
-    assert rungs("Synthetic") == ("synthetic",)
-    assert rungs("mlcommons") == ("mlcommons",)
-    assert rungs("data/cnn_eval.json") == ("path",)
+    assert sources("auto") == dataset.CHAIN == ("mlcommons", "huggingface", "synthetic")
+    assert sources("Synthetic") == ("synthetic",)
+    assert sources("mlcommons") == ("mlcommons",)
+    assert sources("data/cnn_eval.json") == ("path",)
 
 
-def test_an_unknown_rung_is_refused(tmp_path: Path) -> None:
+def test_every_attempt_is_recorded_and_what_was_served_stays(tmp_path: Path) -> None:
+    run = RunFolder.create(tmp_path / "results", "x")
+    served = Served("path", "/data", "ab", False, "made up", rows=12, details={"md5": None})
+
+    def broken() -> Served:
+        raise ValueError("no reason of ours")
+
+    attempts.attempt(run, "dataset", "path", lambda: served)
+    with pytest.raises(ValueError, match="no reason"):
+        attempts.attempt(run, "dataset", "mlcommons", broken)
+    provided = run.read(Provenance).dataset
+    assert provided is not None and run.read(Provenance).model is None
+    assert (provided.source, provided.eligible, provided.rows) == ("path", False, 12)
+    assert (provided.revision, provided.details) == (None, {"md5": None})
+    assert [(a.rung, a.outcome, a.reason) for a in provided.attempts] == [
+        ("path", "served", ""),
+        ("mlcommons", "failed", "ValueError: no reason of ours"),
+    ]
+
+
+def test_an_unknown_source_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="found 'grammar'"):
         dataset.serve("grammar", settings(tmp_path), {})
 
@@ -132,7 +153,7 @@ def test_the_official_file_is_eligible_by_its_checksum(
     (folder / "sub" / "cnn_eval.json").write_bytes(array())
     unproven = from_path(tmp_path, folder)
     assert not unproven.eligible
-    assert "no published checksum vouches for the file" in unproven.reason
+    assert "no published checksum verifies the file" in unproven.reason
     pin(monkeypatch, array())
     proven = from_path(tmp_path, folder)
     assert proven.eligible
@@ -273,8 +294,10 @@ def test_each_fault_of_the_store_is_a_reason_in_one_line(
     assert "; then r2: " in message
     assert said in message
     assert "\n" not in message
-    (tried,) = run.read("provenance.json")["dataset"]["attempts"]
-    assert (tried["outcome"], tried["reason"]) == ("failed", message)
+    dataset_record = run.read(Provenance).dataset
+    assert dataset_record is not None
+    (tried,) = dataset_record.attempts
+    assert (tried.outcome, tried.reason) == ("failed", message)
     server.heal()
     assert from_mlcommons(tmp_path, server).rows == FULL
 
@@ -325,7 +348,7 @@ def from_hub(
     **more: str,
 ) -> Served:
     env = {**os.environ, "HF_ENDPOINT": server.url, "HF_HOME": str(tmp_path / "hf"), **more}
-    return dataset.serve("huggingface", settings(tmp_path, CATEGORY=category, RUNG_STALL_S=stall_s), env)
+    return dataset.serve("huggingface", settings(tmp_path, CATEGORY=category, SOURCE_STALL_S=stall_s), env)
 
 
 def test_the_hub_serves_every_row_in_order(

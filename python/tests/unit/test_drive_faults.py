@@ -112,7 +112,7 @@ def test_engine_that_dies_in_the_middle_and_a_run_after_it(tmp_path: Path) -> No
 
 
 def test_engine_that_hangs(tmp_path: Path) -> None:
-    with pytest.raises(BrokeError, match=r"expected an answer within 0\.6 s, 5 requests wait"):
+    with pytest.raises(BrokeError, match=r"expected a response within 0\.6 s, 5 requests wait"):
         run_fake({"fault": {"hang_at": 3}}, plan_of(), tmp_path, stall_s=0.6)
 
 
@@ -147,8 +147,8 @@ class Rogue(Idle):
         (rules.OFFLINE, lambda sink, i: sink.completed(i + 10**6, [1, 2]), "unknown or answered before"),
         (rules.OFFLINE, lambda sink, i: [sink.completed(i, [1, 2])] * 2, None),
         (rules.OFFLINE, lambda sink, i: [sink.completed(i, [1, 2]) for _ in "ab"], "unknown or answered"),
-        (rules.OFFLINE, lambda sink, i: sink.completed(i, []), "an empty answer"),
-        (rules.OFFLINE, lambda sink, i: sink.first_token(i, 1), "not asked for"),
+        (rules.OFFLINE, lambda sink, i: sink.completed(i, []), "an empty response"),
+        (rules.OFFLINE, lambda sink, i: sink.first_token(i, 1), "not requested"),
         (rules.SERVER, lambda sink, i: sink.completed(i, [1, 2]), "before its first token"),
         (rules.SERVER, lambda sink, i: [sink.first_token(i, 1) for _ in "ab"], "unknown, sent"),
         (rules.SINGLE_STREAM, lambda sink, i: sink.failed(OSError("no memory")), "engine: died: no memory"),

@@ -362,7 +362,7 @@ def script_repository(folder: Path, run: str) -> str:
 
 
 def mlcr_config(tmp_path: Path, repo: str, stall_s: float = 20) -> configs.Config:
-    flags = {"CACHE_DIR": str(tmp_path / "cache"), "MLC_REPO": repo, "RUNG_STALL_S": str(stall_s)}
+    flags = {"CACHE_DIR": str(tmp_path / "cache"), "MLC_REPO": repo, "SOURCE_STALL_S": str(stall_s)}
     return configs.load(flags, {})
 
 

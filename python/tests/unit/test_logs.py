@@ -11,6 +11,7 @@ import pytest
 from mlperf_llama import rules
 from mlperf_llama.errors import BrokeError, MissingError
 from mlperf_llama.loadgen import logs
+from mlperf_llama.records import codec
 
 SERVER: dict[str, Any] = {
     "effective_scenario": "Server",
@@ -52,7 +53,7 @@ def write(folder: Path, values: dict[str, Any], *extra: str, accuracy: str = "[\
 
 
 def test_server_performance(tmp_path: Path) -> None:
-    assert logs.performance(write(tmp_path, SERVER), rules.INTERACTIVE) == {
+    assert codec.to_json(logs.performance(write(tmp_path, SERVER), rules.INTERACTIVE)) == {
         "samples_per_second": 602.852,
         "tokens_per_second": 6038.45,
         "total_time_seconds": 1.007,
@@ -75,10 +76,10 @@ def test_offline_performance(tmp_path: Path) -> None:
         "result_tokens_per_second": 5776.6,
         "result_max_latency_ns": 592421892000,
     }
-    found = logs.performance(write(tmp_path, values), rules.OFFLINE)
-    assert found["samples_processed"] == 26736
-    assert found["total_time_seconds"] == 592.421892
-    assert (found["tokens_per_second"], found["ttft_p99_ms"]) == (5776.6, None)
+    measured = logs.performance(write(tmp_path, values), rules.OFFLINE)
+    assert measured.samples_processed == 26736
+    assert measured.total_time_seconds == 592.421892
+    assert (measured.tokens_per_second, measured.ttft_p99_ms) == (5776.6, None)
 
 
 def test_invalid_says_why(tmp_path: Path) -> None:
@@ -96,13 +97,30 @@ def test_settings_seeds_errors_and_warnings(tmp_path: Path) -> None:
         line("warning_generic_message", "Found Audit Config file", is_warning=True),
         "noise",
         logs.MARK + '{"key": "cut off',
+        logs.MARK + "[1]",
+        logs.MARK + '{"key": "effective_qsl_rng_seed", "value": 9, "metadata": null}',
     ]
     detail = logs.read_detail(write(tmp_path, SERVER, *extra))
     assert detail.seeds == (1, 2, 16159082839903944936)
-    assert detail.effective["scenario"] == "Server"
     assert detail.errors == ("Attempted to complete a sample twice.",)
     assert detail.warnings == ("Found Audit Config file",)
     assert logs.last_errors(tmp_path) == list(detail.errors)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("result_completed_samples_per_sec", "602", "expected a number for result_completed_samples_per_sec"),
+        ("result_query_count", True, "expected a number for result_query_count"),
+        ("power_end", "yesterday", "expected the times power_begin and power_end"),
+    ],
+)
+def test_a_figure_of_another_kind_is_one_clear_line(
+    key: str, value: object, message: str, tmp_path: Path
+) -> None:
+    write(tmp_path, {**SERVER, key: value})
+    with pytest.raises(BrokeError, match=message):
+        logs.performance(tmp_path, rules.SERVER)
 
 
 def test_no_log_is_missing(tmp_path: Path) -> None:

@@ -1,7 +1,8 @@
-"""The memory model against vLLM's own report, presets against the model, and the ladder."""
+"""The memory model against vLLM's own report, presets against the model, and the fallback steps."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +10,13 @@ import pytest
 
 from mlperf_llama import config, rules
 from mlperf_llama.bench import oom
-from mlperf_llama.engine import derive, oom_fallback
-from mlperf_llama.engine import settings as engine_settings
+from mlperf_llama.engine import derive, oom_fallback, preset, tuned
 from mlperf_llama.engine.derive import Card
+from mlperf_llama.engine.preset import VllmArguments, choose_preset, load_preset
+from mlperf_llama.engine.settings import EngineSettings, ModelFacts, engine_settings
+from mlperf_llama.records.codec import to_json
 from mlperf_llama.records.run_folder import RunFolder
+from mlperf_llama.records.schema import Gpu, Provenance
 
 # vLLM 0.26.0 on an H100 80 GB SXM, Llama-3.1-8B's shape, static FP8, FP8 cache, share 0.95,
 # 8192 tokens a step, 512 sequences: "Available KV cache memory", "GPU KV cache size", "weight".
@@ -35,9 +39,9 @@ CARDS = {
 }
 
 
-def gpu(name: str) -> dict[str, Any]:
+def gpu(name: str) -> Gpu:
     product, mib, capability = CARDS[name]
-    return {"name": product, "memory_gib": mib / 1024, "compute_capability": capability}
+    return Gpu(name=product, memory_gib=mib / 1024, compute_capability=capability)
 
 
 def test_the_model_says_what_vllm_reports_on_an_h100() -> None:
@@ -57,32 +61,39 @@ def test_the_model_holds_for_other_settings_there() -> None:
 
 
 def test_sixteen_bit_weights_take_fifteen_gib() -> None:
-    assert derive.weights_gib(derive.LLAMA_8B, 2) == pytest.approx(14.96, abs=0.05)
+    assert derive.weights_gib(rules.MODEL_SHAPE, 2) == pytest.approx(14.96, abs=0.05)
 
 
 @pytest.mark.parametrize("name", CARDS)
 def test_a_product_name_finds_its_preset(name: str) -> None:
-    assert engine_settings.detect(str(gpu(name)["name"])) == name
-    assert engine_settings.choose(config.load({}, {}), gpu(name)["name"], gpu(name)).name == name
+    assert preset.detect(gpu(name)) == name
+    assert choose_preset(config.load({}, {}), gpu(name)).name == name
 
 
-@pytest.mark.parametrize(
-    "name", ["NVIDIA L40", "NVIDIA A10G", "NVIDIA A2", "NVIDIA GeForce RTX 4090 Laptop GPU", "Tesla T4"]
-)
-def test_a_similar_name_does_not(name: str) -> None:
-    assert engine_settings.detect(name) == engine_settings.GENERIC
+@pytest.mark.parametrize("change", [{"memory_gib": 40.0}, {"mig": True}])
+def test_a_part_of_a_card_gets_derived_settings(change: dict[str, Any]) -> None:
+    part = replace(gpu("a100"), **change)
+    assert preset.detect(gpu("a100")) == "a100"
+    chosen = choose_preset(config.load({}, {}), part)
+    assert chosen.name == preset.GENERIC
+    if part.memory_gib == 40.0:
+        assert chosen.max_num_seqs < preset.load_preset("a100").max_num_seqs
 
 
-def test_a_smaller_card_of_the_name_gets_derived_settings() -> None:
-    small = {"name": "NVIDIA A100-PCIE-40GB", "memory_gib": 40.0, "compute_capability": "8.0"}
-    found = engine_settings.choose(config.load({}, {}), small["name"], small)  # type: ignore[arg-type]
-    assert found.name == engine_settings.GENERIC
-    assert found.engine["max_num_seqs"] < engine_settings.load_preset("a100").engine["max_num_seqs"]
+def test_a_laptop_card_is_given_no_rates() -> None:
+    laptop = Gpu(name="NVIDIA GeForce RTX 4090 Laptop GPU", memory_gib=16.0, compute_capability="8.9")
+    card = derive.card_of(laptop)
+    assert (card.compute, card.bandwidth) == (None, None)
+    assert choose_preset(config.load({}, {}), laptop).name == preset.GENERIC
+
+
+def test_no_gpu_at_all_is_a_cpu() -> None:
+    assert preset.detect(None) == preset.CPU
 
 
 @pytest.mark.parametrize("name", CARDS)
 def test_a_preset_fits_its_card(name: str) -> None:
-    engine = engine_settings.load_preset(name).engine
+    engine = load_preset(name).engine
     card = derive.card_of(gpu(name))
     weights = 1.0 if engine.get("quantization") in ("fp8", "int8") else 2.0
     cache = 1.0 if engine["kv_cache_dtype"] == "fp8" else 2.0
@@ -102,7 +113,7 @@ def test_a_preset_fits_its_card(name: str) -> None:
 
 @pytest.mark.parametrize("name", CARDS)
 def test_every_setting_of_a_preset_has_its_reason(name: str) -> None:
-    lines = (engine_settings.PRESETS / f"{name}.toml").read_text().splitlines()
+    lines = (preset.PRESETS / f"{name}.toml").read_text().splitlines()
     settings = [line for line in lines if "=" in line and not line.startswith(("#", "capability"))]
     assert settings and all("# " in line for line in settings)
 
@@ -110,7 +121,7 @@ def test_every_setting_of_a_preset_has_its_reason(name: str) -> None:
 @pytest.mark.parametrize("memory_gib", [12.0, 16.0, 24.0, 48.0, 80.0, 141.0])
 @pytest.mark.parametrize("capability", ["7.5", "8.6", "8.9", "9.0", "12.0"])
 def test_derived_settings_always_fit(memory_gib: float, capability: str) -> None:
-    card = derive.card_of({"name": "some GPU", "memory_gib": memory_gib, "compute_capability": capability})
+    card = derive.card_of(Gpu(name="some GPU", memory_gib=memory_gib, compute_capability=capability))
     found = derive.settings(card)
     assert found.footprint.kv_tokens > rules.MAX_MODEL_LEN or memory_gib < 16
     assert found.footprint.total_gib < memory_gib
@@ -123,9 +134,11 @@ def test_sequences_that_fit_leave_room_for_long_prompts() -> None:
     assert 900 < derive.sequences_that_fit(1000 * 1023) < 985
 
 
-def all_steps(arguments: dict[str, Any], fixed: set[str], fp8_cache: bool) -> list[oom_fallback.StepDown]:
+def all_steps(
+    arguments: VllmArguments, user_fixed: set[str], fp8_cache: bool
+) -> list[oom_fallback.FallbackStep]:
     steps = []
-    while (step := oom_fallback.next_step(arguments, fixed, fp8_cache)) is not None:
+    while (step := oom_fallback.next_step(arguments, user_fixed, fp8_cache)) is not None:
         arguments = step.apply(arguments)
         steps.append(step)
         assert len(steps) < 40
@@ -135,7 +148,7 @@ def all_steps(arguments: dict[str, Any], fixed: set[str], fp8_cache: bool) -> li
 START = {"max_num_seqs": 512, "max_num_batched_tokens": 8192, "quantization": "fp8", "dtype": "bfloat16"}
 
 
-def test_the_ladder_ends_and_never_touches_the_weights() -> None:
+def test_fallback_steps_end_and_never_touch_the_weights() -> None:
     steps = all_steps(dict(START), set(), True)
     names = list(dict.fromkeys(s.name for s in steps))
     assert names[0] == "max_cudagraph_capture_size" and names[-1] == "kv_cache_dtype"
@@ -145,12 +158,12 @@ def test_the_ladder_ends_and_never_touches_the_weights() -> None:
     assert not {"quantization", "dtype"} & set(names)
 
 
-def test_the_ladder_leaves_what_the_user_chose() -> None:
+def test_fallback_steps_leave_what_the_user_chose() -> None:
     names = {s.name for s in all_steps(dict(START), {"max_num_seqs", "kv_cache_dtype"}, True)}
     assert names == {"max_cudagraph_capture_size", "max_num_batched_tokens"}
 
 
-def test_the_ladder_gives_no_8_bit_cache_to_a_card_that_cannot_read_it() -> None:
+def test_fallback_steps_give_no_8_bit_cache_to_a_card_that_cannot_read_it() -> None:
     assert all(s.name != "kv_cache_dtype" for s in all_steps(dict(START), set(), False))
 
 
@@ -175,15 +188,22 @@ def test_signs_of_a_lack_of_memory(text: str, expected: bool) -> None:
     assert oom_fallback.is_out_of_memory(text) is expected
 
 
-def test_a_step_down_is_recorded_and_given_back(tmp_path: Path) -> None:
+def wanted(flags: dict[str, str], **overrides: object) -> EngineSettings:
+    """What a run on an H100 with these flags and these arguments of its preset asks vLLM for."""
+    small = preset.Preset("small", {**START, **overrides})
+    facts = ModelFacts("/model", rules.MAX_MODEL_LEN)
+    return engine_settings(config.load(flags, {}), small, tuned.NONE, facts, on_gpu=True, cpu_threads=1)
+
+
+def test_a_fallback_step_is_recorded_and_given_back(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}")
     run = RunFolder.open(tmp_path)
-    settings = config.load({"MAX_NUM_SEQS": "512"}, {})
-    arguments = {**START, "compilation_config": {"max_cudagraph_capture_size": 64}}
-    found = oom.step_down(run, settings, gpu("h100"), arguments, "CUDA out of memory")
-    assert found and found[0] == {"max_num_batched_tokens": 4096}
-    assert oom.step_down(run, settings, gpu("h100"), arguments, "illegal memory access") is None
-    steps = run.read("provenance.json")["memory_steps"]
+    settings = wanted({"MAX_NUM_SEQS": "512"}, compilation_config={"max_cudagraph_capture_size": 64})
+    step = oom.fallback_step(run, settings, gpu("h100"), "CUDA out of memory")
+    assert step == oom_fallback.FallbackStep("max_num_batched_tokens", 8192, 4096)
+    assert str(step) == "max_num_batched_tokens from 8192 to 4096"
+    assert oom.fallback_step(run, settings, gpu("h100"), "illegal memory access") is None
+    steps = to_json(run.read(Provenance).memory_steps)
     assert steps == [{"name": "max_num_batched_tokens", "before": 8192, "after": 4096}]
 
 
@@ -191,4 +211,4 @@ def test_the_cause_may_stand_in_the_log_alone(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}")
     (tmp_path / "run.log").write_text("torch.OutOfMemoryError: CUDA out of memory. Tried to allocate\n")
     run = RunFolder.open(tmp_path)
-    assert oom.step_down(run, config.load({}, {}), gpu("a30"), START, "Engine core failed to start")
+    assert oom.fallback_step(run, wanted({}), gpu("a30"), "Engine core failed to start")

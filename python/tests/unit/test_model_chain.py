@@ -1,6 +1,6 @@
-"""The model chain against local servers: every rung, its reasons and what it is worth.
+"""The model chain against local servers: every source, its reasons and what it is worth.
 
-Over 400 lines: every rung's faults stand in one table.
+Over 400 lines: every source's faults stand in one table.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from mlperf_llama import rules
 from mlperf_llama.config import Config
 from mlperf_llama.errors import MissingError, PipelineError, UsageError
 from mlperf_llama.records.run_folder import RunFolder
+from mlperf_llama.records.schema import Provenance
 from mlperf_llama.sources import chain, model
 from mlperf_llama.sources.fetch import hub
 from mlperf_llama.sources.model import checkpoint, huggingface, shape, tokens
@@ -75,7 +76,7 @@ def run(tmp_path: Path) -> RunFolder:
 
 
 def settings(tmp_path: Path, **flags: str) -> Config:
-    return configs.load({"CACHE_DIR": str(tmp_path / "cache"), "RUNG_STALL_S": str(STALL_S), **flags}, {})
+    return configs.load({"CACHE_DIR": str(tmp_path / "cache"), "SOURCE_STALL_S": str(STALL_S), **flags}, {})
 
 
 def environment(server: StandIn | None, tmp_path: Path, **more: str) -> dict[str, str]:
@@ -97,11 +98,11 @@ def with_config(**changes: Any) -> dict[str, bytes]:
     return {**FILES, "config.json": json.dumps(data).encode()}
 
 
-# The order of rungs
+# The order of sources
 
 
 @pytest.mark.parametrize(
-    ("flags", "rungs"),
+    ("flags", "sources"),
     [
         ({}, ("mlcommons", "huggingface", "stand-in")),
         ({"ENGINE": "fake"}, ("fake",)),
@@ -111,8 +112,8 @@ def with_config(**changes: Any) -> dict[str, bytes]:
         ({"MODEL": "someone/model"}, ("path",)),
     ],
 )
-def test_chain(tmp_path: Path, flags: dict[str, str], rungs: tuple[str, ...]) -> None:
-    assert model.chain(settings(tmp_path, **flags)) == rungs
+def test_chain(tmp_path: Path, flags: dict[str, str], sources: tuple[str, ...]) -> None:
+    assert model.chain(settings(tmp_path, **flags)) == sources
 
 
 def test_the_fake_model_is_for_the_fake_engine(tmp_path: Path) -> None:
@@ -201,7 +202,7 @@ def test_huggingface_is_left_at_every_fault_of_the_weights(
 
 
 def _left(run: RunFolder, tmp_path: Path, env: dict[str, str], words: str) -> None:
-    """The rung ends in time with a reason, which is on record in one line without the token."""
+    """The source ends in time with a reason, which is on record in one line without the token."""
     started = time.monotonic()
     with pytest.raises(PipelineError) as caught:
         chain.attempt(
@@ -209,13 +210,14 @@ def _left(run: RunFolder, tmp_path: Path, env: dict[str, str], words: str) -> No
         )
     assert time.monotonic() - started < 30
     assert isinstance(caught.value, MissingError)
-    recorded = run.read("provenance.json")["model"]["attempts"]
-    assert [(a["rung"], a["outcome"], a["reason"]) for a in recorded] == [
-        ("huggingface", "failed", str(caught.value))
-    ]
-    assert re.search(words, recorded[0]["reason"])
-    assert "\n" not in recorded[0]["reason"]
-    assert TOKEN not in recorded[0]["reason"]
+    provided = run.read(Provenance).model
+    assert provided is not None
+    (recorded,) = provided.attempts
+    assert (recorded.rung, recorded.outcome) == ("huggingface", "failed")
+    assert recorded.reason == str(caught.value)
+    assert re.search(words, recorded.reason)
+    assert "\n" not in recorded.reason
+    assert TOKEN not in recorded.reason
 
 
 def test_bytes_that_changed_in_the_cache_are_noticed(server: StandIn, tmp_path: Path) -> None:

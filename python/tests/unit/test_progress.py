@@ -4,23 +4,29 @@ from __future__ import annotations
 
 import fcntl
 import io
-import logging
 import os
 import pty
 import re
 import struct
+import subprocess
+import sys
 import termios
-from collections.abc import Mapping
-from datetime import datetime
-from typing import Any
+import threading
+from collections.abc import Callable, Mapping
+from contextlib import closing
+from pathlib import Path
+from typing import Any, TextIO
 
 import pytest
+from rich.cells import cell_len
 
-from mlperf_llama.terminal.progress import ProgressHandler, TerminalProgress
-from mlperf_llama.terminal.progress_line import RUNNING, Style, cells, duration, fit, quantity, stage_line
+import mlperf_llama
+from mlperf_llama.terminal import progress
+from mlperf_llama.terminal.progress import TerminalProgress
+from mlperf_llama.terminal.stage import Stage, duration, quantity
+from mlperf_llama.terminal.style import plain
 
 ANSI = re.compile(r"\x1b\[[0-9;]*[mK]")
-NOW = datetime(2026, 11, 23, 12, 0, 0)
 
 
 class Terminal(io.StringIO):
@@ -63,6 +69,12 @@ def make(
 ) -> tuple[TerminalProgress, Terminal, Clock]:
     stream, clock = Terminal(tty, encoding), Clock()
     return TerminalProgress(stream, {"COLUMNS": "100", **(env or {})}, clock), stream, clock
+
+
+@pytest.fixture(autouse=True)
+def no_ticks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lines are drawn by the events of a test alone, unless it asks for more."""
+    monkeypatch.setattr(progress, "TICK_S", 1000.0)
 
 
 def test_without_a_terminal_a_line_at_the_start_every_few_seconds_and_at_the_end() -> None:
@@ -122,33 +134,47 @@ def test_events_faster_than_the_eye_are_not_all_drawn() -> None:
     assert stream.getvalue().count("\r") < 20
 
 
-def test_a_message_stands_on_its_own_line_above_the_bar() -> None:
-    progress, stream, _ = make(tty=True)
-    progress(event(done=1, total=10))
-    progress.message("low memory", "warning")
+def test_what_is_drawn_faster_than_four_times_a_second_is_not_drawn() -> None:
+    progress, stream, clock = make(tty=True)
+    for done in range(100):
+        progress(event(done=done, total=1000))
+        clock.now += 0.1
+    drawn = stream.getvalue().count("Offline performance")
     progress.close()
-    lines = shown(stream)
-    assert "warning: low memory" in lines[0] and "%" not in lines[0]
-    assert "10%" in lines[1]
+    assert 25 <= drawn <= 40, "ten seconds of events"
 
 
-def test_log_records_go_through_the_bar() -> None:
-    progress, stream, _ = make(tty=True)
-    progress(event(done=1, total=10))
-    ProgressHandler(progress).handle(logging.makeLogRecord({"msg": "queue full", "levelname": "WARNING"}))
-    progress.close()
-    assert "queue full" in shown(stream)[0]
+def test_a_silent_stage_is_drawn_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "TICK_S", 0.01)
+    shown, stream, clock = make(tty=True)
+    shown(event("engine", message="loading"))
+    clock.now += 65
+    waited = threading.Event()
+    for _ in range(1000):
+        if "elapsed 1:05" in stream.getvalue() or waited.wait(0.01):
+            break
+    assert "elapsed 1:05" in stream.getvalue()
+    shown.close()
 
 
 @pytest.mark.parametrize("env", [{"NO_COLOR": "1"}, {"TERM": "dumb"}])
 def test_no_colour_where_none_is_wanted(env: dict[str, str]) -> None:
     progress, stream, _ = make(tty=True, env=env)
     progress(event(done=1, total=10))
-    progress.message("x", "error")
     progress.close()
     assert not re.search(r"\x1b\[[0-9;]*m", stream.getvalue())
     if "TERM" in env:
         assert "\r" not in stream.getvalue(), "a dumb terminal cannot redraw"
+
+
+def test_without_colour_the_columns_after_the_bar_stay_where_they_are() -> None:
+    progress, stream, clock = make(tty=True, env={"NO_COLOR": "1"})
+    for done in (20, 80):
+        progress(event(done=done, total=99))
+        clock.now += 1
+    progress.close()
+    first, second = (line for line in lines_drawn(stream.getvalue()) if "elapsed" in line)
+    assert first.index("%") == second.index("%") and first.count("━") < second.count("━")
 
 
 def test_colour_on_a_plain_terminal() -> None:
@@ -165,20 +191,115 @@ def test_no_line_is_wider_than_the_terminal(width: int) -> None:
                    eta_s=4000.0, message="日本語 " * 10))  # fmt: skip
     progress.close()
     drawn = [ANSI.sub("", part) for line in stream.getvalue().split("\n") for part in line.split("\r")]
-    assert max(cells(line) for line in drawn) < width
+    assert max(cell_len(line) for line in drawn) < width
     assert any("Offline" in line for line in drawn)
 
 
-def test_the_width_of_a_real_terminal_is_used() -> None:
-    leader, follower = pty.openpty()
-    fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 48, 0, 0))
-    with os.fdopen(follower, "w", encoding="utf-8") as stream:
-        with TerminalProgress(stream, {"COLUMNS": "300"}) as progress:
-            progress(event(done=1, total=10, unit="samples", samples_per_s=1.0, tokens_per_s=2.0))
-        text = os.read(leader, 65536).decode()
-    os.close(leader)
-    drawn = [ANSI.sub("", p) for line in text.split("\n") for p in line.split("\r")]
-    assert "10%" in text and max(cells(line) for line in drawn) < 48
+class RealTerminal:
+    """A pseudo-terminal; `text` is all that was written to it."""
+
+    def __init__(self, columns: int, lines: int = 24) -> None:
+        self._leader, self.descriptor = pty.openpty()
+        self._chunks: list[bytes] = []
+        self.resize(columns, lines)
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def resize(self, columns: int, lines: int = 24) -> None:
+        fcntl.ioctl(self.descriptor, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
+
+    def _read(self) -> None:
+        try:
+            while chunk := os.read(self._leader, 65536):
+                self._chunks.append(chunk)
+        except OSError:
+            pass  # the other end is closed
+
+    def end(self) -> str:
+        os.close(self.descriptor)
+        self._reader.join(10)
+        os.close(self._leader)
+        return b"".join(self._chunks).decode()
+
+
+def on_real_terminal(columns: int, body: Callable[[RealTerminal, TextIO], None]) -> str:
+    terminal = RealTerminal(columns)
+    with os.fdopen(os.dup(terminal.descriptor), "w", encoding="utf-8") as stream:
+        body(terminal, stream)
+    return terminal.end()
+
+
+def lines_drawn(text: str) -> list[str]:
+    return [ANSI.sub("", part) for line in text.split("\n") for part in line.split("\r")]
+
+
+RATES = {"unit": "samples", "samples_per_s": 45.1, "tokens_per_s": 5777.0, "eta_s": 80.0}
+
+
+def test_a_real_terminal_of_80_columns_shows_a_bar_and_keeps_the_last_line() -> None:
+    def body(terminal: RealTerminal, stream: TextIO) -> None:
+        shown = TerminalProgress(stream, {"COLUMNS": "300"})
+        shown(event(done=2500, total=5000, **RATES))
+        shown(event(done=5000, total=5000, **RATES))
+        shown.close()
+        shown(event(done=1, total=5000))
+        shown(event("score", done=1, total=2))
+        shown.close()
+
+    text = on_real_terminal(80, body)
+    drawn = lines_drawn(text)
+    assert max(cell_len(line) for line in drawn) < 80
+    half = next(line for line in drawn if "50%" in line)
+    assert "━━━" in half and "2500/5000 samples" in half and "ETA 1:20" in half
+    last = ANSI.sub("", text.rstrip("\r\n").rpartition("\r")[2])
+    assert "✓" in last and "100%" in last and "5000/5000 samples" in last
+    assert text.endswith("\n") and text.count("\n") == 1, "nothing is written after close"
+    assert "\x1b[?25l" not in text, "a run that is killed must not leave the cursor hidden"
+
+
+def test_a_window_that_changes_its_size_is_followed() -> None:
+    def body(terminal: RealTerminal, stream: TextIO) -> None:
+        clock = Clock()
+        with closing(TerminalProgress(stream, {}, clock)) as shown:
+            for done, columns in ((100, 120), (200, 44), (300, 120)):
+                terminal.resize(columns)
+                clock.now += 1
+                shown(event(done=done, total=1000, **RATES))
+
+    drawn = lines_drawn(on_real_terminal(120, body))
+    wide, narrow, again = (next(cell_len(s) for s in drawn if word in s) for word in ("10%", "20%", "30%"))
+    assert narrow < 44 < wide < 120 and wide == again
+
+
+def test_the_bar_goes_to_the_terminal_while_output_goes_to_the_log(tmp_path: Path) -> None:
+    """As a run does it: descriptors 1 and 2 are a file, the terminal is a stream of its own."""
+    code = (
+        "import sys; from pathlib import Path; from mlperf_llama.terminal import console, progress\n"
+        "with console.captured(Path(sys.argv[1])) as terminal:\n"
+        "    shown = progress.TerminalProgress(terminal, {})\n"
+        "    shown({'stage': 'engine', 'message': 'loading'}); print('of a library')\n"
+        "    shown({'stage': 'load', 'done': 1, 'total': 2}); shown.close()\n"
+    )
+    terminal = RealTerminal(80)
+    env = {"PYTHONPATH": str(Path(mlperf_llama.__file__).parents[1])}
+    log = tmp_path / "run.log"
+    command, nothing = [sys.executable, "-c", code, str(log)], subprocess.DEVNULL
+    subprocess.run(command, check=True, env=env, timeout=60, stdin=nothing, stdout=nothing,
+                   stderr=terminal.descriptor)  # fmt: skip
+    text = terminal.end()
+    assert "of a library" not in text and "━━━" in text and "50%" in text
+    assert log.read_text() == "of a library\n"
+
+
+def test_without_a_terminal_rich_is_not_imported() -> None:
+    code = (
+        "import sys; from mlperf_llama import doctor; from mlperf_llama.terminal import progress\n"
+        "shown = progress.TerminalProgress(sys.stdout, {}); shown({'stage': 'engine'}); shown.close()\n"
+        "sys.exit('rich' in sys.modules)"
+    )
+    env = {"PYTHONPATH": str(Path(mlperf_llama.__file__).parents[1])}
+    done = subprocess.run([sys.executable, "-S", "-c", code], env=env, capture_output=True, timeout=60)
+    assert done.returncode == 0 and b"engine" in done.stdout
 
 
 def test_an_ascii_stream_gets_ascii() -> None:
@@ -200,16 +321,32 @@ def test_a_stream_that_goes_away_never_ends_the_run() -> None:
     progress(event(done=1, total=10))
     stream.close()
     progress(event(done=10, total=10))
-    progress.message("still here")
     progress.close()
 
 
 def test_words_for_numbers() -> None:
     assert [duration(s) for s in (7, 754, 3723)] == ["0:07", "12:34", "1:02:03"]
     assert [quantity(v) for v in (0.374, 3.4, 45.13, 5777.1)] == ["0.37", "3.40", "45.1", "5777"]
-    assert fit("abcdef", 4) == "abc…" and fit("abc", 4) == "abc"
+    assert plain("a\x1b[2J\r\n b") == "a [2J b"
 
 
-def test_a_total_of_zero_is_no_percentage() -> None:
-    line = stage_line("data", {"done": 0, "total": 0}, 1.0, RUNNING, NOW, 80, Style())
-    assert "%" not in line and "data" in line
+@pytest.mark.parametrize("tty", [False, True])
+def test_a_total_of_zero_or_none_is_no_percentage(tty: bool) -> None:
+    assert Stage("data", 0.0, {"done": 0, "total": 0}).share is None
+    progress, stream, _ = make(tty)
+    progress(event("data", done=3, total=0, unit="files"))
+    progress(event("fetch", done=5))
+    progress.close()
+    assert "%" not in ANSI.sub("", stream.getvalue())
+    assert "3 files" in stream.getvalue() and "fetch" in stream.getvalue()
+
+
+def test_a_message_alone_is_cut_and_one_beside_counts_gives_way() -> None:
+    shown_alone, stream, _ = make(tty=True, env={"COLUMNS": "40"})
+    shown_alone(event("engine", message="reading the weights of a large model"))
+    shown_alone.close()
+    assert "reading the weights" in stream.getvalue() and "…" in stream.getvalue()
+    beside, stream, _ = make(tty=True, env={"COLUMNS": "80"})
+    beside(event(done=1, total=9, message="reading the weights of a large model", **RATES))
+    beside.close()
+    assert "reading" not in stream.getvalue() and "1/9 samples" in stream.getvalue()

@@ -8,13 +8,14 @@ from pathlib import Path
 import pytest
 
 from mlperf_llama.errors import UsageError
-from mlperf_llama.quantize import RECORD, quantize
+from mlperf_llama.records.files import digest
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 safetensors = pytest.importorskip("safetensors")
 
-from mlperf_llama.quantize import calibrate, weights  # noqa: E402
+from mlperf_llama.quantize import calibrate, checkpoint, weights  # noqa: E402
+from mlperf_llama.quantize.record import Calibration, Quantization  # noqa: E402
 
 pytestmark = pytest.mark.slow
 
@@ -37,26 +38,34 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 PROMPTS = [[1, 5, 9, 33], [2, 60, 7]]
 
 
-def made(source: Path, dest: Path, prompts: list[list[int]] | None) -> weights.Source:
-    quantize(source, dest, prompts, {"file": "none"}, lambda text: None)
-    return weights.Source(dest)
+def made(source: Path, dest: Path, prompts: list[list[int]] | None) -> weights.Tensors:
+    calibration = Calibration(len(prompts), "articles.json", "0" * 64) if prompts else None
+    checkpoint.write(source, dest, prompts, calibration, lambda text: None)
+    return weights.Tensors(dest)
 
 
 @pytest.mark.parametrize(("prompts", "scheme"), [(None, "dynamic"), (PROMPTS, "static")])
 def test_the_record_and_the_config(
     source: Path, tmp_path: Path, prompts: list[list[int]] | None, scheme: str
 ) -> None:
-    found = made(source, tmp_path / "fp8", prompts)
+    tensors = made(source, tmp_path / "fp8", prompts)
     config = json.loads((tmp_path / "fp8" / "config.json").read_text())["quantization_config"]
-    record = json.loads((tmp_path / "fp8" / RECORD).read_text())
+    record = json.loads((tmp_path / "fp8" / Quantization.FILE).read_text())
     assert config == {"quant_method": "fp8", "activation_scheme": scheme, "ignored_layers": ["lm_head"]}
-    assert (record["calibration"] is None) == (scheme == "dynamic")
-    assert record["source_sha256"] == {"model.safetensors": weights.sha256(source / "model.safetensors")}
-    assert any(name.endswith("input_scale") for name in found.names) == (scheme == "static")
+    calibration = {"samples": 2, "file": "articles.json", "sha256": "0" * 64}
+    assert record == {
+        "schema_version": 1,
+        "format": "E4M3, one scale per weight matrix; output matrix and embedding in 16 bits",
+        "activation_scheme": scheme,
+        "source": str(source),
+        "source_sha256": {"model.safetensors": digest(source / "model.safetensors")},
+        "calibration": calibration if prompts else None,
+    }
+    assert any(name.endswith("input_scale") for name in tensors.names) == (scheme == "static")
 
 
 def test_matrices_are_near_and_the_rest_is_the_same(source: Path, tmp_path: Path) -> None:
-    old, new = weights.Source(source), made(source, tmp_path / "fp8", None)
+    old, new = weights.Tensors(source), made(source, tmp_path / "fp8", None)
     for name in old.names:
         if not weights.LINEAR.fullmatch(name):
             assert torch.equal(old[name], new[name])
@@ -68,7 +77,7 @@ def test_matrices_are_near_and_the_rest_is_the_same(source: Path, tmp_path: Path
 
 
 def test_joined_matrices_share_a_scale_that_fits_the_largest(source: Path, tmp_path: Path) -> None:
-    old, new = weights.Source(source), made(source, tmp_path / "fp8", None)
+    old, new = weights.Tensors(source), made(source, tmp_path / "fp8", None)
     scales = [float(new[f"{LAYER}{part}_proj.weight_scale"]) for part in "qkv"]
     highest = max(float(old[f"{LAYER}{part}_proj.weight"].abs().max()) for part in "qkv")
     assert len(set(scales)) == 1
@@ -77,25 +86,27 @@ def test_joined_matrices_share_a_scale_that_fits_the_largest(source: Path, tmp_p
 
 
 def test_scales_are_the_largest_values_seen(source: Path) -> None:
-    found = calibrate.scales(source, PROMPTS, lambda text: None)
+    scales = calibrate.scales(source, PROMPTS, lambda text: None)
     model = transformers.LlamaForCausalLM.from_pretrained(source, dtype="auto")
     seen: list[float] = []
     attention = model.model.layers[1].self_attn
-    attention.v_proj.register_forward_hook(lambda module, given, out: seen.append(float(out.abs().max())))
+    attention.v_proj.register_forward_hook(
+        lambda module, inputs, output: seen.append(float(output.abs().max()))
+    )
     for prompt in PROMPTS:
         model(torch.tensor([prompt]))
-    assert found[f"{LAYER}v_scale"] == pytest.approx(max(seen) / 448, rel=1e-6)
-    assert found[f"{LAYER}q_proj.input_scale"] == found[f"{LAYER}k_proj.input_scale"]
-    assert len(found) == 2 * (7 + 2)
+    assert scales[f"{LAYER}v_scale"] == pytest.approx(max(seen) / 448, rel=1e-6)
+    assert scales[f"{LAYER}q_proj.input_scale"] == scales[f"{LAYER}k_proj.input_scale"]
+    assert len(scales) == 2 * (7 + 2)
 
 
 def test_no_rotated_key_exceeds_its_scale(source: Path) -> None:
-    found = calibrate.scales(source, PROMPTS, lambda text: None)
+    scales = calibrate.scales(source, PROMPTS, lambda text: None)
     model = transformers.LlamaForCausalLM.from_pretrained(source, dtype="auto")
     for prompt in PROMPTS:
         cache = model(torch.tensor([prompt]), use_cache=True).past_key_values
         highest = float(cache.layers[1].keys.abs().max())
-        assert highest <= found[f"{LAYER}k_scale"] * 448 * 1.01
+        assert highest <= scales[f"{LAYER}k_scale"] * 448 * 1.01
 
 
 def test_refusals(source: Path, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import pytest
 from mlperf_llama import config, rules
 from mlperf_llama.engine import hopper
 from mlperf_llama.machine import roofline
+from mlperf_llama.records.schema import Provided
 from mlperf_llama.report import published
 from mlperf_llama.sources import model
 from mlperf_llama.sources.chain import Served
@@ -35,7 +36,7 @@ def test_it_has_the_shape_and_is_never_eligible(tmp_path: Path, name: str) -> No
     found = served(tmp_path, name)
     assert (found.source, found.eligible) == (name, False)
     assert "random weights" in found.reason
-    assert published.has_the_shape(vars(found))
+    assert published.has_the_shape(Provided(**vars(found)))
     assert checkpoint.shape_difference(Path(found.path)) == ""
     assert not model.is_reference_tokenizer(Path(found.path))
     assert model.stop_ids(Path(found.path)) == rules.EOS_IDS
@@ -75,6 +76,13 @@ def test_another_model_is_not_made_up() -> None:
     ],
 )
 def test_which_extension_vllm_is_asked_for(given: dict[str, Any], extension: str | None) -> None:
-    if "worker_extension_cls" in given:
-        pytest.importorskip("vllm")
-    assert hopper.arguments(given).get("worker_extension_cls") == extension
+    assert hopper.with_extension(given).get("worker_extension_cls") == extension
+
+
+def test_the_extension_s_operations_split_the_compiled_model() -> None:
+    pytest.importorskip("vllm")
+    assert hopper.with_splitting_ops({"dtype": "auto"}) == {"dtype": "auto"}
+    given = hopper.with_extension({"worker_extension_cls": hopper.EXTENSION, "load_format": "dummy"})
+    operations = hopper.with_splitting_ops(given)["compilation_config"]["splitting_ops"]
+    assert {"vllm::unified_attention_with_output", "vllm::mlperf_qkv_attention"} <= set(operations)
+    assert "compilation_config" not in given

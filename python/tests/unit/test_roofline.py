@@ -4,54 +4,61 @@ from __future__ import annotations
 
 import pytest
 
-from mlperf_llama.machine import roofline
-from mlperf_llama.machine.roofline import LLAMA_8B, PRECISIONS, find_gpu, predict
+from mlperf_llama.machine import gpu_table, roofline
+from mlperf_llama.machine.gpu_table import GpuSpec
+from mlperf_llama.machine.roofline import PRECISIONS, predict
+from mlperf_llama.records.schema import Gpu
 from mlperf_llama.report import published
+from mlperf_llama.rules import MODEL_SHAPE, ModelShape
 
 # An earlier private run of this benchmark on an A30, float16.
 A30_MEASURED = 3.40
 
 
+def find_gpu(name: str) -> GpuSpec | None:
+    return gpu_table.find_gpu(Gpu(name=name))
+
+
 def limit_of(name: str, precision: str) -> roofline.Prediction:
     card = find_gpu(name)
     assert card is not None
-    found = predict(card, PRECISIONS[precision])
-    assert found is not None
-    return found
+    prediction = predict(card, PRECISIONS[precision])
+    assert prediction is not None
+    return prediction
 
 
 def test_the_shape_is_llama_8b() -> None:
     # 32 x (2 x 4096 x 4096 + 2 x 4096 x 1024 + 3 x 4096 x 14336)
-    assert LLAMA_8B.body_weights == 6_979_321_856
-    assert LLAMA_8B.head_weights == 4096 * 128256
+    assert MODEL_SHAPE.body_weights == 6_979_321_856
+    assert MODEL_SHAPE.head_weights == 4096 * 128256
     # With the input embedding and the norms (65 x 4096) this is the published 8.03 billion.
-    assert LLAMA_8B.body_weights + 2 * LLAMA_8B.head_weights + 65 * 4096 == 8_030_261_248
-    # 2 (K and V) x 32 layers x 8 heads x 128 values x 2 bytes = 128 KiB a token.
-    assert LLAMA_8B.kv_bytes(2) == 131072
+    assert MODEL_SHAPE.body_weights + 2 * MODEL_SHAPE.head_weights + 65 * 4096 == 8_030_261_248
+    # 2 (K and V) x 32 layers x 8 heads x 128 values x 2 bytes = 128 KiB per token.
+    assert MODEL_SHAPE.kv_bytes(2) == 131072
 
 
 def test_a30_fp16_by_hand() -> None:
-    found = limit_of("NVIDIA A30", "fp16")
+    prediction = limit_of("NVIDIA A30", "fp16")
     # Body: 2 x 6 979 321 856 x (895 + 127) = 14.2657 TFLOP; head: 2 x 525 336 576 x 128 = 0.1345;
     # attention: 524 288 x ((895^2 + 411^2) / 2 + 127 x 959) = 0.3181. Together 14.7183 over 165 TFLOP/s.
-    assert found.compute_s == pytest.approx(14.7183 / 165, rel=1e-4)
-    # Room: 24 x 0.92 - 1.5 - 13.9586 - 1.0507 - 1.0507 = 4.5200 GB, over 131 072 x 1023 bytes: 33 sequences.
-    assert found.concurrency == 33
+    assert prediction.compute_s == pytest.approx(14.7183 / 165, rel=1e-4)
+    # Free: 24 x 0.92 - 1.5 - 13.9586 - 1.0507 - 1.0507 = 4.5200 GB, over 131 072 x 1023 bytes: 33 sequences.
+    assert prediction.concurrency == 33
     # KV: 131 072 x 127 x 959 = 15.9637 GB; weights: 15.0093 GB x 128 / 33 = 58.2180. Over 933 GB/s.
-    assert found.memory_s == pytest.approx((15.9637 + 58.2180) / 933, rel=1e-4)
-    assert found.binds == "compute"
-    assert found.limit == pytest.approx(11.211, abs=0.01)
-    assert found.serial == pytest.approx(5.927, abs=0.01)
+    assert prediction.memory_s == pytest.approx((15.9637 + 58.2180) / 933, rel=1e-4)
+    assert prediction.binds == "compute"
+    assert prediction.limit == pytest.approx(11.211, abs=0.01)
+    assert prediction.serial == pytest.approx(5.927, abs=0.01)
 
 
 def test_a30_int8_by_hand() -> None:
-    found = limit_of("NVIDIA A30", "int8")
+    prediction = limit_of("NVIDIA A30", "int8")
     # Body at 330 TOP/s, the rest at 165: 14.2657 / 330 + 0.4526 / 165.
-    assert found.compute_s == pytest.approx(14.2657 / 330 + 0.4526 / 165, rel=1e-4)
-    # Body weights 6.9793 GB: room 11.4993 GB, 85 sequences; weights read (6.9793 + 1.0507) x 128 / 85.
-    assert found.concurrency == 85
-    assert found.memory_s == pytest.approx((15.9637 + 8.0300 * 128 / 85) / 933, rel=1e-4)
-    assert found.limit == pytest.approx(21.76, abs=0.02)
+    assert prediction.compute_s == pytest.approx(14.2657 / 330 + 0.4526 / 165, rel=1e-4)
+    # Body weights 6.9793 GB: free 11.4993 GB, 85 sequences; weights read (6.9793 + 1.0507) x 128 / 85.
+    assert prediction.concurrency == 85
+    assert prediction.memory_s == pytest.approx((15.9637 + 8.0300 * 128 / 85) / 933, rel=1e-4)
+    assert prediction.limit == pytest.approx(21.76, abs=0.02)
 
 
 def test_the_earlier_a30_run_left_room() -> None:
@@ -61,10 +68,10 @@ def test_the_earlier_a30_run_left_room() -> None:
 
 
 def test_measured_clocks_lower_the_limit() -> None:
-    found = limit_of("NVIDIA H100 80GB HBM3", "fp8-kv8")
-    assert found.limit == pytest.approx(130.4, abs=0.1)
+    prediction = limit_of("NVIDIA H100 80GB HBM3", "fp8-kv8")
+    assert prediction.limit == pytest.approx(130.4, abs=0.1)
     # 14.2657 / 1301 + 0.4526 / 989.4 seconds.
-    assert found.sustained == pytest.approx(1 / (14.2657 / 1301 + 0.4526 / 989.4), rel=1e-3)
+    assert prediction.sustained == pytest.approx(1 / (14.2657 / 1301 + 0.4526 / 989.4), rel=1e-3)
 
 
 def test_smaller_kv_halves_its_reads_and_doubles_what_fits() -> None:
@@ -85,30 +92,8 @@ def test_what_a_card_cannot_do_has_no_prediction() -> None:
     a30, a10 = find_gpu("NVIDIA A30"), find_gpu("NVIDIA A10")
     assert a30 is not None and a10 is not None
     assert predict(a30, PRECISIONS["fp8"]) is None, "Ampere has no FP8"
-    big = roofline.Shape(layers=80, hidden=8192, heads=64, intermediate=28672)
+    big = ModelShape(layers=80, hidden=8192, heads=64, intermediate=28672)
     assert predict(a10, PRECISIONS["fp16"], big) is None, "70 billion weights do not fit"
-
-
-@pytest.mark.parametrize(
-    ("driver_name", "card"),
-    [
-        ("NVIDIA A30", "A30"), ("NVIDIA A10", "A10"), ("NVIDIA L4", "L4"), ("NVIDIA L40S", "L40S"),
-        ("NVIDIA A100-SXM4-80GB", "A100 80GB SXM"), ("NVIDIA A100 80GB PCIe", "A100 80GB PCIe"),
-        ("NVIDIA A100-PCIE-40GB", "A100 40GB"), ("NVIDIA H100 80GB HBM3", "H100 SXM"),
-        ("NVIDIA H100 PCIe", "H100 PCIe"), ("NVIDIA H100 NVL", "H100 NVL"), ("NVIDIA H200", "H200 SXM"),
-        ("NVIDIA H200 NVL", "H200 NVL"), ("NVIDIA B200", "B200"), ("NVIDIA GeForce RTX 4090", "RTX 4090"),
-        ("NVIDIA RTX PRO 6000 Blackwell Server Edition", "RTX PRO 6000 Blackwell Server"),
-        ("NVIDIA RTX PRO 6000 Blackwell Workstation Edition", "RTX PRO 6000 Blackwell"),
-    ],
-)  # fmt: skip
-def test_driver_names(driver_name: str, card: str) -> None:
-    found = find_gpu(driver_name)
-    assert found is not None and found.name == card
-
-
-@pytest.mark.parametrize("name", ["Tesla T4", "NVIDIA RTX A1000", "NVIDIA GB200", "AMD Instinct MI300X", ""])
-def test_unknown_cards_are_not_guessed(name: str) -> None:
-    assert find_gpu(name) is None
 
 
 @pytest.mark.parametrize(

@@ -14,11 +14,11 @@ def words(rng: random.Random, vocabulary: int, longest: int) -> list[str]:
     return [f"w{rng.randrange(vocabulary)}" for _ in range(rng.randint(0, longest))]
 
 
-def check(wanted: list[str], found: list[str]) -> None:
-    table = rouge_scorer._lcs_table(wanted, found)
-    assert lcs.length(wanted, found) == table[-1][-1]
-    picked = lcs.positions(wanted, lcs.masks(wanted), found)
-    assert sorted(picked) == rouge_scorer.lcs_ind(wanted, found)
+def check(expected: list[str], predicted: list[str]) -> None:
+    table = rouge_scorer._lcs_table(expected, predicted)
+    assert lcs.length(expected, predicted) == table[-1][-1]
+    picked = lcs.positions(expected, lcs.masks(expected), predicted)
+    assert sorted(picked) == rouge_scorer.lcs_ind(expected, predicted)
 
 
 @pytest.mark.parametrize("vocabulary", [1, 2, 3, 5, 20, 200])
@@ -33,9 +33,9 @@ def test_every_short_pair() -> None:
     sequences: list[list[str]] = [[]]
     for size in range(1, 5):
         sequences += [list(f"{number:0{size}b}") for number in range(2**size)]
-    for wanted in sequences:
-        for found in sequences:
-            check(wanted, found)
+    for expected in sequences:
+        for predicted in sequences:
+            check(expected, predicted)
 
 
 def test_longer_than_a_machine_word() -> None:
@@ -48,8 +48,8 @@ def test_longer_than_a_machine_word() -> None:
 
 def test_columns_mark_where_the_table_grows() -> None:
     rng = random.Random(2)
-    wanted, found = words(rng, 4, 30) or ["w0"], words(rng, 4, 30) or ["w0"]
-    table = rouge_scorer._lcs_table(wanted, found)
-    for at, column in enumerate(lcs.columns(lcs.masks(wanted), len(wanted), found), 1):
-        grows = [table[row + 1][at] > table[row][at] for row in range(len(wanted))]
-        assert [not column >> row & 1 for row in range(len(wanted))] == grows
+    expected, predicted = words(rng, 4, 30) or ["w0"], words(rng, 4, 30) or ["w0"]
+    table = rouge_scorer._lcs_table(expected, predicted)
+    for at, column in enumerate(lcs.columns(lcs.masks(expected), len(expected), predicted), 1):
+        grows = [table[row + 1][at] > table[row][at] for row in range(len(expected))]
+        assert [not column >> row & 1 for row in range(len(expected))] == grows

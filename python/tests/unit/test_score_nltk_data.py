@@ -44,13 +44,13 @@ def no_fetch(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def fake_wheel(monkeypatch: pytest.MonkeyPatch, serve: Callable[[Path], None]) -> list[str]:
-    """Put `serve` in pip's place; gives the names asked for."""
+    """Put `serve` in pip's place; gives the names requested for."""
     from mlperf_llama.sources.fetch import wheel
 
-    asked: list[str] = []
+    requested: list[str] = []
 
     def extract(name: str, dest: Path, members: Callable[[str], bool]) -> list[Path]:
-        asked.append(name)
+        requested.append(name)
         assert members("llama_index/core/_static/nltk_cache/tokenizers/punkt_tab/english/abbrev_types.txt")
         assert not members("llama_index/core/_static/nltk_cache/tokenizers/punkt_tab/german/abbrev_types.txt")
         assert not members("llama_index/core/_static/nltk_cache/tokenizers/punkt_tab.zip")
@@ -59,7 +59,7 @@ def fake_wheel(monkeypatch: pytest.MonkeyPatch, serve: Callable[[Path], None]) -
         return sorted(dest.iterdir())
 
     monkeypatch.setattr(wheel, "extract", extract)
-    return asked
+    return requested
 
 
 def broken_downloader(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -99,10 +99,10 @@ def test_sys_prefix_is_one_of_nltks_places() -> None:
 
 
 def test_the_wheel_serves_once(tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = fake_wheel(monkeypatch, copy_to(model))
+    requested = fake_wheel(monkeypatch, copy_to(model))
     for _ in range(3):
         assert nltk_data.ensure(tmp_path, {}) == tmp_path / "nltk_data"
-    assert asked == ["llama-index-core"]
+    assert requested == ["llama-index-core"]
     assert splits()
     assert [p.name for p in (tmp_path / "nltk_data").iterdir()] == ["tokenizers"], "nothing is left behind"
 

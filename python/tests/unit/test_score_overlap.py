@@ -7,6 +7,7 @@ import time
 import pytest
 import score_support as support
 
+from mlperf_llama.records.schema import WordOverlap
 from mlperf_llama.score.overlap import LABEL, overlap, unigram_f1
 
 
@@ -26,12 +27,12 @@ def test_unigram_f1(prediction: str, reference: str, expected: float) -> None:
 
 
 def test_the_mean_comes_with_its_label() -> None:
-    assert overlap(["one two", "a"], ["one two", "b"]) == {"label": LABEL, "unigram_f1": 50.0}
+    assert overlap(["one two", "a"], ["one two", "b"]) == WordOverlap(LABEL, 50.0)
     assert "not ROUGE" in LABEL
 
 
 def test_nothing_scored_is_null_not_zero() -> None:
-    assert overlap([], [])["unigram_f1"] is None
+    assert overlap([], []) is None
 
 
 def test_a_full_set_takes_seconds() -> None:

@@ -29,10 +29,10 @@ def ours(pairs: Pairs, workers: int | None) -> list[PairScore]:
 
 def test_the_number_of_workers_changes_nothing() -> None:
     pairs = support.made_up_pairs(300, 5)
-    one = ours(pairs, 1)
-    assert ours(pairs, 2) == one
-    assert ours(pairs, 3) == one
-    assert ours(pairs, None) == one
+    alone = ours(pairs, 1)
+    assert ours(pairs, 2) == alone
+    assert ours(pairs, 3) == alone
+    assert ours(pairs, None) == alone
 
 
 def test_a_pair_scores_the_same_in_any_company() -> None:
@@ -155,11 +155,11 @@ def alive(pid: int) -> bool:
 
 
 @pytest.mark.parametrize(
-    ("asked", "pairs", "expected"),
+    ("requested", "pairs", "expected"),
     [(1, 13368, 1), (8, 13368, 8), (8, 65, 2), (8, 3, 1), (None, 24, 1), (None, 0, 1)],
 )
-def test_worker_count(asked: int | None, pairs: int, expected: int) -> None:
-    assert processes.worker_count(asked, pairs) == expected
+def test_worker_count(requested: int | None, pairs: int, expected: int) -> None:
+    assert processes.worker_count(requested, pairs) == expected
 
 
 def test_every_core_scores_a_full_set(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,11 +26,11 @@ def ours(pairs: Pairs, workers: int | None) -> list[rouge.PairScore]:
 
 def assert_equal_to_official(pairs: Pairs, workers: int | None) -> None:
     official = support.official_f_measures(pairs)
-    found = ours(pairs, workers)
+    scores = ours(pairs, workers)
     for at, key in enumerate(rules.ROUGE_KEYS):
-        assert [pair.f_measures[at] for pair in found] == official[key]
+        assert [pair.f_measures[at] for pair in scores] == official[key]
     whole = support.official_result(pairs)
-    assert sum(pair.characters for pair in found) == whole["gen_len"]
+    assert sum(pair.characters for pair in scores) == whole["gen_len"]
 
 
 @pytest.mark.slow
@@ -91,7 +91,7 @@ def test_equal_to_the_evaluate_package(tmp_path: Path) -> None:
     if ended.returncode:
         pytest.skip(f"evaluate's rouge script cannot be had: {ended.stderr.strip().splitlines()[-1]}")
     theirs = json.loads(ended.stdout.splitlines()[-1])
-    found = ours(pairs, 1)
+    scores = ours(pairs, 1)
     for at, key in enumerate(rules.ROUGE_KEYS):
-        assert [pair.f_measures[at] for pair in found] == theirs[key]
-        assert np.mean(theirs[key]) == np.mean([pair.f_measures[at] for pair in found])
+        assert [pair.f_measures[at] for pair in scores] == theirs[key]
+        assert np.mean(theirs[key]) == np.mean([pair.f_measures[at] for pair in scores])

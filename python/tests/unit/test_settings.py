@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import fields
 from pathlib import Path
@@ -9,9 +10,21 @@ from pathlib import Path
 import pytest
 
 from mlperf_llama import config, rules
+from mlperf_llama.cli import env_example
 from mlperf_llama.config import Config
 from mlperf_llama.errors import UsageError
-from mlperf_llama.settings import BY_NAME, PREFIX, SECRETS, TABLE
+from mlperf_llama.settings import (
+    BY_NAME,
+    PREFIX,
+    RENAMED,
+    SECRET,
+    SECRETS,
+    SHELL,
+    SHELL_NAMES,
+    TABLE,
+    TESTS,
+    Setting,
+)
 
 ROOT = Path(__file__).resolve().parents[3]
 EXAMPLE = (ROOT / ".env.example").read_text()
@@ -22,9 +35,15 @@ def load(**env: str) -> Config:
     return config.load({}, {PREFIX + name: value for name, value in env.items()})
 
 
+def test_the_example_is_written_from_the_table() -> None:
+    remedy = "./entrypoint.sh env-example >.env.example"
+    assert env_example.render() == EXAMPLE, remedy
+    assert remedy in EXAMPLE
+
+
 def test_the_example_names_every_setting_once() -> None:
     names = [name for name, _ in LINE.findall(EXAMPLE)]
-    expected = [PREFIX + name for name in [*BY_NAME, *config.SHELL_NAMES]] + list(SECRETS)
+    expected = [PREFIX + name for name in [*BY_NAME, *SHELL_NAMES]] + list(SECRETS)
     assert sorted(names) == sorted(expected)
 
 
@@ -36,8 +55,23 @@ def test_the_example_shows_the_defaults() -> None:
 def test_every_line_of_the_example_has_its_meaning_above() -> None:
     lines = EXAMPLE.splitlines()
     for number, line in enumerate(lines):
-        if LINE.match(line) and not line.startswith("#CF_ACCESS_CLIENT_SECRET"):
+        assert len(line) <= 100, line
+        if LINE.match(line):
             assert re.match(r"# \S", lines[number - 1]), line
+
+
+@pytest.mark.parametrize("setting", [*TABLE, *SHELL.settings, *SECRET.settings], ids=lambda s: s.name)
+def test_every_setting_has_its_meaning_and_choices(setting: Setting) -> None:
+    assert re.fullmatch(r"[A-Z].{10,}[.]", setting.meaning)
+    assert all(choice in setting.explanation for choice in setting.choices)
+    for choice in setting.choices:
+        assert setting.read(choice) in (choice, (choice,))
+
+
+def test_what_only_tests_set_stands_last() -> None:
+    title, names = EXAMPLE.rsplit("# --- ", 1)[1].split("\n", 1)
+    assert title == TESTS.title
+    assert [name for name, _ in LINE.findall(names)] == ["MLPERF_FAKE"]
 
 
 def test_a_copied_example_changes_nothing(tmp_path: Path) -> None:
@@ -47,9 +81,9 @@ def test_a_copied_example_changes_nothing(tmp_path: Path) -> None:
 
 def test_an_example_with_every_line_in_force_is_the_default(tmp_path: Path) -> None:
     (tmp_path / ".env").write_text(LINE.sub(r"\1=\2", EXAMPLE))
-    found = config.read_env_file(tmp_path / ".env")
-    assert len(found) == len(LINE.findall(EXAMPLE))
-    assert config.load({}, found) == load()
+    values = config.read_env_file(tmp_path / ".env")
+    assert len(values) == len(LINE.findall(EXAMPLE))
+    assert config.load({}, values) == load()
 
 
 def test_config_has_a_field_for_every_setting() -> None:
@@ -57,8 +91,21 @@ def test_config_has_a_field_for_every_setting() -> None:
 
 
 def test_config_survives_its_file() -> None:
-    found = load(SCENARIO="all", ENGINE_ARGS='{"enforce_eager": true}', SAMPLES="8")
-    assert Config.from_json(found.to_json()) == found
+    made = load(SCENARIO="all", ENGINE_ARGS='{"enforce_eager": true}', SAMPLES="8")
+    assert Config.from_json(json.loads(json.dumps(made.to_json()))) == made
+
+
+def test_config_of_an_earlier_version_is_read() -> None:
+    saved = load(SCENARIO="all", SOURCE_STALL_S="9", SOURCE_TIMEOUT_S="70").to_json()
+    earlier = {key: value for key, value in saved.items() if key not in ("search", "probe_s", "samples")}
+    earlier["rung_stall_s"] = earlier.pop("source_stall_s")
+    earlier["rung_timeout_s"] = earlier.pop("source_timeout_s")
+    earlier |= {"schema_version": 1, "withdrawn": "x"}
+    before = dict(earlier)
+    config_read = Config.from_json(earlier)
+    assert config_read == load(SCENARIO="all", SOURCE_STALL_S="9", SOURCE_TIMEOUT_S="70")
+    assert (config_read.search, config_read.probe_s, config_read.samples) == (("qps",), 90.0, None)
+    assert earlier == before
 
 
 def test_flags_beat_the_environment() -> None:
@@ -90,7 +137,7 @@ def test_flags_beat_the_environment() -> None:
         ("TENSOR_PARALLEL", "0"),
         ("ENGINE_ARGS", "[1]"),
         ("ENGINE_ARGS", "{"),
-        ("RUNG_STALL_S", "31"),
+        ("SOURCE_STALL_S", "31"),
         ("DIVISION", "ajar"),
     ],
 )
@@ -107,8 +154,18 @@ def test_an_unknown_setting_is_an_error_with_a_hint(name: str, hint: str) -> Non
         load(**{name: "1"})
 
 
+@pytest.mark.parametrize(("old", "new"), RENAMED.items())
+def test_an_earlier_name_is_an_error_that_tells_the_new_one(old: str, new: str) -> None:
+    assert old not in BY_NAME and new in BY_NAME
+    with pytest.raises(UsageError, match=rf"^MLPERF_{old} was renamed: set MLPERF_{new}$"):
+        load(**{old: "1"})
+    old_flag, new_flag = (f"--{name.lower().replace('_', '-')}" for name in (old, new))
+    with pytest.raises(UsageError, match=f"^{old_flag} was renamed: give {new_flag}$"):
+        config.load({old: "1"}, {})
+
+
 def test_names_of_scripts_and_image_are_known() -> None:
-    for name in (*config.SHELL_NAMES, *config.IMAGE_NAMES):
+    for name in (*SHELL_NAMES, *config.IMAGE_NAMES):
         assert load(**{name: "1"}) == load()
 
 
@@ -139,8 +196,8 @@ def test_the_environment_beats_the_env_file(tmp_path: Path, monkeypatch: pytest.
     path.write_text("MLPERF_SEED=1\nMLPERF_SAMPLES = 5\n")
     monkeypatch.setenv("MLPERF_ENV_FILE", str(path))
     monkeypatch.setenv("MLPERF_SEED", "2")
-    found = config.load({}, config.environment())
-    assert (found.seed, found.samples) == (2, 5)
+    resolved = config.load({}, config.environment())
+    assert (resolved.seed, resolved.samples) == (2, 5)
 
 
 def test_a_secret_may_be_a_file(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Packing: good trees for every round, what a division refuses, what the papers say."""
+"""Packing: good trees for every round, what a division refuses, what the documents say."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 import run_folders as folders
@@ -16,8 +15,9 @@ from submission_trees import failed, layout_of, packed, remove_all, same_scores,
 
 from mlperf_llama import config, rules, submission
 from mlperf_llama.errors import InvalidError, UsageError
-from mlperf_llama.records import seal
+from mlperf_llama.records.files import digest
 from mlperf_llama.records.run_folder import RunFolder
+from mlperf_llama.records.schema import Accuracy, Seal
 from mlperf_llama.submission import description, documents, summary_files, truncation
 
 
@@ -40,9 +40,9 @@ def test_good_trees(division: str, round_name: str, category: str, tmp_path: Pat
     assert set(description.KEYS) <= set(system) and len(description.KEYS) == 35
 
 
-def test_flat_files(good_tree: Path) -> None:
+def test_summary_files(good_tree: Path) -> None:
     home = good_tree.parent
-    record = json.loads(summary_files.record_name(home, good_tree).read_text())
+    record = json.loads(summary_files.record_path(home, good_tree).read_text())
     assert record["division"] == "closed" and set(record["scenarios"]) == {"Offline", "Server", "Interactive"}
     assert all(c["passed"] for some in record["checks"].values() for c in some)
     assert {"system_description.json", "run.sh"} <= {p.name for p in home.iterdir()}
@@ -50,12 +50,12 @@ def test_flat_files(good_tree: Path) -> None:
         "make run SCENARIO=Offline,Server,Interactive MODE=all ROUND=v6.1 CATEGORY=datacenter\n"
         in (home / "run.sh").read_text()
     )
-    assert not [p for p in home.iterdir() if p.name.startswith(".packing")]
+    assert not [p for p in home.iterdir() if p.name.startswith(".")]
 
 
 def test_run_script_repeats_what_was_chosen() -> None:
     chosen = {"TARGET_QPS": "45", "ENGINE_ARGS": '{"async_scheduling": true}', "QUANTIZATION": "fp8"}
-    told = documents.command(config.load(chosen, {}).to_json(), ["Offline"])
+    told = documents.command(config.load(chosen, {}), ["Offline"])
     assert told[4:] == [
         "ROUND=v6.1",
         "CATEGORY=datacenter",
@@ -72,7 +72,7 @@ def test_truncated_log_keeps_both_ends(good: Path, good_tree: Path) -> None:
     log = good / "Offline/accuracy/mlperf_log_accuracy.json"
     text, short = log.read_text(), layout_of(good_tree).accuracy("Offline") / log.name
     assert short.read_text() == text[:4096] + "\n\n...\n\n" + text[-4096:]
-    assert f"hash={seal.file_sha256(log)}" in (short.parent / "accuracy.txt").read_text()
+    assert f"hash={digest(log)}" in (short.parent / "accuracy.txt").read_text()
 
 
 def test_short_log_stays_whole(tmp_path: Path) -> None:
@@ -131,7 +131,7 @@ def test_edited_json_cannot_be_packed(run: RunFolder, tmp_path: Path) -> None:
 def test_edited_verdict_changes_nothing(run: RunFolder, tmp_path: Path) -> None:
     folders.edit_json(run.file("provenance.json"), lambda d: d["model"].update(eligible=False))
     folders.reseal(run)
-    run.write("verdict.json", {"submittable": True, "checks": []})
+    folders.write_json(run, "verdict.json", {"submittable": True, "checks": []})
     with pytest.raises(InvalidError, match="model_eligible"):
         packed(tmp_path, run)
 
@@ -243,12 +243,12 @@ def test_run_folders_of_two_models_are_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("flags", [{"ROUND": "v6.0"}, {"CATEGORY": "edge"}])
 def test_other_round_or_category_is_refused(flags: dict[str, str], run: RunFolder, tmp_path: Path) -> None:
-    with pytest.raises(InvalidError, match="asked_"):
+    with pytest.raises(InvalidError, match="requested_"):
         packed(tmp_path, run, **flags)
 
 
 def test_changed_source_is_refused(run: RunFolder, tmp_path: Path) -> None:
-    folders.edit_json(run.file(seal.NAME), lambda d: d["stages"][0].update(source="0" * 64))
+    folders.edit_json(run.file(Seal.FILE), lambda d: d["stages"][0].update(source="0" * 64))
     with pytest.raises(InvalidError, match="source: ran with 000000000000"):
         packed(tmp_path, run)
 
@@ -256,15 +256,15 @@ def test_changed_source_is_refused(run: RunFolder, tmp_path: Path) -> None:
 def test_scores_that_cannot_be_made_again_are_refused(run: RunFolder, tmp_path: Path) -> None:
     used = settings(tmp_path)
 
-    def lower(found: RunFolder, scenario: str) -> dict[str, Any]:
-        return same_scores(found, scenario) | {"rouge2": 12.0}
+    def lower(found: RunFolder, scenario: str) -> Accuracy:
+        return replace(same_scores(found, scenario), rouge2=12.0)
 
     with pytest.raises(InvalidError, match=r"Offline\.rescored: rouge2 15\.9075, again 12\.0"):
         submission.pack(used, {}, tmp_path / "results", [run.path], lower)
 
 
 def test_dataset_gone_is_refused(run: RunFolder, tmp_path: Path) -> None:
-    with pytest.raises(InvalidError, match=r"Offline\.rescored: /data: expected the dataset"):
+    with pytest.raises(InvalidError, match=r"Offline\.rescored: /data: expected a dataset file"):
         submission.pack(settings(tmp_path), {}, tmp_path / "results", [run.path])
 
 

@@ -20,6 +20,7 @@ from mlperf_llama.errors import EXIT_INVALID, EXIT_MISSING, EXIT_OK, MissingErro
 from mlperf_llama.records.run_folder import RunFolder
 from mlperf_llama.submission import documents, official
 from mlperf_llama.submission.layout import Layout
+from mlperf_llama.verdict import test06
 
 Break = Callable[[Layout], None]
 
@@ -82,7 +83,7 @@ def _test06(change: Callable[[list[dict[str, Any]]], Any]) -> Break:
         path = found.test06("Server") / "accuracy" / "mlperf_log_accuracy.json"
         records = json.loads(path.read_text())
         change(records)
-        folders.write_answers(path, records)
+        folders.write_responses(path, records)
 
     return breaking
 
@@ -154,7 +155,7 @@ BROKEN_TREES: dict[str, tuple[Break, set[str]]] = {
         _json(lambda f: f.measurements_json("Offline"), lambda d: d.update(retraining="")),
         {"Offline.measurements"},
     ),
-    "no user.conf": (_remove(lambda f: f.measurements("Offline") / "user.conf"), {"Offline.papers"}),
+    "no user.conf": (_remove(lambda f: f.measurements("Offline") / "user.conf"), {"Offline.metadata"}),
     "no source": (_remove(lambda f: f.source), {"source"}),
     "no calibration": (_remove(lambda f: f.documentation), {"calibration"}),
     "no Server nor Interactive": (
@@ -245,7 +246,7 @@ def test_not_a_tree(name: str, tmp_path: Path) -> None:
 
 
 def test_verify_test06_writes_the_official_form(run: RunFolder) -> None:
-    assert submission.verify_test06(run, "Offline").passed
+    assert test06.verify_run(run, "Offline").passed
     text = run.file("Offline/TEST06/verify_accuracy.txt").read_text()
     assert text.splitlines() == [
         "First token check pass: Skipped",
@@ -253,6 +254,6 @@ def test_verify_test06_writes_the_official_form(run: RunFolder) -> None:
         "Sample length check pass: True",
         "TEST06 verification complete",
     ]
-    folders.write_answers(run.file("Server/TEST06/mlperf_log_accuracy.json"), [])
-    assert not submission.verify_test06(run, "Server").passed
+    folders.write_responses(run.file("Server/TEST06/mlperf_log_accuracy.json"), [])
+    assert not test06.verify_run(run, "Server").passed
     assert "True" not in run.file("Server/TEST06/verify_accuracy.txt").read_text()

@@ -60,7 +60,7 @@ def test_every_choice_of_every_template_fills_in() -> None:
     topics, common, names = grammar.load()
     dice = grammar.Dice(0, 0)
     for topic in topics:
-        facts = grammar._draw_facts(topic.data, names, dice)
+        facts = grammar._draw_facts(topic.file, names, dice)
         own = (*topic.core, *topic.details, *topic.summary)
         assert all(
             option.format_map(facts) or option == "" for part in own for choice in part for option in choice
@@ -122,7 +122,7 @@ def test_persons_keep_their_pronouns_and_surnames_apart() -> None:
     for role in map(str, range(60)):
         grammar._draw_person(facts, role, names, dice)
         first = facts[role].split()[0]
-        assert facts[f"{role}_he"] == ("he" if first in names["men"] else "she")
+        assert facts[f"{role}_he"] == ("he" if first in names.men else "she")
     surnames = [facts[f"{role}_last"] for role in range(60)]
     assert not any(a == b for a, b in itertools.combinations(surnames, 2))
 

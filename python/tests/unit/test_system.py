@@ -14,6 +14,8 @@ from typing import Any
 import pytest
 
 from mlperf_llama.machine import gpus, system
+from mlperf_llama.records import codec
+from mlperf_llama.records.schema import GpuReading, System
 
 CPUINFO = """processor\t: 0
 vendor_id\t: GenuineIntel
@@ -34,8 +36,9 @@ physical id\t: 1
 core id\t\t: 0
 flags\t\t: fpu avx2 avx512f amx_bf16
 """
-SMI = """0, NVIDIA H100 80GB HBM3, GPU-1, 81559, 580.82.07, 700.00, 1980, 2619, 5, 16, 9.0
-1, NVIDIA A30, GPU-2, 24576, 570.1, [N/A], 1440, 1215, 4, 16, 8.0
+SMI = """0, NVIDIA H100 80GB HBM3, GPU-1, 81559, 580.82.07, 700.00, 1980, 2619, 5, 16, 9.0, Disabled
+1, NVIDIA A30, GPU-2, 24576, 570.1, [N/A], 1440, 1215, 4, 16, 8.0, [N/A]
+2, NVIDIA A100-SXM4-40GB, GPU-3, 40960, 580.82.07, 400.00, 1410, 1215, 4, 16, 8.0, Enabled
 broken, row
 """
 
@@ -84,31 +87,33 @@ class Nvml:
 
 
 def test_cpuinfo_counts_sockets_cores_and_threads() -> None:
-    found = system.parse_cpuinfo(CPUINFO)
-    assert (found["sockets"], found["cores"], found["threads"]) == (2, 2, 3)
-    assert found["model"] == "Intel(R) Xeon(R) Platinum 8480+"
-    assert found["features"] == ["avx2", "avx512f", "amx_bf16"]
+    cpu = system.parse_cpuinfo(CPUINFO)
+    assert (cpu.sockets, cpu.cores, cpu.threads) == (2, 2, 3)
+    assert cpu.model == "Intel(R) Xeon(R) Platinum 8480+"
+    assert cpu.features == ("avx2", "avx512f", "amx_bf16")
 
 
 def test_cpuinfo_of_an_arm_machine() -> None:
-    found = system.parse_cpuinfo("processor\t: 0\nFeatures\t: fp asimd bf16\nCPU part\t: 0xd4f\n")
-    assert found["threads"] == 1 and found["features"] == ["asimd", "bf16"] and found["sockets"] is None
+    cpu = system.parse_cpuinfo("processor\t: 0\nFeatures\t: fp asimd bf16\nCPU part\t: 0xd4f\n")
+    assert cpu.threads == 1 and cpu.features == ("asimd", "bf16") and cpu.sockets is None
 
 
 def test_describe_holds_everything_and_is_plain_json() -> None:
-    found = system.describe({})
-    assert json.loads(json.dumps(found)) == found
-    assert found["cpu"]["usable_threads"] >= 1 and found["memory"]["total_gib"] > 0
-    assert found["python"]["version"] == ".".join(map(str, sys.version_info[:3]))
-    assert isinstance(found["gpus"], list) and found["packages"].get("numpy")
+    here = system.describe({})
+    plain = json.loads(json.dumps(codec.to_json(here)))
+    assert codec.from_json(System, plain) == here
+    assert plain["cpu"]["usable_threads"] >= 1 and plain["memory"]["total_gib"] > 0
+    assert plain["python"]["version"] == ".".join(map(str, sys.version_info[:3]))
+    assert isinstance(plain["gpus"], list) and plain["packages"].get("numpy")
 
 
 def test_describe_imports_no_torch_and_is_quick() -> None:
     code = (
-        "import sys, time; from mlperf_llama import system; t = time.monotonic(); system.describe({});"
+        "import sys, time; from mlperf_llama.machine import system; t = time.monotonic();"
+        "system.describe({});"
         "print(time.monotonic() - t, 'torch' in sys.modules, 'numpy' in sys.modules)"
     )
-    env = {"PYTHONPATH": str(Path(system.__file__).parents[1]), "PATH": os.environ["PATH"]}
+    env = {"PYTHONPATH": str(Path(system.__file__).parents[2]), "PATH": os.environ["PATH"]}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=env)
     seconds, torch, numpy = done.stdout.split()
     assert (torch, numpy) == ("False", "False")
@@ -147,18 +152,57 @@ def test_a_git_repository_names_its_commit_and_changes(
 
 
 def test_nvidia_smi_rows() -> None:
-    first, second = gpus.parse_smi(SMI)
-    assert first["name"] == "NVIDIA H100 80GB HBM3" and first["memory_gib"] == 79.65
-    assert first["power_limit_w"] == 700.0 and second["power_limit_w"] is None
+    first, second, third = gpus.parse_smi(SMI)
+    assert first.name == "NVIDIA H100 80GB HBM3" and first.memory_gib == 79.65
+    assert first.power_limit_w == 700.0 and second.power_limit_w is None
+    assert (first.max_sm_clock_mhz, first.pcie_generation, second.index) == (1980, 5, 1)
+    assert (first.mig, second.mig, third.mig) == (False, None, True)
     assert gpus.summary([first, first, second]) == "2 x NVIDIA H100 80GB HBM3, 1 x NVIDIA A30"
 
 
 def test_nvml_description_leaves_unknown_as_null(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gpus, "nvml", Nvml)
-    (found,) = gpus.describe()
-    assert found["name"] == "NVIDIA H100 80GB HBM3" and found["cuda"] == "13.1"
-    assert found["memory_gib"] == 80.0 and found["power_limit_w"] == 700.0
-    assert found["nvlink_links"] is None and found["pcie_width"] is None
+    (gpu,) = gpus.describe()
+    assert gpu.name == "NVIDIA H100 80GB HBM3" and gpu.cuda == "13.1"
+    assert gpu.memory_gib == 80.0 and gpu.power_limit_w == 700.0
+    assert gpu.nvlink_links is None and gpu.pcie_width is None and gpu.uuid is None and gpu.mig is None
+
+
+class MigNvml(Nvml):
+    """The H100 with two MIG instances in seven slots."""
+
+    def nvmlDeviceGetMigMode(self, handle: object) -> list[int]:
+        return [1, 1]
+
+    def nvmlDeviceGetMaxMigDeviceCount(self, handle: object) -> int:
+        return 7
+
+    def nvmlDeviceGetMigDeviceHandleByIndex(self, handle: object, index: int) -> str:
+        if index > 1:
+            raise RuntimeError("not found")
+        return f"instance {index}"
+
+    def nvmlDeviceGetName(self, handle: object) -> bytes:
+        return (
+            b"NVIDIA H100 80GB HBM3 MIG 1g.10gb" if isinstance(handle, str) else super().nvmlDeviceGetName(0)
+        )
+
+    def nvmlDeviceGetMemoryInfo(self, handle: object) -> Any:
+        return SimpleNamespace(total=10 * 1024**3, used=0)
+
+
+def test_mig_instances_are_described_and_not_the_card(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gpus, "nvml", MigNvml)
+    described = gpus.describe()
+    assert gpus.summary(described) == "2 x NVIDIA H100 80GB HBM3 MIG 1g.10gb"
+    assert all(gpu.mig and gpu.memory_gib == 10.0 and gpu.index == 0 for gpu in described)
+
+
+def test_a_card_under_mig_without_instances_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(MigNvml, "nvmlDeviceGetMaxMigDeviceCount", lambda *_: 0)
+    monkeypatch.setattr(gpus, "nvml", MigNvml)
+    (gpu,) = gpus.describe()
+    assert gpu.mig is True and gpu.name == "NVIDIA H100 80GB HBM3"
 
 
 def test_sampler_reads_and_stops() -> None:
@@ -168,9 +212,8 @@ def test_sampler_reads_and_stops() -> None:
         while lib.readings < 3 and time.monotonic() < deadline:
             time.sleep(0.01)
         assert sampler.latest == [
-            {"index": 0, "power_w": 690.4, "sm_clock_mhz": 1530, "temperature_c": 61,
-             "utilisation_percent": None, "memory_used_gib": 70.0}
-        ]  # fmt: skip
+            GpuReading(0, power_w=690.4, sm_clock_mhz=1530, temperature_c=61, memory_used_gib=70.0)
+        ]
     stopped = lib.readings
     time.sleep(0.05)
     assert lib.readings == stopped

@@ -13,22 +13,26 @@ from mlperf_llama import config, rules
 from mlperf_llama.bench import planner
 from mlperf_llama.bench.warm_up import Speed
 from mlperf_llama.engine import tuned
-from mlperf_llama.engine.settings import Preset
+from mlperf_llama.engine.preset import Preset, ScenarioSettings
+from mlperf_llama.engine.settings import apply_tuned
 from mlperf_llama.errors import UsageError
+from mlperf_llama.records import codec
 from mlperf_llama.records.events import Events
 from mlperf_llama.records.run_folder import RunFolder
+from mlperf_llama.records.schema import Gpu
+from mlperf_llama.sources.model import checkpoint
 from mlperf_llama.tune import grid, probes, records, tuner
 from mlperf_llama.tune.forecast import Bound, Forecast, Goal
 from mlperf_llama.tune.grid import Point
 from mlperf_llama.tune.search import Step
 
-PROVENANCE = {"model": {"sha256": "abc"}}
+OFFICIAL = checkpoint.combined(checkpoint.SHARDS)
 PRESET = {"quantization": "fp8", "kv_cache_dtype": "fp8"}
 
 
 def identity(**env: str) -> dict[str, object]:
     settings = config.load({}, {f"MLPERF_{k}": v for k, v in env.items()})
-    return tuned.identity(settings, PROVENANCE, PRESET)
+    return tuned.identity(settings, OFFICIAL, PRESET)
 
 
 def test_an_entry_is_found_again_by_its_identity_alone(tmp_path: Path) -> None:
@@ -78,11 +82,12 @@ def test_a_search_that_is_stopped_keeps_what_it_confirmed(
     )
     seen = iter([("probe", 50.0), ("confirm", 49.0), ("confirm", 52.0)])
 
-    async def run_one(_: Any, kind: str, scenario: str, qps: float) -> dict[str, Any]:
+    async def run_one(_: Any, kind: str, scenario: str, qps: float) -> records.Probe:
         if qps == 52.0:
             raise asyncio.CancelledError
-        measured = {"loadgen_result": "VALID", "ttft_p99_ms": 900.04, "tpot_p99_ms": 80.0}
-        return {"kind": kind, "qps": qps, "seconds": 1.0, **measured}
+        return records.Probe(
+            kind, qps, seconds=1.0, loadgen_result="VALID", ttft_p99_ms=900.04, tpot_p99_ms=80.0
+        )
 
     monkeypatch.setattr(probes, "goal_of", lambda *_: Goal(2000.0, 100.0, 1, 100, 600.0))
     monkeypatch.setattr(probes, "run_one", run_one)
@@ -91,14 +96,14 @@ def test_a_search_that_is_stopped_keeps_what_it_confirmed(
         asyncio.run(tuner._search(session, "Server", Speed(60.0, 100.0)))
     kept = tuned.read(session.tuned_path, identity())
     assert kept.target_qps("Server", 600.0) == 49.0
-    assert [p["qps"] for p in records.scenario(run, "Server")["probes"]] == [50.0, 49.0]
+    assert [p.qps for p in records.scenario(run, "Server").probes or ()] == [50.0, 49.0]
 
 
 def test_a_kept_forecast_reads_back_whole() -> None:
     bound = Bound(1.0, 2.0, 3.0)
     forecast = Forecast(bound, bound, bound, 60.0, full=True)
-    probe = {"kind": "probe", "qps": 58.0, "forecast": records.plain(forecast)}
-    assert records.seen(probe).forecast == forecast
+    probe = records.Probe("probe", 58.0, forecast=forecast)
+    assert codec.from_json(records.Probe, codec.to_json(probe)).seen().forecast == forecast
 
 
 def test_words_with_quotes_survive(tmp_path: Path) -> None:
@@ -115,11 +120,12 @@ def test_a_broken_file_is_named(tmp_path: Path) -> None:
 
 
 def test_tuned_beats_the_preset() -> None:
-    preset = Preset("h100", {"max_num_seqs": 512, "dtype": "auto"}, {}, {"Server": {"prefill_tokens": 4096}})
+    limits = {"Server": ScenarioSettings(prefill_tokens=4096)}
+    preset = Preset("h100", {"max_num_seqs": 512, "dtype": "auto"}, {}, limits)
     found = tuned.Tuned({"max_num_seqs": 384}, {"Server": {"max_num_seqs": 300, "target_qps": 50.0}})
-    over = found.over(preset)
+    over = apply_tuned(preset, found)
     assert over.engine == {"max_num_seqs": 384, "dtype": "auto"}
-    assert over.limits("Server") == (300, 4096)
+    assert over.scenarios["Server"] == ScenarioSettings(300, 4096)
 
 
 def test_files_are_named_after_the_gpu() -> None:
@@ -159,8 +165,8 @@ def test_plans_are_loadgens_arithmetic() -> None:
 def test_a_plan_takes_the_tuned_value(tmp_path: Path) -> None:
     env = {"MLPERF_RESULTS_DIR": str(tmp_path), "MLPERF_SCENARIO": "Server"}
     path = tmp_path / "tuned" / "nvidia-h100-80gb-hbm3.toml"
-    gpu = {"name": "NVIDIA H100 80GB HBM3", "memory_gib": 79.6, "compute_capability": "9.0"}
-    assert "a share of the card's limit" in planner.table(config.load({}, env), [gpu])
+    gpu = Gpu(name="NVIDIA H100 80GB HBM3", memory_gib=79.6, compute_capability="9.0")
+    assert "measured by the warm-up; here an estimate" in planner.table(config.load({}, env), [gpu])
     tuned.save(path, identity(), "Server", {"target_qps": 51.5, "duration_s": 600.0})
     assert "51.5 queries/s  tuned (nvidia-h100-80gb-hbm3.toml)" in planner.table(config.load({}, env), [gpu])
     mine = planner.table(config.load({"TARGET_QPS": "44"}, env), [gpu])

@@ -17,6 +17,7 @@ import run_folders as folders
 from mlperf_llama import rules, verdict
 from mlperf_llama.records import seal
 from mlperf_llama.records.run_folder import RunFolder
+from mlperf_llama.records.schema import Results, Seal, Verdict
 
 Break = Callable[[RunFolder], None]
 LOG = "mlperf_log_accuracy.json"
@@ -24,9 +25,10 @@ LOG = "mlperf_log_accuracy.json"
 
 def failed(run: RunFolder) -> list[str]:
     judged = verdict.judge(run)
-    names = [c["name"] for c in judged["checks"] if c["passed"] is not True]
-    assert judged["submittable"] is (not names)
-    assert all(c["fix"] for c in judged["checks"] if not c["passed"])
+    names = [c.name for c in judged.checks if c.passed is not True]
+    assert judged.submittable is (not names)
+    assert all(c.fix for c in judged.checks if not c.passed)
+    assert run.read(Verdict) == judged
     return names
 
 
@@ -74,14 +76,14 @@ def _detail(scenario: str, mode: str, **values: Any) -> Break:
     return breaking
 
 
-def _answers(scenario: str, mode: str, change: Callable[[list[dict[str, Any]]], Any]) -> Break:
+def _responses(scenario: str, mode: str, change: Callable[[list[dict[str, Any]]], Any]) -> Break:
     """Change records of an accuracy log; its hash in accuracy.txt follows."""
 
     def breaking(run: RunFolder) -> None:
         path = run.log_dir(scenario, mode) / LOG
         records = json.loads(path.read_text())
         change(records)
-        folders.write_answers(path, records)
+        folders.write_responses(path, records)
         text = path.with_name("accuracy.txt")
         if text.is_file():
             scores = folders.scores_of(rules.DATACENTER)
@@ -93,10 +95,11 @@ def _answers(scenario: str, mode: str, change: Callable[[list[dict[str, Any]]], 
 def _scores(**values: Any) -> Break:
     def breaking(run: RunFolder) -> None:
         scores = folders.scores_of(rules.DATACENTER) | values
+        recorded = {key: value if isinstance(value, int | float) else None for key, value in scores.items()}
         log = run.log_dir("Offline", "accuracy") / LOG
         log.with_name("accuracy.txt").write_text(folders.accuracy_text(scores, log))
         folders.edit_json(
-            run.file("results.json"), lambda d: d["scenarios"]["Offline"]["accuracy"].update(scores)
+            run.file("results.json"), lambda d: d["scenarios"]["Offline"]["accuracy"].update(recorded)
         )
 
     return breaking
@@ -132,15 +135,14 @@ BROKEN: dict[str, tuple[Break, set[str]]] = {
         {"dataset_source", "dataset_eligible"},
     ),
     "synthetic data as a path": (_provenance("dataset", source="path", eligible=False), {"dataset_eligible"}),
-    "eligible as text": (_provenance("dataset", eligible="true"), {"dataset_eligible"}),
     "no dataset hash": (_provenance("dataset", sha256=""), {"dataset_eligible"}),
     "fewer rows": (_provenance("dataset", rows=60), {"dataset_rows"}),
-    "subset asked": (_config(samples=24), {"samples"}),
+    "subset requested": (_config(samples=24), {"samples"}),
     "subset used": (_provenance_top(samples=24), {"samples"}),
-    "short duration asked": (_config(duration_s=10.0), {"duration"}),
+    "short duration requested": (_config(duration_s=10.0), {"duration"}),
     "shortened": (_provenance_top(shortened=True), {"duration"}),
     "fake engine": (_results(lambda d: d["engine"].update(name="fake")), {"engine"}),
-    "fake engine asked": (_config(engine="fake"), {"engine"}),
+    "fake engine requested": (_config(engine="fake"), {"engine"}),
     "dummy weights": (_settings(load_format="dummy"), {"weights"}),
     "weights unknown": (_settings(load_format=None), {"weights"}),
     "prefix caching in one run": (
@@ -158,7 +160,10 @@ BROKEN: dict[str, tuple[Break, set[str]]] = {
     "speculative decoding": (_settings(speculative_decoding=True), {"speculative_decoding"}),
     "prompts cut": (_settings(max_model_len=2048), {"prompt_length"}),
     "interrupted": (_results(lambda d: d.update(status="interrupted")), {"complete"}),
-    "resumed elsewhere": (_provenance_top(resumed=[{"other_system": ["gpus"]}]), {"machine"}),
+    "resumed elsewhere": (
+        _provenance_top(resumed=[{"time": "2026-11-23T10:00:00", "other_system": ["gpus"]}]),
+        {"machine"},
+    ),
     "still running": (_results(lambda d: d.update(status="running")), {"complete"}),
     "other round declared": (
         _config(round="v6.0"),
@@ -219,27 +224,27 @@ BROKEN: dict[str, tuple[Break, set[str]]] = {
         {"Offline.mean_tokens"},
     ),
     "one sample missing": (
-        _answers("Offline", "accuracy", lambda r: r.pop(17)),
+        _responses("Offline", "accuracy", lambda r: r.pop(17)),
         {"Offline.accuracy.indices"},
     ),
     "one sample twice": (
-        _answers("Offline", "accuracy", lambda r: r.append(r[17])),
+        _responses("Offline", "accuracy", lambda r: r.append(r[17])),
         {"Offline.accuracy.indices"},
     ),
     "129 tokens": (
-        _answers("Server", "accuracy", lambda r: r[5].update(data=folders.hex_of(*LONG))),
+        _responses("Server", "accuracy", lambda r: r[5].update(data=folders.hex_of(*LONG))),
         {"Server.accuracy.token_limit"},
     ),
     "no EOS": (
-        _answers("Server", "accuracy", lambda r: r[5].update(data=folders.hex_of(791, 220))),
+        _responses("Server", "accuracy", lambda r: r[5].update(data=folders.hex_of(791, 220))),
         {"Server.accuracy.endings"},
     ),
     "EOS in the middle": (
-        _answers("Server", "accuracy", lambda r: r[5].update(data=folders.hex_of(791, folders.EOS, 220))),
+        _responses("Server", "accuracy", lambda r: r[5].update(data=folders.hex_of(791, folders.EOS, 220))),
         {"Server.accuracy.endings"},
     ),
     "two EOS": (
-        _answers("Server", "accuracy", lambda r: r[5].update(data=folders.hex_of(1, folders.EOS, 128001))),
+        _responses("Server", "accuracy", lambda r: r[5].update(data=folders.hex_of(1, folders.EOS, 128001))),
         {"Server.accuracy.endings"},
     ),
     "accuracy log cut": (
@@ -267,19 +272,19 @@ BROKEN: dict[str, tuple[Break, set[str]]] = {
     ),
     "no TEST06": (_remove("Server/TEST06"), {"Server.compliance"}),
     "empty TEST06": (
-        _answers("Server", "compliance", lambda r: r.clear()),
+        _responses("Server", "compliance", lambda r: r.clear()),
         {"Server.test06.records", "Server.test06.verdict"},
     ),
     "TEST06 first token": (
-        _answers("Server", "compliance", lambda r: r[0].update(token_data=folders.hex_of(7))),
+        _responses("Server", "compliance", lambda r: r[0].update(token_data=folders.hex_of(7))),
         {"Server.test06.first_token", "Server.test06.verdict"},
     ),
     "TEST06 length": (
-        _answers("Offline", "compliance", lambda r: r[0].update(token_count=4)),
+        _responses("Offline", "compliance", lambda r: r[0].update(token_count=4)),
         {"Offline.test06.length", "Offline.test06.verdict"},
     ),
     "TEST06 EOS": (
-        _answers("Offline", "compliance", lambda r: r[0].update(data=folders.hex_of(791, 220, 221))),
+        _responses("Offline", "compliance", lambda r: r[0].update(data=folders.hex_of(791, 220, 221))),
         {"Offline.test06.eos", "Offline.test06.verdict"},
     ),
     "TEST06 without audit": (
@@ -372,25 +377,75 @@ def test_resumed_on_the_same_machine(run: RunFolder) -> None:
 
 def test_a_stage_may_write(run: RunFolder) -> None:
     with seal.stage(run, "score"):
-        run.merge("results.json", note="scored again")
+        run.update(Results, finished="2026-11-23T10:00:00")
     assert failed(run) == []
 
 
 def test_no_seal_is_not_submittable(run: RunFolder) -> None:
-    run.file(seal.NAME).unlink()
+    run.file(Seal.FILE).unlink()
     assert failed(run) == ["seal"]
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", "null"])
-def test_broken_records_never_crash(content: str, run: RunFolder) -> None:
-    for name in ("provenance.json", "results.json", "system.json"):
+# What rests on each record, besides `records` itself.
+DEPENDENTS = {
+    "config.json": {"round", "loadgen_version", "samples", "duration", "engine"},
+    "provenance.json": {
+        "machine", "round", "loadgen_version", "dataset_source", "dataset_eligible", "dataset_rows",
+        "model_source", "model_eligible", "samples", "duration",
+    },
+    "results.json": {
+        "complete", "round", "engine", "weights", "prefix_caching", "speculative_decoding", "prompt_length",
+        "Offline.results", "Offline.accuracy.results", "Offline.same_settings",
+    },
+    "system.json": set(),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", DEPENDENTS)
+@pytest.mark.parametrize("content", ["", "{", "[]", "null", None])
+def test_a_broken_record_fails_by_name_with_all_that_rests_on_it(
+    name: str, content: str | None, run: RunFolder
+) -> None:
+    run.file(name).unlink()
+    if content is not None:
         run.file(name).write_text(content)
+    folders.reseal(run)
+    names = failed(run)
+    assert {"records"} | DEPENDENTS[name] <= set(names)
+    if name != "config.json":
+        assert {n for n in names if "." not in n} == {"records"} | {
+            n for n in DEPENDENTS[name] if "." not in n
+        }
+
+
+@pytest.mark.parametrize(
+    ("name", "field", "value"),
+    [
+        ("config.json", "samples", "all"),
+        ("provenance.json", "shortened", "no"),
+        ("provenance.json", "resumed", 1),
+        ("provenance.json", "dataset", {"source": "mlcommons", "eligible": "true"}),
+        ("results.json", "scenarios", []),
+        ("system.json", "gpus", {}),
+    ],
+)
+def test_a_field_of_another_type_breaks_its_record(
+    name: str, field: str, value: object, run: RunFolder
+) -> None:
+    folders.edit_json(run.file(name), lambda d: d.update({field: value}))
+    folders.reseal(run)
     assert "records" in failed(run)
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"files": 1}'])
+def test_a_broken_seal_is_not_submittable(content: str, run: RunFolder) -> None:
+    run.file(Seal.FILE).write_text(content)
+    assert failed(run) == ["seal"]
 
 
 def test_a_bare_folder_is_judged(tmp_path: Path) -> None:
     run = RunFolder(tmp_path)
-    run.write("config.json", folders.config_values(("Offline",), rules.DATACENTER, "v6.1"))
+    folders.write_json(run, "config.json", folders.config_values(("Offline",), rules.DATACENTER, "v6.1"))
     names = failed(run)
     assert {"records", "complete", "seal", "scenarios", "engine", "Offline.performance"} <= set(names)
 

@@ -13,12 +13,13 @@ import numpy as np
 import pytest
 import run_folders as folders
 
-from mlperf_llama import rules, submission, verdict
+from mlperf_llama import rules, verdict
 from mlperf_llama.engine import Limits
 from mlperf_llama.engine.fake import FakeEngine
 from mlperf_llama.loadgen import drive, logs, plan
 from mlperf_llama.records.events import Events
 from mlperf_llama.records.run_folder import RunFolder
+from mlperf_llama.verdict import test06
 
 pytestmark = pytest.mark.slow
 
@@ -63,7 +64,7 @@ def test_short_runs_fail_for_what_they_are(round_name: str, category: str, tmp_p
     folders.edit_json(run.file("provenance.json"), lambda d: d.update(samples=COUNT, shortened=True))
     for scenario in rules.CATEGORY_SCENARIOS[category]:
         folders.record_performance(run, scenario)
-        assert submission.verify_test06(run, scenario).passed
+        assert test06.verify_run(run, scenario).passed
         assert logs.read_detail(run.log_dir(scenario, "performance")).validity in ("VALID", "INVALID")
     folders.reseal(run)
     names = [c.name for c in verdict.examine(run) if not c.passed]

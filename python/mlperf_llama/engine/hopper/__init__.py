@@ -37,18 +37,24 @@ _OPERATIONS = (
 )
 
 
-def arguments(given: Mapping[str, Any]) -> dict[str, Any]:
+def with_extension(arguments: Mapping[str, Any]) -> dict[str, Any]:
     """vLLM's arguments, completed where they ask for the extension or for made-up weights."""
-    random = given.get("load_format") == "dummy"
-    if given.get("worker_extension_cls") != EXTENSION:
-        return {**given, "worker_extension_cls": RANDOM} if random else dict(given)
+    random = arguments.get("load_format") == "dummy"
+    if arguments.get("worker_extension_cls") not in (EXTENSION, RANDOM_EXTENSION):
+        return {**arguments, "worker_extension_cls": RANDOM} if random else dict(arguments)
+    return {
+        **arguments,
+        "worker_extension_cls": RANDOM_EXTENSION if random else EXTENSION,
+        "additional_config": {**arguments.get("additional_config", {}), "mlperf_llama_hopper": REVISION},
+    }
+
+
+def with_splitting_ops(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """The same with the extension's operations beside those that only vLLM, once imported, can name."""
+    if arguments.get("worker_extension_cls") not in (EXTENSION, RANDOM_EXTENSION):
+        return dict(arguments)
     from vllm.config import CompilationConfig
 
-    compilation = dict(given.get("compilation_config") or {})
+    compilation = dict(arguments.get("compilation_config") or {})
     compilation.setdefault("splitting_ops", [*CompilationConfig._attention_ops, *_OPERATIONS])
-    return {
-        **given,
-        "worker_extension_cls": RANDOM_EXTENSION if random else EXTENSION,
-        "compilation_config": compilation,
-        "additional_config": {**given.get("additional_config", {}), "mlperf_llama_hopper": REVISION},
-    }
+    return {**arguments, "compilation_config": compilation}

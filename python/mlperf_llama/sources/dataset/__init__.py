@@ -1,6 +1,6 @@
-"""Where the articles come from: a chain of rungs, each of which serves one file.
+"""Where the articles come from: a fallback chain of sources, each of which serves one file.
 
-A rung is the module of its name with `serve(config, env)`; it gives a checked file
+A source is the module of its name with `serve(config, env)`; it gives a checked file
 (rows.py says in which formats) or raises why it cannot. prepare.py makes prompts of it.
 """
 
@@ -22,7 +22,7 @@ PATH = "path"
 
 
 def chain(config: Config) -> tuple[str, ...]:
-    """The rungs to try, in order: all, the one that is named, or the user's own path."""
+    """The sources to try, in order: all, the one that is named, or the user's own path."""
     if config.dataset_source.lower() == AUTO:
         return CHAIN
     if config.dataset_source.lower() in CHAIN:
@@ -30,9 +30,9 @@ def chain(config: Config) -> tuple[str, ...]:
     return (PATH,)
 
 
-def serve(rung: str, config: Config, env: Mapping[str, str]) -> Served:
-    """Try one rung. MissingError: it cannot serve here; UsageError: the user's file is wrong."""
-    if rung not in (*CHAIN, PATH):
-        raise UsageError(f"dataset rung: expected {', '.join((*CHAIN, PATH))}, found {rung!r}")
-    served: Served = import_module(f".{rung}", __name__).serve(config, env)
+def serve(source: str, config: Config, env: Mapping[str, str]) -> Served:
+    """Try one source. MissingError: it cannot serve here; UsageError: the user's file is wrong."""
+    if source not in (*CHAIN, PATH):
+        raise UsageError(f"dataset source: expected {', '.join((*CHAIN, PATH))}, found {source!r}")
+    served: Served = import_module(f".{source}", __name__).serve(config, env)
     return served

@@ -10,21 +10,16 @@ from __future__ import annotations
 import hashlib
 import math
 import random
-import re
-import tomllib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import cache
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import NormalDist
-from typing import Any, TypeVar
+from typing import TypeVar
 
+from . import topic_files
 from .rows import Row
+from .topic_files import Names, Template, Topic, TopicFile, load
 
 T = TypeVar("T")
-
-TOPICS = Path(__file__).parent / "topics"
-SHARED = ("common", "names")
 
 # The length of a prompt in Llama tokens. Real articles: log-mean 6.69, log-sd 0.48, 225 to 2109
 # in 100 of the training set, longest 2540 in the validation set (MLPERF.md). The bounds leave
@@ -41,18 +36,7 @@ MISFITS = 8
 # Chance of a summary's fourth and fifth line: 51 words on average, as in the real set.
 MORE_LINES = (0.6, 0.25)
 
-Template = tuple[tuple[str, ...], ...]
 Facts = dict[str, str]
-
-
-@dataclass(frozen=True)
-class Topic:
-    """A topic's templates and what its facts are drawn from, as in its TOML file."""
-
-    core: tuple[Template, ...]
-    details: tuple[Template, ...]
-    summary: tuple[Template, ...]
-    data: Mapping[str, Any]
 
 
 class Dice:
@@ -78,41 +62,17 @@ class Dice:
         return [left.pop(self.below(len(left))) for _ in items]
 
 
-def compile_template(text: str) -> Template:
-    """Split `a [b|c] d` into the choices at each place."""
-    parts = re.split(r"\[([^\]]*)\]", text)
-    return tuple(tuple(part.split("|")) if at % 2 else (part,) for at, part in enumerate(parts))
-
-
 def _render(template: Template, facts: Facts, dice: Dice) -> str:
     chosen = [options[0] if len(options) == 1 else dice.pick(options) for options in template]
     text = "".join(chosen).format_map(facts)
     return text[0].upper() + text[1:]
 
 
-@cache
-def load() -> tuple[tuple[Topic, ...], tuple[Template, ...], Mapping[str, Any]]:
-    """The topics, the common paragraphs and the names."""
-
-    def compiled(lines: Sequence[str]) -> tuple[Template, ...]:
-        return tuple(map(compile_template, lines))
-
-    files = {path.stem: tomllib.loads(path.read_text(encoding="utf-8")) for path in _files()}
-    topics = tuple(
-        Topic(compiled(data["core"]), compiled(data["details"]), compiled(data["summary"]), data)
-        for name, data in files.items()
-        if name not in SHARED
-    )
-    return topics, compiled(files["common"]["details"]), files["names"]
-
-
-def _files() -> list[Path]:
-    return sorted(TOPICS.glob("*.toml"))
-
-
 def version() -> str:
     """Changes whenever the articles of a seed may change."""
-    content = b"\0".join(path.read_bytes() for path in (Path(__file__), *_files()))
+    content = b"\0".join(
+        path.read_bytes() for path in (Path(__file__), Path(topic_files.__file__), *topic_files.paths())
+    )
     return hashlib.sha256(content).hexdigest()[:16]
 
 
@@ -122,11 +82,11 @@ def article(seed: int, index: int) -> Row:
     dice = Dice(seed, index)
     words = (_prompt_tokens(dice) - PROMPT_OVERHEAD) / TOKENS_PER_WORD
     topic = dice.pick(topics)
-    facts = _draw_facts(topic.data, names, dice)
+    facts = _draw_facts(topic.file, names, dice)
     paragraphs = [_render(template, facts, dice) for template in topic.core]
     # The summary before the paragraphs: their witnesses replace each other in the facts.
     summary = _summary(topic, facts, dice)
-    left = int(words) - sum(map(_words, paragraphs))
+    words_left = int(words) - sum(map(_words, paragraphs))
     decks = [dice.shuffled(topic.details), dice.shuffled(common)]
     misfits = 0
     while misfits < MISFITS and (decks[0] or decks[1]):
@@ -134,10 +94,10 @@ def article(seed: int, index: int) -> Row:
         if not own:
             _draw_witness(facts, names, dice)
         text = _render(decks[0 if own else 1].pop(), facts, dice)
-        if _words(text) > left:
+        if _words(text) > words_left:
             misfits += 1
             continue
-        left -= _words(text)
+        words_left -= _words(text)
         paragraphs.append(text)
     return Row(article=" ".join(paragraphs), reference=summary, tok_input=None)
 
@@ -162,51 +122,51 @@ def _number(dice: Dice, low: int, high: int, step: int = 1) -> int:
     return low + step * dice.below((high - low) // step + 1)
 
 
-def _draw_facts(data: Mapping[str, Any], names: Mapping[str, Any], dice: Dice) -> Facts:
+def _draw_facts(topic: TopicFile, names: Names, dice: Dice) -> Facts:
     """All facts of one article; later kinds may name earlier ones."""
-    facts = {"matter": str(data["matter"]), "taken": "", **_places(names, dice)}
-    for role in data.get("people", ()):
+    facts = {"matter": topic.matter, "taken": "", **_places(names, dice)}
+    for role in topic.people:
         _draw_person(facts, role, names, dice)
-    for role in data.get("men", ()):
+    for role in topic.men:
         _draw_person(facts, role, names, dice, male=True)
-    numbers = {name: _number(dice, *bounds) for name, bounds in data.get("numbers", {}).items()}
-    for name, (base, low, high) in data.get("relative", {}).items():
+    numbers = {name: _number(dice, *bounds) for name, bounds in topic.numbers.items()}
+    for name, (base, low, high) in topic.relative.items():
         numbers[name] = numbers[base] + _number(dice, low, high)
     facts |= {name: f"{value:,}" for name, value in numbers.items()}
-    for name, (low, high) in data.get("decimals", {}).items():
-        facts[name] = f"{_number(dice, round(low * 10), round(high * 10)) / 10:.1f}"
-    for name, (low, high) in data.get("years", {}).items():
+    for name, (least, most) in topic.decimals.items():
+        facts[name] = f"{_number(dice, round(least * 10), round(most * 10)) / 10:.1f}"
+    for name, (low, high) in topic.years.items():
         facts[name] = str(_number(dice, low, high))
-    for name, options in data.get("choices", {}).items():
+    for name, options in topic.choices.items():
         facts[name] = dice.pick(options).format_map(facts)
     return facts
 
 
-def _places(names: Mapping[str, Any], dice: Dice) -> Facts:
-    beginnings = dice.shuffled(names["town_beginnings"])
+def _places(names: Names, dice: Dice) -> Facts:
+    beginnings = dice.shuffled(names.town_beginnings)
     day = dice.below(7)
     return {
-        "town": beginnings[0] + dice.pick(names["town_endings"]),
-        "other_town": beginnings[1] + dice.pick(names["town_endings"]),
-        "city": dice.pick(names["cities"]),
-        "region": dice.pick(names["regions"]),
-        "street": dice.pick(names["streets"]),
-        "month": dice.pick(names["months"]),
-        "day": names["days"][day],
-        "day_after": names["days"][(day + 2) % 7],
+        "town": beginnings[0] + dice.pick(names.town_endings),
+        "other_town": beginnings[1] + dice.pick(names.town_endings),
+        "city": dice.pick(names.cities),
+        "region": dice.pick(names.regions),
+        "street": dice.pick(names.streets),
+        "month": dice.pick(names.months),
+        "day": names.days[day],
+        "day_after": names.days[(day + 2) % 7],
     }
 
 
-def _draw_person(facts: Facts, role: str, names: Mapping[str, Any], dice: Dice, male: bool = False) -> None:
+def _draw_person(facts: Facts, role: str, names: Names, dice: Dice, male: bool = False) -> None:
     """A name, an age and the pronouns of one person; no two of an article share a surname."""
     male = dice.chance() < 0.5 or male
-    surname = dice.pick(names["surnames"])
+    surname = dice.pick(names.surnames)
     while f" {surname} " in facts["taken"]:
-        surname = dice.pick(names["surnames"])
+        surname = dice.pick(names.surnames)
     facts["taken"] += f" {surname} "
     he, him, his, himself = ("he", "him", "his", "himself") if male else ("she", "her", "her", "herself")
     facts |= {
-        role: f"{dice.pick(names['men' if male else 'women'])} {surname}",
+        role: f"{dice.pick(names.men if male else names.women)} {surname}",
         f"{role}_last": surname,
         f"{role}_age": str(_number(dice, 27, 74)),
         f"{role}_he": he,
@@ -218,13 +178,13 @@ def _draw_person(facts: Facts, role: str, names: Mapping[str, Any], dice: Dice, 
     }
 
 
-def _draw_witness(facts: Facts, names: Mapping[str, Any], dice: Dice) -> None:
+def _draw_witness(facts: Facts, names: Names, dice: Dice) -> None:
     """The person and the numbers of one common paragraph."""
     _draw_person(facts, "w", names, dice)
     percent = _number(dice, 38, 71)
     facts |= {
-        "w_job": dice.pick(names["jobs"]),
-        "w_street": dice.pick(names["streets"]),
+        "w_job": dice.pick(names.jobs),
+        "w_street": dice.pick(names.streets),
         "pct": str(percent),
         "pct_small": str(_number(dice, 8, 24)),
         "few": str(_number(dice, 3, 9)),

@@ -6,20 +6,21 @@ the reference tokenizer; the run decides that with the model at hand.
 
 from __future__ import annotations
 
-import json
 import logging
 import shutil
 import sys
 from collections.abc import Mapping
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
 from ... import rules
 from ...config import Config, secret
 from ...errors import MissingError, UsageError
+from ...records import files
 from ..chain import Served
 from ..fetch import child, http, hub
-from . import store
+from . import official, store
 from .rows import read_rows
 
 log = logging.getLogger(__name__)
@@ -34,6 +35,19 @@ OFFLINE_NAMES = ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE")
 TOKEN_ADVICE = f"set HF_TOKEN to a valid token of {hub.TOKENS_PAGE}, or unset it"
 
 
+@dataclass(frozen=True)
+class Parquet:
+    """The file's SHA-256, and the one that the hub announced."""
+
+    sha256: str
+    announced: str
+
+
+@dataclass(frozen=True)
+class Fetched(store.Fetched):
+    file: Parquet
+
+
 def serve(config: Config, env: Mapping[str, str]) -> Served:
     """All rows of the split, or edge's 5,000, from the cache if they were fetched before.
 
@@ -43,38 +57,38 @@ def serve(config: Config, env: Mapping[str, str]) -> Served:
     target, record = folder / f"{config.category}.jsonl", folder / f"{config.category}.json"
     endpoint = hub.endpoint(env)
     key = f"{REVISION}-{config.category}-{endpoint}"
-    facts = store.kept(record, key)
-    if facts is None:
+    fetched = store.kept(record, key, Fetched)
+    if fetched is None:
         if find_spec("datasets") is None:
             raise MissingError("huggingface: expected the package datasets, found none installed")
         _probe(config, env)
         file = _load(config, env, folder, target)
-        sha256, _ = store.digests(target)
-        facts = store.keep(record, key=key, path=str(target), sha256=sha256, file=file)
-    proof = _proof(endpoint, **facts["file"])
+        fetched = Fetched(key, str(target), files.digest(target), file)
+        store.keep(record, fetched)
+    verified_by = _verified_by(endpoint, fetched.file)
     return Served(
         source="huggingface",
-        path=facts["path"],
-        sha256=facts["sha256"],
-        eligible=bool(proof),
-        reason="" if proof else f"no checksum vouches for the file that came from {endpoint}",
+        path=fetched.path,
+        sha256=fetched.sha256,
+        eligible=bool(verified_by),
+        reason="" if verified_by else f"no checksum verifies the file that came from {endpoint}",
         rows=config.full_sample_count,
         revision=REVISION,
         details={
             "repository": REPOSITORY,
             "endpoint": endpoint,
-            "file_sha256": facts["file"]["sha256"],
-            "proof": proof or None,
+            "file_sha256": fetched.file.sha256,
+            "proof": verified_by or None,
             "needs_reference_tokenizer": True,
         },
     )
 
 
-def _proof(endpoint: str, sha256: str, announced: str) -> str:
-    """What vouches for the parquet file: our pin, or the hub's own announcement of its SHA-256."""
-    if sha256 == SHA256:
-        return "SHA-256"
-    return "the hub's checksum" if endpoint == hub.ENDPOINT and announced == sha256 else ""
+def _verified_by(endpoint: str, file: Parquet) -> str:
+    """The checksum of the parquet file: our pin, or the hub's own announcement; empty without one."""
+    if file.sha256 == SHA256:
+        return official.PINNED
+    return "the hub's checksum" if endpoint == hub.ENDPOINT and file.announced == file.sha256 else ""
 
 
 def _probe(config: Config, env: Mapping[str, str]) -> None:
@@ -83,7 +97,7 @@ def _probe(config: Config, env: Mapping[str, str]) -> None:
         return
     token = secret("HF_TOKEN", env)
     headers = {"Authorization": f"Bearer {token}"} if token else {}
-    patience = http.Patience(config.rung_stall_s / 2, config.rung_stall_s)
+    patience = http.Patience(config.source_stall_s / 2, config.source_stall_s)
     try:
         http.get(f"{hub.endpoint(env)}/api/datasets/{REPOSITORY}/revision/{REVISION}", patience, headers)
     except http.Refused as error:
@@ -93,53 +107,43 @@ def _probe(config: Config, env: Mapping[str, str]) -> None:
         raise MissingError(f"huggingface: {error}") from None
 
 
-def _load(config: Config, env: Mapping[str, str], folder: Path, target: Path) -> dict[str, str]:
-    """Run the child and check what it wrote; `target` appears only when it is right.
-
-    Gives what the child says of the parquet file: `sha256` and `announced`.
-    """
-    part = target.with_suffix(".part")
+def _load(config: Config, env: Mapping[str, str], folder: Path, target: Path) -> Parquet:
+    """Run the child and check what it wrote; `target` appears only when it is right."""
     scratch = folder / "arrow"
     samples = config.full_sample_count if config.category == rules.EDGE else 0
     downloads = hub.cache_dir(env) / f"datasets--{REPOSITORY.replace('/', '--')}"
-    measures = [child.growth(place) for place in (downloads, scratch)]
+    measures = [child.growth(watched) for watched in (downloads, scratch)]
     script = Path(__file__).with_name("hub_child.py")
-    command = (sys.executable, "-P", script, REPOSITORY, REVISION, FILE, str(samples), part)
     try:
-        said = child.run(
-            f"huggingface: {FILE} from {hub.endpoint(env)}",
-            command,
-            env=_surroundings(config, env, scratch),
-            stall_s=config.rung_stall_s,
-            timeout_s=config.rung_timeout_s,
-            progress=lambda: (_size(part), *(measure() for measure in measures)),
-        )
-        rows = len(read_rows(part))
-        if rows != config.full_sample_count:
-            raise MissingError(f"huggingface: expected {config.full_sample_count} rows, found {rows}")
-        part.replace(target)
-        file: dict[str, str] = json.loads(said)
-        return file
+        with files.atomic(target) as part:
+            printed = child.run(
+                f"huggingface: {FILE} from {hub.endpoint(env)}",
+                (sys.executable, "-P", script, REPOSITORY, REVISION, FILE, str(samples), part),
+                env=_environment(config, env, scratch),
+                stall_s=config.source_stall_s,
+                timeout_s=config.source_timeout_s,
+                progress=lambda: (part.stat().st_size, *(measure() for measure in measures)),
+            )
+            rows = len(read_rows(part))
+            if rows != config.full_sample_count:
+                raise MissingError(f"huggingface: expected {config.full_sample_count} rows, found {rows}")
+            file = Path(printed)
+            return Parquet(files.digest(file), announced=file.name)
     except UsageError as error:
         raise MissingError(f"huggingface: {error}") from None
     except OSError as error:
         raise store.unwritable(target, error) from None
     finally:
-        part.unlink(missing_ok=True)
         shutil.rmtree(scratch, ignore_errors=True)
 
 
-def _size(path: Path) -> int:
-    return path.stat().st_size if path.exists() else 0
-
-
-def _surroundings(config: Config, env: Mapping[str, str], scratch: Path) -> dict[str, str]:
+def _environment(config: Config, env: Mapping[str, str], scratch: Path) -> dict[str, str]:
     """The child's environment: the token, short time-outs, and silence.
 
     Silence, because each of the libraries' retries would be logged and count as progress.
     """
     token = secret("HF_TOKEN", env)
-    limit = str(max(1, int(config.rung_stall_s / 2)))
+    limit = str(max(1, int(config.source_stall_s / 2)))
     return {
         **env,
         **({"HF_TOKEN": token} if token else {}),

@@ -14,10 +14,10 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from ... import rules
 from ...errors import UsageError
+from ...records.files import JsonObject, digests
 from . import store
 from .rows import Content, read
 
@@ -46,80 +46,89 @@ OFFICIAL = {
         "2d1a21eadd8ef7547d2f5fba939a9e1886a22ee926fe3781cb8934d3a01445db",
     ),
 }
+# `verified_by` of a file whose SHA-256 stands in OFFICIAL.
+PINNED = "SHA-256"
 _MD5_LINE = re.compile(r"([0-9a-f]{32})\s+\*?(?:\S*/)?([^\s/]+)")
 
 
 @dataclass(frozen=True)
 class Examined:
-    """What was found out about a file. `proof` is empty where no checksum vouches for it."""
+    """What is known of a file.
+
+    `verified_by`: the checksum that says it is the official one, empty where none does.
+    `mismatches`: what sets its content apart from the official file's.
+    """
 
     rows: int
     sha256: str
-    proof: str
-    doubts: tuple[str, ...]
-    details: dict[str, Any] = field(default_factory=dict)
+    verified_by: str
+    mismatches: tuple[str, ...]
+    details: JsonObject = field(default_factory=dict)
 
     @property
     def eligible(self) -> bool:
-        return bool(self.proof) and not self.doubts
+        return bool(self.verified_by) and not self.mismatches
 
     @property
     def reason(self) -> str:
         """Why it is not eligible; empty if it is."""
-        unproven = () if self.proof else ("no published checksum vouches for the file",)
-        return "" if self.eligible else "; ".join((*self.doubts, *unproven))
+        unverified = () if self.verified_by else ("no published checksum verifies the file",)
+        return "" if self.eligible else "; ".join((*self.mismatches, *unverified))
 
 
-def examine(path: Path, category: str, proof: str = "") -> Examined:
-    """Read and judge a file for a category. `proof`: a checksum its caller has verified.
+def examine(path: Path, category: str, verified_by: str = "") -> Examined:
+    """Read and judge a file for a category. `verified_by`: a checksum that its caller has checked.
 
     UsageError: a fault in the file, or an MD5 list beside it that it does not match.
     """
     official = OFFICIAL[category]
-    sha256, md5 = store.digests(path)
+    try:
+        sha256, md5 = digests(path)
+    except OSError as error:
+        raise store.unreadable(path, error) from None
     listed = _listed_md5(path)
     if listed and listed != md5:
         raise UsageError(f"{path}: corrupted: expected MD5 {listed} as listed beside it, found {md5}")
     content = read(path)
     if sha256 == official.sha256:
-        proof = "SHA-256"
-    elif listed and not proof:
-        proof = "the MD5 list beside the file"
-    # The checksum of the very file leaves no room for doubts about its content.
-    doubts = () if proof == "SHA-256" else tuple(_doubts(content, official))
+        verified_by = PINNED
+    elif listed and not verified_by:
+        verified_by = "the MD5 list beside the file"
+    # With the very file's checksum its content need not be looked at.
+    mismatches = () if verified_by == PINNED else tuple(_mismatches(content, official))
     with_ids = sum(row.tok_input is not None for row in content.rows)
-    details = {"md5": md5, "proof": proof or None, "rows_with_tok_input": with_ids}
-    return Examined(len(content.rows), sha256, proof, doubts, details)
+    details: JsonObject = {"md5": md5, "proof": verified_by or None, "rows_with_tok_input": with_ids}
+    return Examined(len(content.rows), sha256, verified_by, mismatches, details)
 
 
 def find(folder: Path, category: str) -> Path | None:
     """The official file in a folder or one level below it, by name; the category's own first."""
-    others = [name for one in OFFICIAL.values() for name in one.names]
+    others = [name for official in OFFICIAL.values() for name in official.names]
     for name in dict.fromkeys((*OFFICIAL[category].names, *others)):
-        found = sorted((*folder.glob(name), *folder.glob(f"*/{name}")))
-        if found:
-            return found[0]
+        paths = sorted((*folder.glob(name), *folder.glob(f"*/{name}")))
+        if paths:
+            return paths[0]
     return None
 
 
 def is_pinned(sha256: str) -> bool:
-    return any(sha256 == one.sha256 for one in OFFICIAL.values())
+    return any(sha256 == official.sha256 for official in OFFICIAL.values())
 
 
 def names(category: str) -> Sequence[str]:
     return OFFICIAL[category].names
 
 
-def _doubts(content: Content, official: Official) -> list[str]:
+def _mismatches(content: Content, official: Official) -> list[str]:
     """What sets the content apart from the official file's."""
-    found = []
+    mismatches = []
     if len(content.rows) != official.rows:
-        found.append(f"it has {len(content.rows)} rows and the official file {official.rows}")
+        mismatches.append(f"it has {len(content.rows)} rows and the official file {official.rows}")
     if any(row.tok_input is None for row in content.rows):
-        found.append("not every row has token ids (tok_input)")
+        mismatches.append("not every row has token ids (tok_input)")
     elif (content.instruction or "").replace("{input}", "{article}") != rules.PROMPT_TEMPLATE:
-        found.append("its instruction is not the reference prompt")
-    return found
+        mismatches.append("its instruction is not the reference prompt")
+    return mismatches
 
 
 def _listed_md5(path: Path) -> str | None:

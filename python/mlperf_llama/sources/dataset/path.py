@@ -35,11 +35,11 @@ def serve(config: Config, env: Mapping[str, str]) -> Served:
 def _locate(config: Config) -> Path:
     path = Path(config.dataset_source).expanduser().absolute()
     if path.is_dir():
-        found = official.find(path, config.category)
-        if found is None:
-            wanted = " or ".join(official.names(config.category))
-            raise UsageError(f"DATASET_SOURCE: expected {wanted} in the folder {path}, found none")
-        return found
+        file = official.find(path, config.category)
+        if file is None:
+            expected = " or ".join(official.names(config.category))
+            raise UsageError(f"DATASET_SOURCE: expected {expected} in the folder {path}, found none")
+        return file
     if not path.exists():
         near = difflib.get_close_matches(config.dataset_source.lower(), (*CHAIN, AUTO), 1)
         hint = f"; did you mean {near[0]}?" if near else ""

@@ -10,18 +10,17 @@ import hashlib
 import itertools
 import json
 import logging
-import os
-import tempfile
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from ... import rules
 from ...errors import MissingError, UsageError
+from ...records import files
 from . import official, store
 from .rows import Row, read_rows
 
@@ -46,6 +45,14 @@ TOKENIZER_FILES = (
     "vocab.json",
     "merges.txt",
 )
+
+
+class Tokenizer(Protocol):
+    """Of a transformers tokenizer, what is used."""
+
+    def __call__(
+        self, text: list[str], *, return_attention_mask: bool, verbose: bool
+    ) -> Mapping[str, list[list[int]]]: ...
 
 
 class Samples:
@@ -81,7 +88,10 @@ def prepare(
     UsageError: the file has a fault or too few rows, its token ids are not the tokenizer's,
     or a prompt is longer than `max_prompt`. MissingError: the model has no tokenizer.
     """
-    sha256, _ = store.digests(dataset_path)
+    try:
+        sha256 = files.digest(dataset_path)
+    except OSError as error:
+        raise store.unreadable(dataset_path, error) from None
     key = _key(sha256, model_dir, count, reference_tokenizer)
     cached = cache_dir / f"{key}.npz"
     samples = _load(cached, count)
@@ -93,10 +103,10 @@ def prepare(
             )
         rows = rows[:count]
         tokenizer = _tokenizer(model_dir)
-        given = reference_tokenizer and any(row.tok_input is not None for row in rows)
-        if given:
-            _check_given(dataset_path, rows, tokenizer, proven=official.is_pinned(sha256))
-        ids = _all_ids(rows, tokenizer, given, progress)
+        use_own = reference_tokenizer and any(row.tok_input is not None for row in rows)
+        if use_own:
+            _check_own_ids(dataset_path, rows, tokenizer, is_official=official.is_pinned(sha256))
+        ids = _all_ids(rows, tokenizer, use_own, progress)
         starts = np.cumsum([0, *map(len, ids)], dtype=np.int64)
         parts = (np.concatenate(ids), starts, [row.reference for row in rows])
         _save(cached, *parts)
@@ -108,68 +118,70 @@ def prepare(
 def _key(sha256: str, model_dir: Path, count: int, reference_tokenizer: bool) -> str:
     """Changes with anything that the prompts depend on."""
     digest = hashlib.sha256("\0".join((FORMAT, sha256, rules.PROMPT_TEMPLATE)).encode())
-    found = [model_dir / name for name in TOKENIZER_FILES if (model_dir / name).is_file()]
-    if not found:
+    paths = [model_dir / name for name in TOKENIZER_FILES if (model_dir / name).is_file()]
+    if not paths:
         raise MissingError(f"{model_dir}: expected a tokenizer (tokenizer.json), found none")
-    for path in found:
-        digest.update(path.name.encode() + b"\0" + hashlib.sha256(path.read_bytes()).digest())
+    for path in paths:
+        digest.update(path.name.encode() + b"\0" + bytes.fromhex(files.digest(path)))
     digest.update(bytes([reference_tokenizer]))
     return f"prompts-{count}-{digest.hexdigest()[:24]}"
 
 
-def _all_ids(rows: Sequence[Row], tokenizer: Any, given: bool, progress: Progress | None) -> list[Int32]:
-    """Each row's prompt; with `given`, the file's own token ids where it has them."""
+def _all_ids(
+    rows: Sequence[Row], tokenizer: Tokenizer, use_own: bool, progress: Progress | None
+) -> list[Int32]:
+    """Each row's prompt; with `use_own`, the file's own token ids where it has them."""
     ids: list[Int32] = []
     for start in range(0, len(rows), BATCH):
         batch = rows[start : start + BATCH]
-        missing = iter(_encode(tokenizer, [row for row in batch if not given or row.tok_input is None]))
+        missing = iter(_encode(tokenizer, [row for row in batch if not use_own or row.tok_input is None]))
         for row in batch:
-            own = row.tok_input if given and row.tok_input is not None else next(missing)
+            own = row.tok_input if use_own and row.tok_input is not None else next(missing)
             ids.append(np.asarray(own, dtype=np.int32))
         if progress:
             progress(len(ids), len(rows))
     return ids
 
 
-def _tokenizer(model_dir: Path) -> Any:
+def _tokenizer(model_dir: Path) -> Tokenizer:
     from transformers import AutoTokenizer
 
     try:
-        return AutoTokenizer.from_pretrained(model_dir, local_files_only=True)
+        tokenizer: Tokenizer = AutoTokenizer.from_pretrained(model_dir, local_files_only=True)
+        return tokenizer
     except (OSError, ValueError, KeyError, TypeError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise MissingError(f"{model_dir}: expected a tokenizer, could not load it: {reason}") from None
 
 
-def _encode(tokenizer: Any, rows: Sequence[Row]) -> list[list[int]]:
+def _encode(tokenizer: Tokenizer, rows: Sequence[Row]) -> list[list[int]]:
     """Token ids of the filled prompts, with the special tokens that the tokenizer adds (BOS for Llama)."""
     if not rows:
         return []
     prompts = [rules.PROMPT_TEMPLATE.format(article=row.article) for row in rows]
     # Not `verbose`: its warning of long prompts is _check_lengths' business.
-    ids: list[list[int]] = tokenizer(prompts, return_attention_mask=False, verbose=False)["input_ids"]
-    return ids
+    return tokenizer(prompts, return_attention_mask=False, verbose=False)["input_ids"]
 
 
-def _check_given(path: Path, rows: Sequence[Row], tokenizer: Any, proven: bool) -> None:
+def _check_own_ids(path: Path, rows: Sequence[Row], tokenizer: Tokenizer, is_official: bool) -> None:
     """The file's token ids must be those of the model's tokenizer: both claim to be the reference's.
 
-    With `proven` the file is the official one, whose ids are the benchmark's input whatever this
+    With `is_official`, the file is the official one, whose ids are the benchmark's input whatever this
     version of the tokenizer says; a difference is then only a warning.
     """
-    numbers = [at for at, row in enumerate(rows) if row.tok_input is not None]
-    chosen = numbers[:: max(1, len(numbers) // CHECKED)]
+    with_ids = [at for at, row in enumerate(rows) if row.tok_input is not None]
+    chosen = with_ids[:: max(1, len(with_ids) // CHECKED)]
     for at, ids in zip(chosen, _encode(tokenizer, [rows[at] for at in chosen]), strict=True):
-        given = rows[at].tok_input or ()
-        if list(given) == ids:
+        own = rows[at].tok_input or ()
+        if list(own) == ids:
             continue
-        pairs = zip(given, ids, strict=False)
-        where = next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(given), len(ids)))
+        pairs = zip(own, ids, strict=False)
+        where = next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(own), len(ids)))
         message = (
             f"{path}: row {at + 1}: field tok_input: expected the {len(ids)} token ids that the model's "
-            f"tokenizer gives, found {len(given)}, the first other one at {where}"
+            f"tokenizer gives, found {len(own)}, the first other one at {where}"
         )
-        if not proven:
+        if not is_official:
             raise UsageError(message)
         log.warning("official_tokens_differ message=%s", message)
         return
@@ -177,11 +189,11 @@ def _check_given(path: Path, rows: Sequence[Row], tokenizer: Any, proven: bool) 
 
 def _check_lengths(path: Path, samples: Samples, max_prompt: int) -> None:
     longest = int(samples.lengths.argmax())
-    found = int(samples.lengths[longest])
-    if found > max_prompt:
+    tokens = int(samples.lengths[longest])
+    if tokens > max_prompt:
         raise UsageError(
             f"{path}: row {longest + 1}: expected a prompt of at most {max_prompt} tokens, the model's "
-            f"limit, found {found}; leave the row out or take a model with a longer context"
+            f"limit, found {tokens}; leave the row out or take a model with a longer context"
         )
 
 
@@ -205,15 +217,9 @@ def _load(path: Path, count: int) -> Samples | None:
 def _save(path: Path, tokens: Int32, starts: Int64, references: list[str]) -> None:
     """Keep the result; without a cache the run goes on, only slower the next time."""
     text = np.frombuffer(json.dumps(references).encode(), dtype=np.uint8)
-    temporary = ""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        with os.fdopen(handle, "wb") as stream:
+        with files.atomic(path) as temporary, temporary.open("wb") as stream:
             np.savez(stream, tokens=tokens, starts=starts, references=text)
-        os.replace(temporary, path)
     except OSError as error:
         log.warning("prompts_not_cached path=%s reason=%s", path, error.strerror)
-    finally:
-        if temporary:
-            Path(temporary).unlink(missing_ok=True)

@@ -11,9 +11,9 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from ...errors import UsageError
+from ...records.files import JsonObject
 
 # Article and reference summary, by the file's format.
 ARRAY_FIELDS = ("input", "output")
@@ -56,6 +56,10 @@ def read(path: Path) -> Content:
     instruction: str | None = None
     rows = []
     for number, item in items:
+        if not isinstance(item, dict):
+            raise UsageError(
+                f"{path}: row {number}: expected a JSON object, found one of type {type(item).__name__}"
+            )
         rows.append(_row(path, number, item, fields))
         if number == 1 and array:
             instruction = _instruction(item)
@@ -78,7 +82,7 @@ def _read_text(path: Path) -> str:
     return text
 
 
-def _array(path: Path, text: str) -> Iterator[tuple[int, Any]]:
+def _array(path: Path, text: str) -> Iterator[tuple[int, object]]:
     try:
         data = json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -86,7 +90,7 @@ def _array(path: Path, text: str) -> Iterator[tuple[int, Any]]:
     yield from enumerate(data, 1)
 
 
-def _lines(path: Path, text: str) -> Iterator[tuple[int, Any]]:
+def _lines(path: Path, text: str) -> Iterator[tuple[int, object]]:
     # Only "\n" ends a line: JSON text may hold other line separators.
     for number, line in enumerate(text.rstrip().split("\n"), 1):
         try:
@@ -97,11 +101,7 @@ def _lines(path: Path, text: str) -> Iterator[tuple[int, Any]]:
             ) from None
 
 
-def _row(path: Path, number: int, item: Any, fields: tuple[str, str]) -> Row:
-    if not isinstance(item, dict):
-        raise UsageError(
-            f"{path}: row {number}: expected a JSON object, found one of type {type(item).__name__}"
-        )
+def _row(path: Path, number: int, item: JsonObject, fields: tuple[str, str]) -> Row:
     article, reference = (_text(path, number, item, field) for field in fields)
     ids = item.get("tok_input") if fields == ARRAY_FIELDS else None
     if ids is not None and not (isinstance(ids, list) and ids and set(map(type, ids)) == {int}):
@@ -109,7 +109,7 @@ def _row(path: Path, number: int, item: Any, fields: tuple[str, str]) -> Row:
     return Row(article, reference, None if ids is None else tuple(ids))
 
 
-def _text(path: Path, number: int, item: dict[str, Any], field: str) -> str:
+def _text(path: Path, number: int, item: JsonObject, field: str) -> str:
     value = item.get(field)
     where = f"{path}: row {number}: field {field}: expected text"
     if field not in item:
@@ -123,8 +123,8 @@ def _text(path: Path, number: int, item: dict[str, Any], field: str) -> str:
     return value
 
 
-def _instruction(item: dict[str, Any]) -> str | None:
+def _instruction(item: JsonObject) -> str | None:
     """The reference's own script writes the table {"llama": template} here."""
-    found = item.get("instruction")
-    found = found.get("llama") if isinstance(found, dict) else found
-    return found if isinstance(found, str) else None
+    instruction = item.get("instruction")
+    template = instruction.get("llama") if isinstance(instruction, dict) else instruction
+    return template if isinstance(template, str) else None

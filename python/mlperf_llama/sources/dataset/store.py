@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 from ...config import Config
-from ...errors import MissingError, UsageError
-from ...records.run_folder import read_json, write_text
+from ...errors import UsageError
+from ...records import codec, files
+from ...records.files import object_or_empty, write_text
 
 log = logging.getLogger(__name__)
 
-BLOCK = 1 << 20
+
+@dataclass(frozen=True)
+class Fetched:
+    """A file of the cache. `key`: what it was fetched or made for."""
+
+    key: str
+    path: str
+    sha256: str
+
+
+F = TypeVar("F", bound=Fetched)
 
 
 def folder(config: Config, *parts: str) -> Path:
@@ -35,42 +46,32 @@ def unwritable(path: Path, error: OSError) -> UsageError:
     )
 
 
-def digests(path: Path) -> tuple[str, str]:
-    """SHA-256 and MD5 of a file, in hex."""
-    sha256, md5 = hashlib.sha256(), hashlib.md5(usedforsecurity=False)
-    try:
-        with path.open("rb") as stream:
-            while block := stream.read(BLOCK):
-                sha256.update(block)
-                md5.update(block)
-    except OSError as error:
-        raise UsageError(f"{path}: expected a dataset file, could not read it: {error.strerror}") from None
-    return sha256.hexdigest(), md5.hexdigest()
+def unreadable(path: Path, error: OSError) -> UsageError:
+    return UsageError(f"{path}: expected a dataset file, could not read it: {error.strerror}")
 
 
-def keep(record: Path, **facts: Any) -> dict[str, Any]:
-    """Write what is known of a served file; `path` and `sha256` are among the facts."""
+def keep(record: Path, fetched: Fetched) -> None:
+    """Write what is known of a served file."""
     try:
-        write_text(record, json.dumps(facts, indent=2) + "\n")
+        write_text(record, json.dumps(codec.to_json(fetched), indent=2) + "\n")
     except OSError as error:
         raise unwritable(record, error) from None
-    return facts
 
 
-def kept(record: Path, key: str) -> dict[str, Any] | None:
+def kept(record: Path, key: str, kind: type[F]) -> F | None:
     """The record, if it is for `key` and its file still has the recorded SHA-256.
 
     A file that has changed is removed, so that whatever fetched it fetches it again.
     """
     try:
-        facts = read_json(record)
-        path, sha256 = Path(facts["path"]), facts["sha256"]
-    except (MissingError, UsageError, KeyError, TypeError):
+        fetched = codec.from_json(kind, object_or_empty(record))
+    except ValueError:
         return None
-    if facts.get("key") != key or not path.is_file():
+    path = Path(fetched.path)
+    if fetched.key != key or not path.is_file():
         return None
-    if digests(path)[0] == sha256:
-        return facts
+    if files.digest(path) == fetched.sha256:
+        return fetched
     log.warning("cached_dataset_changed path=%s action=fetch_again", path)
     with suppress(OSError):
         path.unlink()
@@ -79,13 +80,9 @@ def kept(record: Path, key: str) -> dict[str, Any] | None:
 
 def write_lines(path: Path, rows: Iterable[Mapping[str, str]]) -> None:
     """Write JSON Lines; the file appears only when it is whole."""
-    part = path.with_name(path.name + ".part")
     encode = json.JSONEncoder(ensure_ascii=False).encode
     try:
-        with part.open("w", encoding="utf-8") as stream:
+        with files.atomic(path) as temporary, temporary.open("w", encoding="utf-8") as stream:
             stream.writelines(encode(row) + "\n" for row in rows)
-        part.replace(path)
     except OSError as error:
         raise unwritable(path, error) from None
-    finally:
-        part.unlink(missing_ok=True)

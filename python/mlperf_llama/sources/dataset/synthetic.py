@@ -11,6 +11,7 @@ import logging
 from collections.abc import Iterator, Mapping
 
 from ...config import Config
+from ...records import files
 from ..chain import Served
 from . import grammar, store
 
@@ -25,16 +26,16 @@ def serve(config: Config, env: Mapping[str, str]) -> Served:
     key = f"{count}-seed{config.seed}-{grammar.version()}"
     target = store.folder(config, "synthetic") / f"{key}.jsonl"
     record = target.with_suffix(".json")
-    facts = store.kept(record, key)
-    if facts is None:
+    made = store.kept(record, key, store.Fetched)
+    if made is None:
         log.info("making_articles count=%d seed=%d", count, config.seed)
         store.write_lines(target, articles(config.seed, count))
-        sha256, _ = store.digests(target)
-        facts = store.keep(record, key=key, path=str(target), sha256=sha256)
+        made = store.Fetched(key, str(target), files.digest(target))
+        store.keep(record, made)
     return Served(
         source="synthetic",
-        path=facts["path"],
-        sha256=facts["sha256"],
+        path=made.path,
+        sha256=made.sha256,
         eligible=False,
         reason=REASON,
         rows=count,

@@ -24,7 +24,7 @@ from ...errors import MissingError
 log = logging.getLogger(__name__)
 
 POLL_S = 0.1
-# Progress is looked at this often at most: it may walk a large folder.
+# Progress is looked at this often at most: it may read a large folder.
 MEASURE_S = 1.0
 # What a command gets between TERM and KILL.
 GRACE_S = 2.0
@@ -50,10 +50,10 @@ def growth(folder: Path) -> Progress:
         for parent, _, names in os.walk(folder):
             for name in names:
                 try:
-                    found = os.lstat(os.path.join(parent, name))
+                    state = os.lstat(os.path.join(parent, name))
                 except OSError:  # gone since it was listed
                     continue
-                count, size, newest = count + 1, size + found.st_size, max(newest, found.st_mtime_ns)
+                count, size, newest = count + 1, size + state.st_size, max(newest, state.st_mtime_ns)
         return count, size, newest
 
     return measure
@@ -101,11 +101,11 @@ def run(
             _end(process)
         text = _text(out)
         if reason:
-            said = explain(text + _text(err))
-            raise MissingError(f"{what}: {reason}" + (f"; its last line: {said}" if said else ""))
+            cause = explain(text + _text(err))
+            raise MissingError(f"{what}: {reason}" + (f"; its last line: {cause}" if cause else ""))
         if process.returncode != 0:
-            said = explain(text + _text(err)) or "it said nothing"
-            raise MissingError(f"{what}: exit code {process.returncode}: {said}")
+            cause = explain(text + _text(err)) or "it printed nothing"
+            raise MissingError(f"{what}: exit code {process.returncode}: {cause}")
         return text
 
 
@@ -127,7 +127,7 @@ def _watch(
             pass
         now = time.monotonic()
         if now - started > timeout_s:
-            return f"ended after {timeout_s:g} s (MLPERF_RUNG_TIMEOUT_S)"
+            return f"ended after {timeout_s:g} s (MLPERF_SOURCE_TIMEOUT_S)"
         if now - measured < min(MEASURE_S, stall_s / 10):
             continue
         measured = now

@@ -1,12 +1,11 @@
 """One file over HTTP: stall limit, resuming, checksum, atomic, and a reason in words.
 
-Every fault is a MissingError, because the chain has another rung; `Refused` carries the
+Every fault is a MissingError, because the chain has another source; `Refused` carries the
 status for a caller that can say more about it.
 """
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
 import time
@@ -19,6 +18,7 @@ import requests
 from urllib3.exceptions import HTTPError, ReadTimeoutError
 
 from ...errors import MissingError
+from ...records import files
 
 log = logging.getLogger(__name__)
 
@@ -97,19 +97,13 @@ def download(
         if md5 is None:
             part.unlink(missing_ok=True)
         _fill(url, part, patience, dict(headers or {}), resume=md5 is not None)
-        found = file_digest(part, "md5") if md5 else None
-        if found != md5:
+        if md5 is not None and (actual := files.digest(part, "md5")) != md5:
             part.unlink()
-            raise MissingError(f"{url}: corrupted: expected MD5 {md5}, found {found}; run again")
+            raise MissingError(f"{url}: corrupted: expected MD5 {md5}, found {actual}; run again")
         os.replace(part, dest)
     except OSError as error:
         raise MissingError(f"{dest}: could not be written: {error.strerror}") from None
     return dest
-
-
-def file_digest(path: Path, algorithm: str) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, algorithm).hexdigest()
 
 
 def _fill(url: str, part: Path, patience: Patience, headers: dict[str, str], resume: bool) -> None:
@@ -155,7 +149,7 @@ def _open(url: str, headers: dict[str, str], patience: Patience) -> requests.Res
     deadline = time.monotonic() + patience.stall_s
     target, waited = url, False
     for _ in range(2 + MAX_REDIRECTS):
-        response = _ask(target, headers, max(patience.stall_s / 4, deadline - time.monotonic()))
+        response = _request(target, headers, max(patience.stall_s / 4, deadline - time.monotonic()))
         status = response.status_code
         if status in (200, 206):
             if response.headers.get("Content-Type", "").startswith("text/html"):
@@ -180,7 +174,7 @@ def _open(url: str, headers: dict[str, str], patience: Patience) -> requests.Res
     raise MissingError(f"{url}: more than {MAX_REDIRECTS} redirects")
 
 
-def _ask(url: str, headers: dict[str, str], patience_s: float) -> requests.Response:
+def _request(url: str, headers: dict[str, str], patience_s: float) -> requests.Response:
     try:
         with requests.Session() as session:
             # Without this, requests puts credentials of a .netrc over our header.
@@ -215,7 +209,9 @@ def _blocks(url: str, response: requests.Response, patience: Patience, deadline:
             break
         done, recent, now = done + len(block), recent + len(block), time.monotonic()
         if now > deadline:
-            raise MissingError(f"{url}: not finished within {patience.timeout_s:g} s (MLPERF_RUNG_TIMEOUT_S)")
+            raise MissingError(
+                f"{url}: not finished within {patience.timeout_s:g} s (MLPERF_SOURCE_TIMEOUT_S)"
+            )
         if now - since > patience.stall_s:
             if recent < LEAST_BYTES:
                 raise MissingError(f"{url}: stalled: {recent} bytes in {patience.stall_s:g} s")

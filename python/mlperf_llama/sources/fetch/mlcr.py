@@ -1,14 +1,14 @@
 """MLCommons' own command, `mlcr` (package mlcflow), without a terminal and with a deadline.
 
 The script repository is fetched on first use at a pinned commit; everything it keeps goes
-below our cache folder, so that it works for any user. `-s` is always asked of the R2
+below our cache folder, so that it works for any user. `-s` is always passed to the R2
 downloader that a script starts: with it a protected bucket is an error, without it the
 downloader would wait for a browser for ever.
 
 Seen running: the pinned repository, cloned from a local copy, down to the command line of the
 R2 downloader (with `-s`); a small script to its end; no network, a failing script, a stall.
 Not seen running: the download itself, because MLCommons' hosts were not reachable while this
-was written. A download that the script calls good is still checked by the rung that asked.
+was written. A download that the script calls good is still checked by the source that asked for it.
 """
 
 from __future__ import annotations
@@ -24,12 +24,13 @@ from pathlib import Path
 
 from ...config import Config
 from ...errors import MissingError
+from ...records.files import write_text
 from ...settings import SECRETS
 from . import child, r2
 
 log = logging.getLogger(__name__)
 
-# Where DESIGN.md's `mlcommons` rungs were read: branch main of
+# What the `mlcommons` sources follow: branch main of
 # https://github.com/mlcommons/mlperf-automations on 22 July 2026.
 DEFAULT_REPO = "mlcommons@mlperf-automations"
 COMMIT = "20d3d94c4fbbefca1a69f0e2b23295d196fd3e63"
@@ -52,12 +53,12 @@ def run(tags: Sequence[str], config: Config, env: Mapping[str, str], stall_s: fl
     out = root / "out" / hashlib.sha256(joined.encode()).hexdigest()[:16]
     if r2.is_complete(out):
         return out
-    stall_s = config.rung_stall_s if stall_s is None else stall_s
-    deadline = time.monotonic() + config.rung_timeout_s
+    stall_s = config.source_stall_s if stall_s is None else stall_s
+    deadline = time.monotonic() + config.source_timeout_s
     commands = _commands(env)
     out.mkdir(parents=True, exist_ok=True)
-    environment = _surroundings(root, env)
-    _pull(commands, config.mlc_repo, root, environment, stall_s, config.rung_timeout_s)
+    environment = _environment(root, env)
+    _pull(commands, config.mlc_repo, root, environment, stall_s, config.source_timeout_s)
     child.run(
         f"mlcr {joined}",
         [commands / "mlcr", joined, f"--outdirname={out}", *FLAGS],
@@ -82,16 +83,16 @@ def _commands(env: Mapping[str, str]) -> Path:
     missing = [tool for tool in TOOLS if shutil.which(tool, path=env.get("PATH")) is None]
     if missing:
         raise MissingError(f"mlcr: expected {', '.join(TOOLS)} on PATH, found no {', '.join(missing)}")
-    beside = Path(sys.executable).parent
-    if (beside / "mlcr").is_file():
-        return beside
-    found = shutil.which("mlcr", path=env.get("PATH"))
-    if not found:
+    environment = Path(sys.executable).parent
+    if (environment / "mlcr").is_file():
+        return environment
+    command = shutil.which("mlcr", path=env.get("PATH"))
+    if not command:
         raise MissingError("mlcr: not installed; it comes with the package mlcflow")
-    return Path(found).parent
+    return Path(command).parent
 
 
-def _surroundings(root: Path, env: Mapping[str, str]) -> dict[str, str]:
+def _environment(root: Path, env: Mapping[str, str]) -> dict[str, str]:
     """The environment that keeps mlcr in our cache and away from prompts and other secrets."""
     token = r2.token_headers(env)
     credentials = {
@@ -138,7 +139,7 @@ def _pull(
         cwd=root,
         explain=_reason,
     )
-    marker.write_text(f"{address}#{commit}", encoding="utf-8")
+    write_text(marker, f"{address}#{commit}")
 
 
 def _reason(output: str) -> str:
@@ -146,5 +147,5 @@ def _reason(output: str) -> str:
     lines = [line.strip() for line in output.splitlines() if line.strip()]
     fatal = [line for line in lines if line.startswith(("fatal:", "Error:", "Error :", "curl:"))]
     errors = [line for line in lines if " ERROR" in line]
-    said = [line for line in lines if not _NOISE.match(line)]
-    return (fatal or errors or said or [""])[0][: child.REASON_CHARS]
+    others = [line for line in lines if not _NOISE.match(line)]
+    return (fatal or errors or others or [""])[0][: child.REASON_CHARS]

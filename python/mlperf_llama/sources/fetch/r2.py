@@ -20,7 +20,7 @@ from urllib.parse import quote, urlsplit
 
 from ...config import secret
 from ...errors import MissingError
-from ...records.run_folder import write_text
+from ...records.files import digest, object_or_empty, write_text
 from . import http
 
 log = logging.getLogger(__name__)
@@ -57,13 +57,13 @@ def download(uri: str, dest: Path, env: Mapping[str, str], stall_s: float, timeo
         _check_base(uri, base)
         files = _read_sums(uri, sums)
         for number, (name, md5) in enumerate(files.items(), 1):
-            if (dest / name).is_file() and http.file_digest(dest / name, "md5") == md5:
+            if (dest / name).is_file() and digest(dest / name, "md5") == md5:
                 continue
             log.info("downloading file=%s number=%d of=%d", name, number, len(files))
             http.download(_address(base, name, len(files)), dest / name, patience, headers, md5)
     except http.LoginPage as error:
-        found = "the service token was refused" if headers else "no service token is set"
-        raise MissingError(f"{error} ({found}); {ADVICE}") from None
+        cause = "the service token was refused" if headers else "no service token is set"
+        raise MissingError(f"{error} ({cause}); {ADVICE}") from None
     except http.Refused as error:
         advice = f"; {ADVICE}" if error.status in (401, 403) else ""
         raise MissingError(f"{error}{advice}") from None
@@ -73,10 +73,14 @@ def download(uri: str, dest: Path, env: Mapping[str, str], stall_s: float, timeo
 
 def is_complete(folder: Path) -> bool:
     """Whether every file listed on completion is still there, with its size and time."""
+    listed = object_or_empty(folder / COMPLETE).get("files")
     try:
-        listed = json.loads((folder / COMPLETE).read_text(encoding="utf-8"))["files"]
-        return bool(listed) and all(_state(folder / name) == state for name, state in listed.items())
-    except (OSError, ValueError, KeyError):
+        return (
+            isinstance(listed, dict)
+            and bool(listed)
+            and all(_state(folder / name) == state for name, state in listed.items())
+        )
+    except OSError:
         return False
 
 
@@ -86,8 +90,8 @@ def mark_complete(folder: Path, names: list[str]) -> None:
 
 
 def _state(path: Path) -> list[int]:
-    found = path.stat()
-    return [found.st_size, found.st_mtime_ns]
+    state = path.stat()
+    return [state.st_size, state.st_mtime_ns]
 
 
 def _check_base(uri: str, base: str) -> None:
@@ -98,7 +102,7 @@ def _check_base(uri: str, base: str) -> None:
 
 def _read_sums(uri: str, text: str) -> dict[str, str]:
     """File name -> MD5. A name that would leave the folder is refused."""
-    found: dict[str, str] = {}
+    sums: dict[str, str] = {}
     for line in text.splitlines():
         if not line.strip():
             continue
@@ -106,10 +110,10 @@ def _read_sums(uri: str, text: str) -> dict[str, str]:
         path = PurePosixPath(match[2]) if match else PurePosixPath("..")
         if not match or path.is_absolute() or ".." in path.parts:
             raise MissingError(f"{uri}: expected lines of an MD5 and a file name, found {line[:80]!r}")
-        found[str(path)] = match[1]
-    if not found:
+        sums[str(path)] = match[1]
+    if not sums:
         raise MissingError(f"{uri}: expected a list of files, found an empty one")
-    return found
+    return sums
 
 
 def _address(base: str, name: str, count: int) -> str:

@@ -15,6 +15,7 @@ from pathlib import Path, PurePosixPath
 
 from ...config import environment
 from ...errors import MissingError
+from ...records.files import atomic
 from . import child
 
 LOCK = "locks/vendored.lock"
@@ -23,11 +24,11 @@ STALL_S, TIMEOUT_S = 20.0, 1800.0
 
 def lock_file() -> Path:
     """The lock file: at the root of the source tree, or of the environment (as in the image)."""
-    places = [Path(__file__).resolve().parents[4], Path(sys.prefix)]
-    for place in places:
-        if (place / LOCK).is_file():
-            return place / LOCK
-    looked = " or ".join(str(place) for place in places)
+    folders = [Path(__file__).resolve().parents[4], Path(sys.prefix)]
+    for folder in folders:
+        if (folder / LOCK).is_file():
+            return folder / LOCK
+    looked = " or ".join(map(str, folders))
     raise MissingError(f"{LOCK}: expected it in {looked}, found none; run from a complete checkout")
 
 
@@ -65,13 +66,13 @@ def extract(
 def _download(
     name: str, entry: str, folder: Path, env: Mapping[str, str], stall_s: float, timeout_s: float
 ) -> Path:
-    wanted, got = folder / "requirements.txt", folder / "got"
-    wanted.write_text(entry, encoding="utf-8")
+    requirements, downloads = folder / "requirements.txt", folder / "downloads"
+    requirements.write_text(entry, encoding="utf-8")
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--require-hashes"]
     command += ["--only-binary=:all:", "--no-input", "--disable-pip-version-check"]
     child.run(
         f"{name} (pip download)",
-        [*command, "--dest", got, "--requirement", wanted],
+        [*command, "--dest", downloads, "--requirement", requirements],
         # pip downloads into TMPDIR first: put it where its growth can be watched.
         env={**env, "TMPDIR": str(folder)},
         stall_s=stall_s,
@@ -79,10 +80,10 @@ def _download(
         progress=child.growth(folder),
         explain=_pip_reason,
     )
-    found = sorted(got.glob("*.whl"))
-    if len(found) != 1:
-        raise MissingError(f"{name}: expected one wheel from pip, found {len(found)}")
-    return found[0]
+    wheels = sorted(downloads.glob("*.whl"))
+    if len(wheels) != 1:
+        raise MissingError(f"{name}: expected one wheel from pip, found {len(wheels)}")
+    return wheels[0]
 
 
 def _pip_reason(output: str) -> str:
@@ -93,17 +94,15 @@ def _pip_reason(output: str) -> str:
 
 
 def _unpack(wheel: Path, dest: Path, members: Callable[[str], bool]) -> list[Path]:
-    found: list[Path] = []
+    unpacked: list[Path] = []
     with zipfile.ZipFile(wheel) as archive:
         for info in archive.infolist():
             if info.is_dir() or not members(info.filename):
                 continue
             target = dest / PurePosixPath(info.filename).name
-            part = wheel.parent / target.name
-            with archive.open(info) as source, part.open("wb") as sink:
+            with atomic(target) as part, archive.open(info) as source, part.open("wb") as sink:
                 shutil.copyfileobj(source, sink, 1 << 20)
-            part.replace(target)
-            found.append(target)
-    if not found:
+            unpacked.append(target)
+    if not unpacked:
         raise MissingError(f"{wheel.name}: expected certain files in it, found none of them")
-    return found
+    return unpacked

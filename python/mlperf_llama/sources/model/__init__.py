@@ -21,19 +21,19 @@ PATH = "path"
 # Not in the chain: served only where MODEL names them.
 NAMED = (FAKE, RANDOM, RANDOM_FP8)
 _MODULES = {
-    **{rung: rung for rung in (*CHAIN, FAKE, PATH)},
+    **{source: source for source in (*CHAIN, FAKE, PATH)},
     "stand-in": "standin",
     RANDOM: "random_weights",
     RANDOM_FP8: "random_weights",
 }
 
 
-class _Rung(Protocol):
+class _Source(Protocol):
     def serve(self, config: Config, env: Mapping[str, str]) -> Served: ...
 
 
 def chain(config: Config) -> tuple[str, ...]:
-    """The rungs to try, in order: all, the one that MODEL names, or the path or Hub id in it."""
+    """The sources to try, in order: all, the one that MODEL names, or the path or Hub id in it."""
     if config.model == AUTO:
         return (FAKE,) if config.engine == "fake" else CHAIN
     if config.model == FAKE and config.engine != "fake":
@@ -41,9 +41,9 @@ def chain(config: Config) -> tuple[str, ...]:
     return (config.model,) if config.model in (*CHAIN, *NAMED) else (PATH,)
 
 
-def serve(rung: str, config: Config, env: Mapping[str, str]) -> Served:
-    """Run one rung: a folder with config.json, tokenizer and, but for `fake`, the weights."""
-    if rung not in _MODULES:
-        raise UsageError(f"model rung: expected one of {', '.join(_MODULES)}, found {rung!r}")
-    module = cast(_Rung, importlib.import_module(f".{_MODULES[rung]}", __name__))
+def serve(source: str, config: Config, env: Mapping[str, str]) -> Served:
+    """Try one source: a folder with config.json, tokenizer and, but for `fake`, the weights."""
+    if source not in _MODULES:
+        raise UsageError(f"model source: expected one of {', '.join(_MODULES)}, found {source!r}")
+    module = cast(_Source, importlib.import_module(f".{_MODULES[source]}", __name__))
     return module.serve(config, env)

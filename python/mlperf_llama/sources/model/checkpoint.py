@@ -9,10 +9,9 @@ import re
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
-from ...records.run_folder import write_text
-from ..fetch.http import file_digest
+from ...errors import UsageError
+from ...records.files import JsonObject, digest, object_or_empty, read_object, write_text
 from . import shape
 
 log = logging.getLogger(__name__)
@@ -39,8 +38,8 @@ def problem(folder: Path, weights: bool = True) -> str:
     try:
         config = _object(folder / "config.json")
         if config.get("model_type") != "llama":
-            found = config.get("model_type") or config.get("architectures")
-            return f"{folder}: expected a Llama-architecture model, found {found!r} in config.json"
+            architecture = config.get("model_type") or config.get("architectures")
+            return f"{folder}: expected a Llama-architecture model, found {architecture!r} in config.json"
         if not any((folder / name).is_file() for name in TOKENIZERS):
             return f"{folder}: expected {' or '.join(TOKENIZERS)}, found neither"
         if not weights:
@@ -49,6 +48,8 @@ def problem(folder: Path, weights: bool = True) -> str:
         if not names:
             return f"{folder}: expected *.safetensors, found none"
         return next(filter(None, (_shard_problem(folder / name) for name in names)), "")
+    except UsageError as error:
+        return str(error)
     except (OSError, ValueError) as error:
         return f"{folder}: {error}"
 
@@ -56,23 +57,24 @@ def problem(folder: Path, weights: bool = True) -> str:
 def shard_names(folder: Path) -> list[str]:
     """The weight files: those the index names, else every *.safetensors."""
     if (folder / INDEX).is_file():
-        return sorted(set(_object(folder / INDEX).get("weight_map", {}).values()))
+        weight_map = _object(folder / INDEX).get("weight_map", {})
+        if not isinstance(weight_map, dict):
+            raise ValueError(f"{INDEX}: expected weight_map to name each tensor's file")
+        return sorted(set(map(str, weight_map.values())))
     return sorted(path.name for path in folder.glob("*.safetensors"))
 
 
 def digests(folder: Path, cache_dir: Path) -> dict[str, str]:
     """SHA-256 of each weight file; remembered by path, size and time, since 16 GB take a while."""
     known_path = cache_dir / "sha256.json"
-    known: dict[str, str] = {}
-    if known_path.is_file():
-        known = _object(known_path)
+    known = {key: str(sha256) for key, sha256 in object_or_empty(known_path).items()}
     keys = {name: _key((folder / name).resolve()) for name in shard_names(folder)}
     missing = [name for name, key in keys.items() if key not in known]
     if missing:
         log.info("hashing folder=%s files=%d", folder, len(missing))
         with ThreadPoolExecutor(HASH_THREADS) as pool:
-            found = pool.map(lambda name: file_digest(folder / name, "sha256"), missing)
-            known |= {keys[name]: digest for name, digest in zip(missing, found, strict=True)}
+            hashes = pool.map(lambda name: digest(folder / name), missing)
+            known |= {keys[name]: sha256 for name, sha256 in zip(missing, hashes, strict=True)}
         cache_dir.mkdir(parents=True, exist_ok=True)
         write_text(known_path, json.dumps(known, indent=1))
     return {name: known[key] for name, key in keys.items()}
@@ -80,16 +82,16 @@ def digests(folder: Path, cache_dir: Path) -> dict[str, str]:
 
 def corrupted(folder: Path, hashes: Mapping[str, str]) -> str:
     """A shard whose bytes are not those of its name in the hub's cache, which is its SHA-256."""
-    for name, digest in hashes.items():
+    for name, sha256 in hashes.items():
         blob = (folder / name).resolve()
-        if _SHA256.fullmatch(blob.name) and blob.name != digest:
-            return f"{blob}: corrupted: its SHA-256 is {digest}; remove it and run again"
+        if _SHA256.fullmatch(blob.name) and blob.name != sha256:
+            return f"{blob}: corrupted: its SHA-256 is {sha256}; remove it and run again"
     return ""
 
 
 def combined(hashes: Mapping[str, str]) -> str:
     """One SHA-256 for all weight files: that of their sorted `sha256sum` lines."""
-    lines = "".join(f"{digest}  {name}\n" for name, digest in sorted(hashes.items()))
+    lines = "".join(f"{sha256}  {name}\n" for name, sha256 in sorted(hashes.items()))
     return hashlib.sha256(lines.encode()).hexdigest()
 
 
@@ -101,7 +103,7 @@ def shape_difference(folder: Path) -> str:
         name = wrong[0]
         return f"not Llama-3.1-8B: {name} is {config.get(name)!r}, not {shape.CONFIG[name]!r}"
     rope = config.get("rope_scaling") or config.get("rope_parameters") or {}
-    if rope.get("rope_type") != "llama3" or rope.get("factor") != 8.0:
+    if not isinstance(rope, dict) or rope.get("rope_type") != "llama3" or rope.get("factor") != 8.0:
         return f"not Llama-3.1-8B: its rotary scaling is {rope}, not llama3 with factor 8"
     return ""
 
@@ -111,9 +113,9 @@ def ineligible(folder: Path, hashes: Mapping[str, str]) -> str:
     difference = shape_difference(folder)
     if difference:
         return difference
-    config = _object(folder / "config.json")
-    if config.get("quantization_config"):
-        method = config["quantization_config"].get("quant_method", "unknown")
+    quantization = _object(folder / "config.json").get("quantization_config")
+    if quantization:
+        method = quantization.get("quant_method", "unknown") if isinstance(quantization, dict) else "unknown"
         return (
             f"quantised weights ({method}) that cannot be traced to the official ones; load the "
             "official checkpoint with QUANTIZATION=fp8, which needs no calibration data"
@@ -144,13 +146,10 @@ def _shard_problem(path: Path) -> str:
     return ""
 
 
-def _object(path: Path) -> dict[str, Any]:
+def _object(path: Path) -> JsonObject:
     if not path.is_file():
         raise ValueError(f"expected {path.name}, found none")
-    data = json.loads(path.read_text(encoding="utf-8"))
-    if not isinstance(data, dict):
-        raise ValueError(f"{path.name}: expected a JSON object, found a {type(data).__name__}")
-    return data
+    return read_object(path)
 
 
 def _key(path: Path) -> str:

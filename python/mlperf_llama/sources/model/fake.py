@@ -1,22 +1,25 @@
-"""Rung `fake`: for the fake engine, which needs a tokenizer and no weights.
+"""Source `fake`: for the fake engine, which needs a tokenizer and no weights.
 
 A byte-level BPE tokenizer trained on synthetic articles. Never eligible.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
-import tempfile
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from ...config import Config
 from ...errors import MissingError
+from ...records.files import atomic_folder, digest
 from ..chain import Served
 from ..dataset import grammar
 from . import checkpoint
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
 
 REASON = "fake model: a tokenizer without weights"
 VOCABULARY = 8000
@@ -29,11 +32,11 @@ def serve(config: Config, env: Mapping[str, str]) -> Served:
     """The tokenizer's folder, from the cache if it was made before."""
     folder = config.cache_path / "models" / f"fake-{grammar.version()}"
     provide(folder, VOCABULARY, {"model_type": "llama", "max_position_embeddings": POSITIONS})
-    digest = hashlib.sha256((folder / "tokenizer.json").read_bytes()).hexdigest()
-    return Served("fake", str(folder), digest, False, REASON, details={"model": "fake"})
+    sha256 = digest(folder / "tokenizer.json")
+    return Served("fake", str(folder), sha256, False, REASON, details={"model": "fake"})
 
 
-def provide(folder: Path, vocabulary: int, config: Mapping[str, Any]) -> None:
+def provide(folder: Path, vocabulary: int, config: Mapping[str, object]) -> None:
     """A folder with this config.json and a tokenizer; its own ids where config.json names none.
 
     MissingError: it cannot be written, or something else stands in its place.
@@ -48,24 +51,23 @@ def provide(folder: Path, vocabulary: int, config: Mapping[str, Any]) -> None:
         raise MissingError(f"{problem}; remove {folder} to have it made again")
 
 
-def _make(folder: Path, vocabulary: int, config: Mapping[str, Any]) -> None:
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as temporary:
-        made = Path(temporary) / "tokenizer"
-        made.mkdir()
+def _make(folder: Path, vocabulary: int, config: Mapping[str, object]) -> None:
+    # Another process may have been faster.
+    with suppress(FileExistsError), atomic_folder(folder) as made:
         tokenizer = _train(vocabulary)
         tokenizer.save(str(made / "tokenizer.json"))
-        ids = {"bos_token_id": tokenizer.token_to_id(BEGIN), "eos_token_id": tokenizer.token_to_id(END)}
+        ids: dict[str, object] = {
+            "bos_token_id": tokenizer.token_to_id(BEGIN),
+            "eos_token_id": tokenizer.token_to_id(END),
+        }
         ids |= {name: config[name] for name in ids if name in config}
         _write(made / "config.json", {**config, **ids})
         _write(made / "generation_config.json", ids)
         names = {"bos_token": BEGIN, "eos_token": END, "tokenizer_class": "PreTrainedTokenizerFast"}
         _write(made / "tokenizer_config.json", names)
-        if not folder.exists():  # another process may have been faster
-            made.rename(folder)
 
 
-def _train(vocabulary: int) -> Any:
+def _train(vocabulary: int) -> Tokenizer:
     """BPE over the grammar's articles: deterministic, a second or two."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
@@ -91,5 +93,5 @@ def _texts() -> Iterator[str]:
         yield row.reference
 
 
-def _write(path: Path, data: Mapping[str, Any]) -> None:
+def _write(path: Path, data: Mapping[str, object]) -> None:
     path.write_text(json.dumps(data, indent=2) + "\n", encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Rung `huggingface`: meta-llama/Llama-3.1-8B-Instruct, gated, at a pinned revision."""
+"""Source `huggingface`: meta-llama/Llama-3.1-8B-Instruct, gated, at a pinned revision."""
 
 from __future__ import annotations
 
@@ -33,9 +33,11 @@ def serve(config: Config, env: Mapping[str, str]) -> Served:
             f"huggingface: {rules.MODEL_ID} is gated and HF_TOKEN is not set; "
             f"{hub.access_advice(rules.MODEL_ID)}, then set HF_TOKEN ({hub.TOKENS_PAGE})"
         )
-    half = Patience(config.rung_stall_s / 2, config.rung_timeout_s)
+    half = Patience(config.source_stall_s / 2, config.source_timeout_s)
     revision = hub.first_revision(rules.MODEL_ID, REVISIONS, token, env, half)
-    folder = hub.snapshot(rules.MODEL_ID, revision, token, env, config.rung_stall_s, config.rung_timeout_s)
+    folder = hub.snapshot(
+        rules.MODEL_ID, revision, token, env, config.source_stall_s, config.source_timeout_s
+    )
     problem = checkpoint.problem(folder)
     if problem:
         raise MissingError(f"{problem}; remove {folder.parents[1]} to have all of it fetched again")

@@ -1,4 +1,4 @@
-"""Rung `mlcommons`: the members' copy of Llama-3.1-8B-Instruct, by `mlcr`, else from R2 directly."""
+"""Source `mlcommons`: the members' copy of Llama-3.1-8B-Instruct, by `mlcr`, else from R2 directly."""
 
 from __future__ import annotations
 
@@ -25,29 +25,29 @@ def serve(config: Config, env: Mapping[str, str]) -> Served:
     """Without a service token nothing is tried: the bucket gives a log-in page to everyone else."""
     if not r2.token_headers(env):
         raise MissingError(f"mlcommons: the model needs MLCommons access and no token is set; {r2.ADVICE}")
-    # Both ways share the rung's patience, so that the next rung starts in time.
-    stall_s = config.rung_stall_s / 2
+    # Both tools share the source's patience, so that the next source starts in time.
+    stall_s = config.source_stall_s / 2
     try:
-        folder, way = mlcr.run(TAGS, config, env, stall_s), "mlcr"
+        folder, tool = mlcr.run(TAGS, config, env, stall_s), "mlcr"
     except MissingError as error:
         log.info("mlcr_failed next=r2 reason=%s", error)
         first = str(error)
         try:
             uri = f"{config.r2_model_url.rstrip('/')}/{NAME}.uri"
-            folder = r2.download(uri, config.cache_path / "r2" / NAME, env, stall_s, config.rung_timeout_s)
+            folder = r2.download(uri, config.cache_path / "r2" / NAME, env, stall_s, config.source_timeout_s)
         except MissingError as second:
             raise MissingError(f"mlcommons: {second}; before that, {first}") from None
-        way = "r2"
+        tool = "r2"
     served = describe(_checkpoint_folder(folder), "mlcommons", config)
-    return replace(served, details={**served.details, "model": NAME, "way": way})
+    return replace(served, details={**served.details, "model": NAME, "way": tool})
 
 
 def _checkpoint_folder(folder: Path) -> Path:
     """The folder with config.json, at whatever depth the download put it."""
-    found = sorted(folder.rglob("config.json"), key=lambda path: len(path.parts))
-    if not found:
+    configs = sorted(folder.rglob("config.json"), key=lambda path: len(path.parts))
+    if not configs:
         raise MissingError(f"{folder}: expected a checkpoint with config.json in it, found none")
-    problem = checkpoint.problem(found[0].parent)
+    problem = checkpoint.problem(configs[0].parent)
     if problem:
         raise MissingError(problem)
-    return found[0].parent
+    return configs[0].parent

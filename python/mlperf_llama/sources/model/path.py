@@ -1,4 +1,4 @@
-"""Rung `path`: the checkpoint folder or Hub id that MODEL names."""
+"""Source `path`: the checkpoint folder or Hub id that MODEL names."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ _HUB_ID = re.compile(r"([\w-][\w.-]*/[\w.-]+)(?:@([\w./-]+))?")
 
 def serve(config: Config, env: Mapping[str, str]) -> Served:
     """Check the folder, or download the repository; say whether it is the benchmark's model."""
-    given = Path(config.model).expanduser()
-    if given.exists():
-        return describe(given.absolute(), "path", config)
+    folder = Path(config.model).expanduser()
+    if folder.exists():
+        return describe(folder.absolute(), "path", config)
     match = _HUB_ID.fullmatch(config.model)
     if not match:
         raise UsageError(
@@ -30,16 +30,16 @@ def serve(config: Config, env: Mapping[str, str]) -> Served:
             f"folder or a Hub id (organisation/name, or organisation/name@revision), found {config.model!r}"
         )
     repo, revision = match[1], match[2] or "main"
-    folder = hub.find(repo, revision, env)
-    if folder is None or checkpoint.problem(folder):
+    snapshot = hub.find(repo, revision, env)
+    if snapshot is None or checkpoint.problem(snapshot):
         token = secret("HF_TOKEN", env)
-        half = Patience(config.rung_stall_s / 2, config.rung_timeout_s)
+        half = Patience(config.source_stall_s / 2, config.source_timeout_s)
         hub.check_access(repo, revision, token, env, half)
-        folder = hub.snapshot(repo, revision, token, env, config.rung_stall_s, config.rung_timeout_s)
-        problem = checkpoint.problem(folder)
+        snapshot = hub.snapshot(repo, revision, token, env, config.source_stall_s, config.source_timeout_s)
+        problem = checkpoint.problem(snapshot)
         if problem:
-            raise MissingError(f"{problem}; remove {folder.parents[1]} to have all of it fetched again")
-    return describe(folder, "path", config, revision=hub.commit(folder) or revision)
+            raise MissingError(f"{problem}; remove {snapshot.parents[1]} to have all of it fetched again")
+    return describe(snapshot, "path", config, revision=hub.commit(snapshot) or revision)
 
 
 def describe(folder: Path, source: str, config: Config, revision: str | None = None) -> Served:

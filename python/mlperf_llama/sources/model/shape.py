@@ -1,20 +1,21 @@
-"""Llama-3.1-8B's shape, as meta-llama/Llama-3.1-8B-Instruct's config.json gives it."""
+"""Llama-3.1-8B's config.json, as meta-llama/Llama-3.1-8B-Instruct's gives it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
-CONFIG: Mapping[str, Any] = {
+from ...rules import EOS_IDS, MODEL_SHAPE
+
+CONFIG: Mapping[str, object] = {
     "architectures": ["LlamaForCausalLM"],
     "model_type": "llama",
-    "vocab_size": 128256,
-    "hidden_size": 4096,
-    "intermediate_size": 14336,
-    "num_hidden_layers": 32,
-    "num_attention_heads": 32,
-    "num_key_value_heads": 8,
-    "head_dim": 128,
+    "vocab_size": MODEL_SHAPE.vocabulary,
+    "hidden_size": MODEL_SHAPE.hidden,
+    "intermediate_size": MODEL_SHAPE.intermediate,
+    "num_hidden_layers": MODEL_SHAPE.layers,
+    "num_attention_heads": MODEL_SHAPE.heads,
+    "num_key_value_heads": MODEL_SHAPE.kv_heads,
+    "head_dim": MODEL_SHAPE.head_size,
     "hidden_act": "silu",
     "max_position_embeddings": 131072,
     "rms_norm_eps": 1e-5,
@@ -31,7 +32,7 @@ CONFIG: Mapping[str, Any] = {
     "tie_word_embeddings": False,
     "torch_dtype": "bfloat16",
     "bos_token_id": 128000,
-    "eos_token_id": [128001, 128008, 128009],
+    "eos_token_id": list(EOS_IDS),
 }
 # What tells this shape from that of other Llamas.
 TELLING = (

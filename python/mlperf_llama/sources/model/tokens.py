@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
-from typing import Any
 
 from ...errors import UsageError
-from ...records.run_folder import read_json
+from ...records.files import digest, read_object
 
 # tokenizer.json of meta-llama/Llama-3.1-8B-Instruct, revision 0e9e39f2 (9,085,657 bytes); Llama
 # 3.2 and 3.3 ship the same file.
@@ -28,9 +26,9 @@ def stop_ids(model_dir: Path) -> tuple[int, ...]:
     """Ids that end an answer: generation_config.json's eos_token_id, else config.json's."""
     for name in ("generation_config.json", "config.json"):
         path = model_dir / name
-        found: Any = read_json(path).get("eos_token_id") if path.is_file() else None
-        ids = [found] if isinstance(found, int) else found
-        if isinstance(ids, list) and ids and all(isinstance(item, int) for item in ids):
+        named = read_object(path).get("eos_token_id") if path.is_file() else None
+        ids = named if isinstance(named, list) else [named]
+        if ids and all(isinstance(token, int) for token in ids):
             return tuple(ids)
     raise UsageError(
         f"{model_dir}: expected eos_token_id in generation_config.json or config.json, found none"
@@ -42,7 +40,7 @@ def is_reference_tokenizer(model_dir: Path) -> bool:
     path = model_dir / "tokenizer.json"
     if not path.is_file():
         return False
-    if hashlib.sha256(path.read_bytes()).hexdigest() == REFERENCE_SHA256:
+    if digest(path) == REFERENCE_SHA256:
         return True
     from tokenizers import Tokenizer
 

@@ -1,0 +1,111 @@
+"""Every LoadGen run that a config asks for, on a loaded engine: planned, driven, recorded."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TypeAlias
+
+from .. import rules
+from ..config import Config
+from ..loadgen import drive, logs, plan
+from ..records.run_folder import RunFolder
+from ..records.schema import Accuracy, Compliance, Performance, Results, Scenario
+from ..verdict import test06
+from . import planner, stages, target_qps
+from .session import Session
+from .target_qps import OfflineSpeed
+from .warm_up import Speed
+
+# A guess that ends a run too soon is raised and the run repeated, so often.
+GUESSES = 3
+# What is no difference between two readings: the cache's size stays.
+GAUGES = ("kv_cache_tokens",)
+ModeRecord: TypeAlias = Performance | Accuracy | Compliance
+
+
+async def every_run(session: Session) -> None:
+    """What is missing of the runs asked for, in order."""
+    speed = await session.warm_up()
+    gc.collect()
+    gc.freeze()
+    for scenario, mode in missing(session.run, session.config):
+        await session.set_limits(scenario)
+        await _one_run(session, scenario, mode, speed)
+
+
+def missing(run: RunFolder, config: Config) -> list[tuple[str, str]]:
+    """The runs asked for and not yet recorded, in order; a resumed folder has fewer."""
+    done = run.read(Results).scenarios
+    asked = [(s, m) for s in config.scenario for m in rules.MODES if m in config.mode]
+    return [(s, mode) for s, mode in asked if getattr(done.get(s, Scenario()), mode) is None]
+
+
+def make_plan(session: Session, scenario: str, mode: str, speed: Speed) -> plan.Plan:
+    """The user's speeds where given, else what tuning, an earlier run or the warm-up measured."""
+    config, scope = session.config, session.scope
+    if scenario == rules.SINGLE_STREAM:
+        user = config.expected_latency_ms
+        choice = target_qps.choose_latency_ms(user, session.tuned, speed.latency_ms)
+    else:
+        choice = target_qps.choose_qps(
+            scenario,
+            scope.duration_s,
+            config.target_qps,
+            session.tuned,
+            OfflineSpeed(speed.samples_per_s, target_qps.WARM_UP),
+            session.repeat_qps.get(scenario),
+        )
+    return planner.make_plan(config, scope, scenario, mode, choice)
+
+
+async def _one_run(session: Session, scenario: str, mode: str, speed: Speed) -> None:
+    """One LoadGen run, its record saved before the next begins."""
+    run = session.run
+    planned = make_plan(session, scenario, mode, speed)
+    record = await _drive(session, planned)
+    for _ in range(GUESSES):
+        if not isinstance(record, Performance) or not _too_short(session, planned, record):
+            break
+        guess = target_qps.repeat_qps(record.samples_per_second)
+        session.events.emit(f"{scenario} {mode}", message=f"too short at the guessed QPS; again at {guess}")
+        session.repeat_qps[scenario] = guess
+        planned = make_plan(session, scenario, mode, speed)
+        record = await _drive(session, planned)
+        if isinstance(record, Performance):
+            record = replace(record, repeated="the QPS was guessed too low before")
+    before = run.read(Results).scenarios.get(scenario, Scenario()).engine_settings or {}
+    settings = {**before, mode: session.used_settings(scenario)}
+    stages.update_scenario(run, scenario, engine_settings=settings, **{mode: record})
+
+
+async def _drive(session: Session, planned: plan.Plan) -> ModeRecord:
+    """Drive one plan; what LoadGen logged and what the engine counted."""
+    run, scenario, mode = session.run, planned.scenario, planned.mode
+    out, conf = run.log_dir(scenario, mode), run.scenario(scenario) / "user.conf"
+    session.events.emit(f"{scenario} {mode}", message=planner.words(planned))
+    before = await session.counters()
+    await drive.drive(
+        session.engine, session.samples, session.limits, planned, out, session.events, conf_path=conf
+    )
+    counters = _difference(before, await session.counters())
+    if mode == "performance":
+        return replace(logs.performance(out, scenario), counters=counters)
+    if mode == "compliance":
+        return Compliance(test06.verify_run(run, scenario).passed, counters)
+    return Accuracy(counters=counters)
+
+
+def _difference(before: Mapping[str, float], after: Mapping[str, float]) -> dict[str, float]:
+    return {key: after[key] - before.get(key, 0) for key in after if key not in GAUGES}
+
+
+def _too_short(session: Session, planned: plan.Plan, record: Performance) -> bool:
+    """Offline sizes its query by a QPS; a guess under the engine's speed ends it too soon."""
+    return (
+        planned.scenario == rules.OFFLINE
+        and session.config.target_qps is None
+        and record.loadgen_result == "INVALID"
+        and record.total_time_seconds < planned.min_duration_ms / 1000
+    )

@@ -1,0 +1,178 @@
+"""The table of verbs: name, help, function, arguments. What a person types comes first."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from . import verbs
+
+Function = Callable[[argparse.Namespace, Mapping[str, str], Mapping[str, str]], int]
+Argument = tuple[tuple[str, ...], dict[str, Any]]
+
+RUN_DIR: Argument = (("--run-dir",), {"required": True, "type": Path, "help": "the run folder"})
+RUN_OR_LATEST: Argument = (
+    ("--run-dir",),
+    {"type": Path, "help": "the run folder (default: RESULTS_DIR/latest)"},
+)
+SOURCE: Argument = (("source",), {"help": "the source's name, as create-run prints it"})
+
+
+@dataclass(frozen=True)
+class Verb:
+    """`settings`: the verb takes every setting as a flag; `internal`: only scripts call it."""
+
+    name: str
+    help: str
+    function: Function
+    arguments: tuple[Argument, ...] = ()
+    settings: bool = False
+    internal: bool = False
+
+
+USER = (
+    Verb("run", "the benchmark; prints the run folder's path", verbs.by_entrypoint, settings=True),
+    Verb(
+        "resume",
+        "finish a run that ended early, here or on another machine",
+        verbs.resume,
+        ((("folder",), {"type": Path, "metavar": "FOLDER", "help": "the run folder"}),),
+    ),
+    Verb(
+        "tune",
+        "find the highest TARGET_QPS that stays VALID, and the engine settings for this GPU",
+        verbs.by_entrypoint,
+        settings=True,
+    ),
+    Verb(
+        "submission",
+        "every run that a submission needs, packed and checked; prints the tree's path",
+        verbs.by_entrypoint,
+        settings=True,
+    ),
+    Verb(
+        "doctor",
+        "what this machine has, what it lacks, and how to mend it",
+        verbs.doctor,
+        ((("--json",), {"action": "store_true", "help": "print the findings as JSON"}),),
+        settings=True,
+    ),
+    Verb("plan", "how many queries and minutes each run takes", verbs.plan, settings=True),
+    Verb("score", "score the accuracy logs of a run again", verbs.score, (RUN_OR_LATEST,), settings=True),
+    Verb("verdict", "judge a run again", verbs.verdict, (RUN_OR_LATEST,), settings=True),
+    Verb("report", "write the report of a run again", verbs.report, (RUN_OR_LATEST,), settings=True),
+    Verb(
+        "compare",
+        "two runs or submissions side by side",
+        verbs.compare,
+        (
+            (("a",), {"type": Path, "metavar": "A", "help": "a run folder or a submission tree"}),
+            (("b",), {"type": Path, "metavar": "B", "help": "the other one"}),
+        ),
+    ),
+    Verb(
+        "pack",
+        "pack run folders into a submission and check it",
+        verbs.pack,
+        (
+            (
+                ("runs",),
+                {
+                    "type": Path,
+                    "nargs": "*",
+                    "metavar": "RUN_DIR",
+                    "help": "run folders (default: the latest)",
+                },
+            ),
+        ),
+        settings=True,
+    ),
+    Verb(
+        "check",
+        "MLCommons' checker and ours on a submission tree",
+        verbs.check,
+        (
+            (
+                ("tree",),
+                {
+                    "type": Path,
+                    "nargs": "?",
+                    "metavar": "TREE",
+                    "help": "the tree (default: what was packed last)",
+                },
+            ),
+        ),
+        settings=True,
+    ),
+    Verb(
+        "quantize",
+        "make an FP8 checkpoint of the model",
+        verbs.quantize,
+        (
+            (("--calibration",), {"type": Path, "help": "calibration data; without it no data is used"}),
+            (("--target",), {"type": Path, "help": "the new folder (default: in the cache)"}),
+        ),
+        settings=True,
+    ),
+    Verb(
+        "health",
+        "whether the latest run still advances: exit code 0 or 1",
+        verbs.health,
+        (RUN_OR_LATEST,),
+        settings=True,
+    ),
+)
+
+INTERNAL = (
+    Verb(
+        "create-run",
+        "check the settings and make a run folder, or open one again; print it and the two chains",
+        verbs.create_run,
+        (
+            (
+                ("--resume",),
+                {"type": Path, "metavar": "RUN_DIR", "help": "open this folder, of a run that ended early"},
+            ),
+            (("--submission",), {"action": "store_true", "help": "every run that a submission needs"}),
+            (("--tune",), {"action": "store_true", "help": "the folder of a tuning"}),
+        ),
+        settings=True,
+        internal=True,
+    ),
+    Verb("dataset", "try one source of the dataset", verbs.try_source, (SOURCE, RUN_DIR), internal=True),
+    Verb("model", "try one source of the model", verbs.try_source, (SOURCE, RUN_DIR), internal=True),
+    Verb(
+        "execute",
+        "the benchmark, in a run folder whose dataset and model are there",
+        verbs.execute,
+        (RUN_DIR,),
+        internal=True,
+    ),
+    Verb(
+        "finalize-run",
+        "mark a run folder as ended early",
+        verbs.finalize_run,
+        (
+            RUN_DIR,
+            (
+                ("--status",),
+                {"default": "interrupted", "help": "interrupted or failed (default: interrupted)"},
+            ),
+        ),
+        internal=True,
+    ),
+    Verb(
+        "assets",
+        "fetch what scoring needs",
+        verbs.assets,
+        ((("--target",), {"required": True, "type": Path, "help": "the folder to put it in"}),),
+        internal=True,
+    ),
+    Verb("env-example", "print .env.example", verbs.write_env_example, internal=True),
+)
+
+VERBS = USER + INTERNAL
+BY_NAME = {verb.name: verb for verb in VERBS}

@@ -1,0 +1,1 @@
+"""The run folder: one typed record per file, read and written in one place; seal, events, hashes."""

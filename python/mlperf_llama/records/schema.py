@@ -1,0 +1,369 @@
+"""What each JSON file of a run folder holds: one frozen dataclass a file, and its parts.
+
+Dataclasses, because doctor and health run before anything is installed; codec.py turns them into
+JSON and back with msgspec. Names carry their units. A field of None is written as null, one that
+is `absent()` is left out until its stage has written it. Keys are added, never renamed: some
+are older than the words used elsewhere (`rung`, `stood_on`, `memory_steps`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, TypedDict
+
+SCHEMA_VERSION = 1
+# results.json `status`: what became of the run.
+RUNNING, COMPLETE, INTERRUPTED, FAILED = "running", "complete", "interrupted", "failed"
+
+
+def absent(until: str = "") -> Any:
+    """A field left out of the JSON while it is None and the field named `until` is None too."""
+    return field(default=None, metadata={"absent": True, "until": until})
+
+
+# system.json
+
+
+@dataclass(frozen=True)
+class Machine:
+    maker: str | None = None
+    product: str | None = None
+
+
+@dataclass(frozen=True)
+class Cpu:
+    """`features`: instruction sets that decide how fast vLLM's CPU build is."""
+
+    model: str | None = None
+    vendor: str | None = None
+    sockets: int | None = None
+    cores: int | None = None
+    threads: int | None = None
+    features: tuple[str, ...] = ()
+    usable_threads: int | None = None
+    max_clock_mhz: int | None = None
+    numa_nodes: int | None = None
+    architecture: str | None = None
+
+
+@dataclass(frozen=True)
+class Memory:
+    """`limit_gib`: the container's (cgroup v2)."""
+
+    total_gib: float | None = None
+    available_gib: float | None = None
+    limit_gib: float | None = None
+
+
+@dataclass(frozen=True)
+class OperatingSystem:
+    name: str | None = None
+    kernel: str | None = None
+    libc: str | None = None
+
+
+@dataclass(frozen=True)
+class Disk:
+    name: str
+    kind: str
+    size_gb: float
+
+
+@dataclass(frozen=True)
+class NetworkInterface:
+    name: str
+    speed_mbit_s: int | None = None
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """One NVIDIA GPU; what it cannot tell is None. `source`: nvml or nvidia-smi."""
+
+    index: int = 0
+    name: str = ""
+    uuid: str | None = None
+    memory_gib: float | None = None
+    driver: str | None = None
+    cuda: str | None = None
+    compute_capability: str | None = None
+    power_limit_w: float | None = None
+    max_sm_clock_mhz: int | float | None = None
+    max_memory_clock_mhz: int | float | None = None
+    pcie_generation: int | float | None = None
+    pcie_width: int | float | None = None
+    nvlink_links: int | None = None
+    ecc: bool | None = None
+    mig: bool | None = None
+    source: str | None = None
+
+
+@dataclass(frozen=True)
+class GpuReading:
+    """One GPU's state at one moment."""
+
+    index: int
+    power_w: float | None = None
+    sm_clock_mhz: float | None = None
+    temperature_c: float | None = None
+    utilisation_percent: float | None = None
+    memory_used_gib: float | None = None
+
+
+@dataclass(frozen=True)
+class PythonVersion:
+    version: str | None = None
+    implementation: str | None = None
+
+
+@dataclass(frozen=True)
+class Container:
+    inside: bool | None = None
+    image_id: str | None = None
+
+
+@dataclass(frozen=True)
+class System:
+    """What ran. `git`: commit, dirty, and from (git, or image: written by its build)."""
+
+    FILE: ClassVar[str] = "system.json"
+    machine: Machine = Machine()
+    cpu: Cpu = Cpu()
+    memory: Memory = Memory()
+    os: OperatingSystem = OperatingSystem()
+    storage: tuple[Disk, ...] = ()
+    network: tuple[NetworkInterface, ...] = ()
+    gpus: tuple[Gpu, ...] = ()
+    python: PythonVersion = PythonVersion()
+    packages: dict[str, str] = field(default_factory=dict)
+    loadgen: tuple[str, ...] = ()
+    git: dict[str, str | bool | None] = field(default_factory=dict)
+    container: Container = Container()
+
+
+# provenance.json
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One source that was tried. `outcome`: served or failed, with the reason."""
+
+    rung: str
+    outcome: str
+    reason: str
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Provided:
+    """The data or the model of a run: what served it, once one did, and every source that was tried.
+
+    `eligible` False always carries a `reason`. `rows`: of a dataset; `revision`: of a model.
+    """
+
+    source: str | None = absent()
+    path: str | None = absent()
+    sha256: str | None = absent()
+    eligible: bool | None = absent()
+    reason: str | None = absent()
+    rows: int | None = absent(until="source")
+    revision: str | None = absent(until="source")
+    details: dict[str, object] | None = absent()
+    attempts: tuple[Attempt, ...] = ()
+
+
+@dataclass(frozen=True)
+class Resumed:
+    """`other_system`: which parts of the machine differed from the one that the run began on."""
+
+    time: str
+    other_system: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class MemoryStep:
+    """One of vLLM's arguments that a lack of memory changed."""
+
+    name: str
+    before: object
+    after: object
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Where everything came from. `stood_on`: the hashes of dataset and model that the runs
+    before a resume used."""
+
+    FILE: ClassVar[str] = "provenance.json"
+    round: str | None = None
+    loadgen_version: str | None = None
+    dataset: Provided | None = absent()
+    model: Provided | None = absent()
+    samples: int | None = absent()
+    full_samples: int | None = absent()
+    duration_s: float | None = absent()
+    shortened: bool | None = absent()
+    resumed: tuple[Resumed, ...] | None = absent()
+    stood_on: dict[str, str | None] | None = absent()
+    memory_steps: tuple[MemoryStep, ...] | None = absent()
+
+
+# results.json
+
+
+@dataclass(frozen=True)
+class Performance:
+    """LoadGen's own figures. `counters`: the engine's, over the run. `repeated`: why it ran twice."""
+
+    samples_per_second: float
+    tokens_per_second: float
+    total_time_seconds: float
+    samples_processed: int
+    loadgen_result: str
+    ttft_p99_ms: float | None = None
+    tpot_p99_ms: float | None = None
+    latency_p90_ms: float | None = None
+    invalid_reasons: tuple[str, ...] = ()
+    loadgen_errors: tuple[str, ...] = ()
+    counters: dict[str, float] | None = absent()
+    repeated: str | None = absent()
+
+
+@dataclass(frozen=True)
+class Target:
+    """`met` None: the run does not cover the full set."""
+
+    low: int | float
+    high: int | float | None
+    met: bool | None
+
+
+@dataclass(frozen=True)
+class WordOverlap:
+    label: str
+    unigram_f1: float
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """Scores x 100; `gen_len` in characters. Until a run is scored there are its counters alone."""
+
+    rouge1: float | None = absent()
+    rouge2: float | None = absent()
+    rougeL: float | None = absent()
+    rougeLsum: float | None = absent()
+    gen_len: int | float | None = absent()
+    gen_num: int | float | None = absent()
+    word_overlap: WordOverlap | None = absent()
+    targets: dict[str, Target] | None = absent()
+    passed: bool | None = absent(until="rouge1")
+    counters: dict[str, float] | None = absent()
+
+
+@dataclass(frozen=True)
+class Compliance:
+    """TEST06."""
+
+    passed: bool | None = None
+    counters: dict[str, float] | None = absent()
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """One scenario's runs. `engine_settings`: the engine's settings by mode."""
+
+    engine_settings: dict[str, dict[str, object]] | None = absent()
+    performance: Performance | None = absent()
+    accuracy: Accuracy | None = absent()
+    compliance: Compliance | None = absent()
+
+
+@dataclass(frozen=True)
+class LoadedEngine:
+    """`settings`: vLLM's own, as loaded."""
+
+    name: str | None = None
+    version: str | None = None
+    preset: str | None = None
+    settings: dict[str, object] = field(default_factory=dict)
+    details: dict[str, object] = field(default_factory=dict)
+    load_s: float | None = None
+
+
+@dataclass(frozen=True)
+class Results:
+    """`started`, `finished`: ISO 8601, UTC."""
+
+    FILE: ClassVar[str] = "results.json"
+    status: str = RUNNING
+    started: str | None = None
+    finished: str | None = None
+    round: str | None = None
+    category: str | None = None
+    scenarios: dict[str, Scenario] = field(default_factory=dict)
+    engine: LoadedEngine | None = absent()
+
+
+# verdict.json
+
+
+@dataclass(frozen=True)
+class Check:
+    """`detail` holds value, limit and margin; `fix` what to change, empty where passed."""
+
+    name: str
+    passed: bool
+    detail: str
+    fix: str = ""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    FILE: ClassVar[str] = "verdict.json"
+    submittable: bool = False
+    checks: tuple[Check, ...] = ()
+
+
+# hashes.json
+
+
+@dataclass(frozen=True)
+class SealedStage:
+    """`source`: the hash of the code that ran the stage."""
+
+    stage: str
+    sealed: str
+    source: str | None = None
+
+
+@dataclass(frozen=True)
+class Seal:
+    """`broken`: files that changed between stages, for good. `files`: SHA-256 by relative path."""
+
+    FILE: ClassVar[str] = "hashes.json"
+    stages: tuple[SealedStage, ...] = ()
+    broken: tuple[str, ...] = ()
+    files: dict[str, str] = field(default_factory=dict)
+
+
+# events.jsonl, an object a line
+
+
+class EventFields(TypedDict, total=False):
+    """`done` of `total` `unit`; the rest where it applies. `gpu`: a GpuReading for each."""
+
+    done: int
+    total: int
+    unit: str
+    samples_per_s: float
+    tokens_per_s: float
+    eta_s: float
+    message: str
+    status: str
+    gpu: list[dict[str, float | None]]
+
+
+class Event(EventFields):
+    """`time`: ISO 8601, UTC."""
+
+    time: str
+    stage: str

@@ -1,0 +1,58 @@
+"""A run's exit code, and what a resumed run must find again."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from mlperf_llama import rules
+from mlperf_llama.bench.execute import exit_code
+from mlperf_llama.bench.session import Session, check_resume_inputs
+from mlperf_llama.errors import EXIT_INVALID, EXIT_OK, UsageError
+from mlperf_llama.records.events import Events
+from mlperf_llama.records.run_folder import RunFolder
+from mlperf_llama.records.schema import Accuracy, Performance, Provenance, Provided, Results, Scenario
+
+ELIGIBLE = Provided(source="path", path="/data", sha256="a" * 64, eligible=True)
+OTHER = Provided(source="synthetic", path="/data", sha256="b" * 64, eligible=False, reason="made up")
+VALID = Performance(1.0, 100.0, 600.0, 13368, "VALID")
+INVALID = replace(VALID, loadgen_result="INVALID")
+MISSED, MET, NOT_JUDGED = (Accuracy(rouge1=1.0, passed=passed) for passed in (False, True, None))
+
+
+@pytest.mark.parametrize(
+    ("dataset", "model", "scenario", "code"),
+    [
+        (ELIGIBLE, ELIGIBLE, Scenario(performance=VALID, accuracy=MET), EXIT_OK),
+        (ELIGIBLE, ELIGIBLE, Scenario(performance=VALID, accuracy=MISSED), EXIT_INVALID),
+        (ELIGIBLE, ELIGIBLE, Scenario(accuracy=MISSED), EXIT_INVALID),
+        (ELIGIBLE, ELIGIBLE, Scenario(performance=VALID, accuracy=NOT_JUDGED), EXIT_OK),
+        (OTHER, ELIGIBLE, Scenario(performance=VALID, accuracy=MISSED), EXIT_OK),
+        (ELIGIBLE, OTHER, Scenario(performance=VALID, accuracy=MISSED), EXIT_OK),
+        (ELIGIBLE, ELIGIBLE, Scenario(performance=INVALID, accuracy=MET), EXIT_INVALID),
+        (OTHER, OTHER, Scenario(performance=INVALID), EXIT_INVALID),
+    ],
+)
+def test_exit_code(dataset: Provided, model: Provided, scenario: Scenario, code: int, tmp_path: Path) -> None:
+    run = RunFolder(tmp_path)
+    run.write(Provenance(dataset=dataset, model=model))
+    good = Scenario(performance=VALID, accuracy=MET)
+    run.write(Results(scenarios={rules.OFFLINE: good, rules.SERVER: scenario}))
+    assert exit_code(run) == code
+
+
+@pytest.mark.parametrize("kind", ["dataset", "model"])
+def test_a_resumed_run_refuses_another_dataset_or_model(kind: str, run: RunFolder) -> None:
+    """Before anything is tokenised or loaded."""
+    used = {"dataset": "0" * 64, "model": "0" * 64, kind: "c" * 64}
+    run.update(Provenance, stood_on=used)
+    with pytest.raises(UsageError, match=rf"{kind}: expected sha256 c{{64}}, .* found 0{{64}} from"):
+        Session(run, run.config(), Events(None))
+
+
+@pytest.mark.parametrize("sha256", ["a" * 64, None])
+def test_a_resumed_run_takes_the_same_dataset_and_model(sha256: str | None) -> None:
+    used = {"dataset": sha256, "model": sha256}
+    check_resume_inputs(Provenance(dataset=ELIGIBLE, model=ELIGIBLE, stood_on=used))

@@ -86,7 +86,7 @@ def taken(waiting: deque[Request], room: int, prefill: int, whole: bool) -> tupl
     return tokens, begun
 
 
-def play(requests: Sequence[Request], steps: Steps, seats: int, prefill: int, pacing: Pacing) -> int:
+def play(requests: Sequence[Request], steps: Steps, max_num_seqs: int, prefill: int, pacing: Pacing) -> int:
     """Fills in when each request's first and last token came; gives the number of steps."""
     coming, waiting = deque(requests), deque[Request]()
     running = deque[tuple[int, Request]]()
@@ -98,7 +98,7 @@ def play(requests: Sequence[Request], steps: Steps, seats: int, prefill: int, pa
             waiting.append(coming.popleft())
         tokens, begun = 0, list[Request]()
         if waiting and not pacing.holds(len(running), since_prompts):
-            tokens, begun = taken(waiting, seats - len(running), prefill, pacing.whole_prompts)
+            tokens, begun = taken(waiting, max_num_seqs - len(running), prefill, pacing.whole_prompts)
         now += steps.seconds(tokens, len(running))
         number += 1
         since_prompts = 0 if tokens else since_prompts + 1
@@ -117,7 +117,7 @@ def main() -> None:
     parser.add_argument("scenario", choices=list(rules.TOKEN_LATENCY_LIMITS_MS))
     parser.add_argument("qps", type=float, nargs="+")
     parser.add_argument("--seconds", type=float, default=600.0)
-    parser.add_argument("--seats", type=int, default=704)
+    parser.add_argument("--max-num-seqs", type=int, default=704)
     parser.add_argument("--prefill", type=int, default=8192, help="prompt tokens a step")
     parser.add_argument("--split", action="store_true", help="prompts may be split over steps")
     parser.add_argument("--gap-steps", type=int, default=0)
@@ -131,7 +131,7 @@ def main() -> None:
     print(f"{'queries/s':>9} {'tok/s':>6} {'TTFT p99':>9} {'TPOT p99':>9} {'step ms':>8}")
     for qps in given.qps:
         requests = requests_at(qps, given.seconds, given.round)
-        number = play(requests, steps, given.seats, given.prefill, pacing)
+        number = play(requests, steps, given.max_num_seqs, given.prefill, pacing)
         end = max(request.last for request in requests)
         ttft = 1000 * np.quantile([r.first - r.due for r in requests], 0.99)
         tpot = 1000 * np.quantile([r.last - r.first for r in requests], 0.99) / (rules.MAX_NEW_TOKENS - 1)

@@ -1,7 +1,7 @@
 """Runs a plan on a GPU host and prints a table: `python main.py PLAN OUT [--budget-s S]`.
 
-A plan is a JSON list. `{"do": "kernels"}`, `{"do": "products"}` and `{"do": "fused"}` measure kernels alone
-(measure_kernels.py, measure_products.py, measure_fused.py); anything else is an engine (measure_engine.py).
+A plan is a JSON list. `{"do": "kernels"}`, `{"do": "gemm"}` and `{"do": "fused"}` measure kernels alone
+(measure_kernels.py, measure_gemm.py, measure_fused.py); anything else is an engine (measure_engine.py).
 Each has a process of its own, so that its memory is freed. `unless` names an entry of the plan: the engine
 runs only if that one failed.
 """

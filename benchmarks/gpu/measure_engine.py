@@ -189,12 +189,12 @@ class Bench:
         return {**row, **found, "errors": list(result.errors)[:3], "warnings": list(result.warnings)[:3]}
 
 
-def _steady(ends: list[float], seats: int) -> float | None:
-    """Tokens a second between whole rounds of the seats, the first left out, while requests still wait."""
-    last = (len(ends) - seats) // seats * seats
-    if last <= seats:
+def _steady(ends: list[float], max_num_seqs: int) -> float | None:
+    """Tokens a second between whole rounds of the batch, the first left out, while requests still wait."""
+    last = (len(ends) - max_num_seqs) // max_num_seqs * max_num_seqs
+    if last <= max_num_seqs:
         return None
-    return round((last - seats) * rules.MAX_NEW_TOKENS / (ends[last - 1] - ends[seats - 1]), 1)
+    return round((last - max_num_seqs) * rules.MAX_NEW_TOKENS / (ends[last - 1] - ends[max_num_seqs - 1]), 1)
 
 
 def _steps(noted: list[tuple[float, int, int, int]], row: dict[str, Any]) -> dict[str, Any]:

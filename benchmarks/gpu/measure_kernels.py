@@ -13,11 +13,11 @@ from pathlib import Path
 
 import torch
 from llama_shape import lengths
-from measure_products import LINEAR, operands
-from one_step import FP8, KV, PAGE, SCALE, Batch, Q, attention, error, say, sustained, timed, turns
+from measure_gemm import LINEAR, operands
+from one_step import FP8, KV, PAGE, SCALE, Batch, Q, attention, error, rotary_table, say, sustained, timed
 from vllm.vllm_flash_attn import flash_attn_varlen_func, get_scheduler_metadata
 
-from mlperf_llama.engine.hopper import products
+from mlperf_llama.engine.hopper import gemm
 from mlperf_llama.engine.hopper.kernels import HEAD_SIZE, Kernels
 
 
@@ -27,11 +27,11 @@ def check_decode(batch: Batch, kernels: Kernels) -> None:
 
 
 def check_rope(batch: Batch, kernels: Kernels) -> None:
-    cos_sin = turns()
+    cos_sin = rotary_table()
     qk = batch.qkv[:, : (Q + KV) * HEAD_SIZE].float().view(batch.tokens, -1, 2, HEAD_SIZE // 2)
     c, s = cos_sin[batch.positions].float().view(batch.tokens, 2, 1, -1).unbind(1)
     x, y = qk.unbind(2)
-    turned = torch.stack((x * c - y * s, y * c + x * s), dim=2).flatten(1)
+    rotated = torch.stack((x * c - y * s, y * c + x * s), dim=2).flatten(1)
     v = batch.qkv[:, (Q + KV) * HEAD_SIZE :].float().clone()
     batch.rope_cache(kernels, cos_sin)
     page = batch.cache.shape[2]
@@ -40,8 +40,8 @@ def check_rope(batch: Batch, kernels: Kernels) -> None:
     say(
         "CHECK",
         "rope_cache",
-        qk=error(batch.qkv[:, : (Q + KV) * HEAD_SIZE], turned),
-        k=error(k_stored.flatten(1), turned[:, Q * HEAD_SIZE :]),
+        qk=error(batch.qkv[:, : (Q + KV) * HEAD_SIZE], rotated),
+        k=error(k_stored.flatten(1), rotated[:, Q * HEAD_SIZE :]),
         v=error(v_stored.flatten(1), v),
     )
     us = timed(partial(batch.rope_cache, kernels, cos_sin))
@@ -124,27 +124,27 @@ def measure_mixed(batch: Batch, kernels: Kernels) -> None:
 
 
 def measure_variants() -> None:
-    """The decode kernel by warps, blocks a multiprocessor and tiles under way: alone, and beside a product.
+    """The decode kernel by warps, blocks a multiprocessor and tiles in flight: alone, and beside a GEMM.
 
-    Beside a product of gate and up the card sits at its power limit, and what one kernel spares the other
-    takes: `us` is both, and `us` less the product's own time can be less than alone.
+    Beside the GEMM of gate and up the card sits at its power limit, and what one kernel spares the other
+    takes: `us` is both, and `us` less the GEMM's own time can be less than alone.
     """
-    products.install()
+    gemm.install()
     one = torch.full((1,), 1 / 240, device="cuda")
-    product = partial(products._run, *operands(8301, *LINEAR["gate_up"]), one, one)
+    gemm_call = partial(gemm._run, *operands(8301, *LINEAR["gate_up"]), one, one)
     for longest_first, count in ((False, 160), (True, 160), (False, 512), (True, 512), (False, 800)):
         batch = Batch(count, [], longest_first=longest_first)
         read = 2 * KV * HEAD_SIZE * sum(batch.lengths)
         name = f"decode {count} sequences, {'longest first' if longest_first else 'any order'}"
-        for way in ((8, 2, 2), (8, 2, 3), (4, 4, 2), (4, 4, 3)):
-            warps, blocks, stages = way
+        for variant in ((8, 2, 2), (8, 2, 3), (4, 4, 2), (4, 4, 3)):
+            warps, blocks, stages = variant
             call = partial(batch.decode, Kernels(batch.cache, Q, KV, blocks, warps, stages))
             us = timed(call)
-            say("KERNEL", f"{name}, {way}", us=round(us, 1), tb_s=round(read / us / 1e6, 2))
+            say("KERNEL", f"{name}, {variant}", us=round(us, 1), tb_s=round(read / us / 1e6, 2))
             if not longest_first:
-                both = 1e6 * sustained([product, call, call], 0.4)
-                say("KERNEL", f"{name}, {way}, twice beside a product", us=round(both, 1))
-    say("KERNEL", "the product", us=round(1e6 * sustained([product], 0.4), 1))
+                both = 1e6 * sustained([gemm_call, call, call], 0.4)
+                say("KERNEL", f"{name}, {variant}, twice beside a GEMM", us=round(both, 1))
+    say("KERNEL", "the GEMM", us=round(1e6 * sustained([gemm_call], 0.4), 1))
 
 
 def main() -> None:

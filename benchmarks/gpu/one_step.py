@@ -1,4 +1,4 @@
-"""One step of the benchmark for kernels alone: random rows, a paged FP8 cache; how it is timed and told."""
+"""One step of the benchmark for kernels alone: random rows, a paged FP8 cache; timing and printing."""
 
 from __future__ import annotations
 
@@ -115,8 +115,8 @@ class Batch:
 
     def rope_cache(self, kernels: Kernels, cos_sin: torch.Tensor) -> None:
         """Rotation of q and k, and k and v into the cache, by our kernel."""
-        places = (self.positions, cos_sin, self.cache, self.slots, self.scale, self.scale)
-        kernels.rope_cache(self.qkv, *places, self.tokens)
+        inputs = (self.positions, cos_sin, self.cache, self.slots, self.scale, self.scale)
+        kernels.rope_cache(self.qkv, *inputs, self.tokens)
 
     def flash(
         self, query: torch.Tensor, out: torch.Tensor, first: int = 0, last: int | None = None, **more: Any
@@ -145,7 +145,7 @@ class Batch:
         )
 
 
-def turns(positions: int = 4096) -> torch.Tensor:
+def rotary_table(positions: int = 4096) -> torch.Tensor:
     """Cosines and sines of random angles: [positions, 128] bf16."""
     angles = torch.rand(positions, HEAD_SIZE // 2, device="cuda") * 6.28
     return torch.cat((angles.cos(), angles.sin()), dim=1).bfloat16()

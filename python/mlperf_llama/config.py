@@ -53,6 +53,7 @@ class Config:
     gpu_memory_utilization: float | None
     tensor_parallel: int
     engine_args: dict[str, object]
+    ignore_eos: bool
     seed: int
     score_workers: int | None
     results_dir: str

@@ -81,6 +81,14 @@ def number(
     return read
 
 
+def switch(value: str) -> bool:
+    if value.lower() in ("1", "true", "yes", "on"):
+        return True
+    if value.lower() in ("0", "false", "no", "off"):
+        return False
+    raise ValueError("0 or 1")
+
+
 def json_object(value: str) -> dict[str, object]:
     try:
         parsed = json.loads(value or "{}")
@@ -164,8 +172,9 @@ DATA = Group("Dataset and model", (
         "path to cnn_eval.json, to a folder that holds it, or to JSON Lines with article and highlights."),
     Setting("MODEL", AUTO, text,
         "Model: auto tries mlcommons, huggingface, stand-in, in this order; or one of these names; or a "
-        "path; or a Hub id; or random, random-fp8: the exact shape with random weights, to measure speed "
-        "without the gated model."),
+        "path; or a Hub id; or stand-in-8b: the stand-in in Llama-3.1-8B's shape, to measure speed without "
+        "the gated model (16 GB); or random, random-fp8: the same shape with random weights, for a quick "
+        "look."),
     Setting("SOURCE_STALL_S", "20", number(float, 1, 30),
         "A source of the dataset or the model that transfers nothing for this long is given up "
         "(seconds, 1 to 30)."),
@@ -201,6 +210,9 @@ ENGINE = Group("Engine", (
         "GPUs that share one copy of the model (count)."),
     Setting("ENGINE_ARGS", "{}", json_object,
         "Further engine arguments of vLLM (JSON object)."),
+    Setting("IGNORE_EOS", "0", switch,
+        "Let every answer run to 128 tokens, past its end token (0 or 1): to measure speed, never "
+        "submittable."),
     Setting("SEED", "0", number(int, 0),
         "Seed of everything random outside LoadGen (whole number)."),
 ))
@@ -265,4 +277,4 @@ BY_NAME = {setting.name: setting for setting in TABLE}
 SHELL_NAMES = tuple(setting.name for setting in SHELL.settings)
 SECRETS = tuple(setting.name for setting in SECRET.settings)
 # Earlier names of settings, each with the one to use now.
-RENAMED = {"RUNG_STALL_S": "SOURCE_STALL_S", "SOURCE_TIMEOUT_S": "SOURCE_TIMEOUT_S"}
+RENAMED = {"RUNG_STALL_S": "SOURCE_STALL_S", "RUNG_TIMEOUT_S": "SOURCE_TIMEOUT_S"}

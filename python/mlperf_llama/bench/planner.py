@@ -111,7 +111,7 @@ def _model_digest(config: Config) -> str | None:
 
 
 def _offline_speed(preset: Preset, gpu: Gpu) -> float | None:
-    """Samples a second that the card will reach, by its data sheet, at the precision its preset sets."""
+    """Samples per second that the card will reach, by its data sheet, at the precision its preset sets."""
     card = find_gpu(gpu)
     precision = roofline.precision_of(preset.engine, card) or "fp16"
     limit = roofline.predict(card, roofline.PRECISIONS[precision]) if card else None

@@ -92,9 +92,9 @@ class Session:
         )
         longest = int(self.samples.lengths.max())
         self.max_model_len = max(rules.MAX_MODEL_LEN, longest + rules.MAX_NEW_TOKENS)
-        self.limits = Limits(
-            rules.MAX_NEW_TOKENS, rules.MIN_NEW_TOKENS, tuple(model.stop_ids(self.model_dir))
-        )
+        most, least = rules.MAX_NEW_TOKENS, rules.MIN_NEW_TOKENS
+        ends = Limits(most, least, tuple(model.stop_ids(self.model_dir)))
+        self.limits = Limits(most, most, ()) if config.ignore_eos else ends
         events.emit("data", done=self.samples.count, total=self.samples.count, unit="samples")
         self.engine = self._make_engine()
         # QPS of a run again, where the guess for the first proved too low.

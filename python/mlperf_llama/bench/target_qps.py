@@ -22,7 +22,7 @@ WARM_UP, ESTIMATE, SHORT_RUN = (
 
 @dataclass(frozen=True)
 class Choice:
-    """Queries a second, or SingleStream's milliseconds, and where they come from; None where unknown."""
+    """Queries per second, or SingleStream's milliseconds, and where they come from; None where unknown."""
 
     value: float | None
     source: str
@@ -30,7 +30,7 @@ class Choice:
 
 @dataclass(frozen=True)
 class OfflineSpeed:
-    """Samples a second of the whole engine; `source` is WARM_UP, ESTIMATE or SHORT_RUN."""
+    """Samples per second of the whole engine; `source` is WARM_UP, ESTIMATE or SHORT_RUN."""
 
     samples_per_s: float
     source: str

@@ -23,7 +23,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Limits:
-    """Greedy generation's bounds, in tokens; `stop_ids` end an answer and stay in it."""
+    """Greedy generation's bounds, in tokens; `stop_ids` end a response and stay in it."""
 
     max_new_tokens: int
     min_new_tokens: int
@@ -42,7 +42,7 @@ class EngineInfo:
 
 
 class Sink(Protocol):
-    """Where answers go. Called on the engine's loop; must not block."""
+    """Where responses go. Called on the engine's loop; must not block."""
 
     def first_token(self, request_id: int, token: int) -> None: ...
 
@@ -56,7 +56,7 @@ Progress = Callable[[str], None]
 
 
 class Engine(Protocol):
-    """A loaded model. `submit` returns at once; answers reach the sink in any order."""
+    """A loaded model. `submit` returns at once; responses reach the sink in any order."""
 
     async def start(self, progress: Progress) -> EngineInfo:
         """Load the model. MissingError: something is not here; BrokeError: it died."""

@@ -8,8 +8,7 @@ CUDA takes, is KV cache; graphs come on top.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 from .. import rules
 from ..machine.gpu_table import find_gpu
@@ -18,15 +17,15 @@ from ..records.schema import Gpu
 from ..rules import MODEL_SHAPE, ModelShape
 
 GIB = 1024**3
-# vLLM 0.26 on an H100 (8192 tokens a step, 512 sequences): 0.22 GiB outside torch, 0.71 to 0.78 GiB of
-# graphs, 1.13 GiB of activations, which is the step's widest moment: gate and up beside their product,
+# vLLM 0.26 on an H100 (8192 tokens per step, 512 sequences): 0.22 GiB outside torch, 0.71 to 0.78 GiB of
+# graphs, 1.13 GiB of activations, the widest moment of a step: gate and up beside their result,
 # and seven and a half rows of the hidden size.
 NON_TORCH_GIB = 0.22
 GRAPHS_GIB = 0.78
 HIDDEN_ROWS = 7.5
 # The sampler holds the logits of every sequence in 32 bits, about three times.
 LOGIT_COPIES = 3
-# Measured on an H100: beyond these, neither more sequences nor more tokens a step paid.
+# Measured on an H100: beyond these, neither more sequences nor more tokens per step paid.
 MOST_TOKENS, MOST_SEQS, FAST_SEQS = 8192, 512, 1024
 LEAST_TOKENS = 2048
 # A card this fast in GB/s has use for more sequences.
@@ -39,7 +38,7 @@ INT8_CAPABILITY = 7.5
 ACTIVATION_SHARE = 0.04
 # vLLM's share of the card's memory; a desktop draws on the card too. The graphs need what is left.
 SHARE, DESKTOP_SHARE, SPARE_GIB = 0.95, 0.92, 0.3
-# Prompt tokens beside running answers: this share of the TPOT limit, at half the card's rate.
+# Prompt tokens beside decode tokens: this share of the TPOT limit, at half the card's rate.
 PREFILL_SHARE, EFFICIENCY, LEAST_PREFILL = 0.8, 0.5, 256
 
 
@@ -79,12 +78,10 @@ class Footprint:
 
 @dataclass(frozen=True)
 class Derived:
-    """vLLM's arguments, each with its reason; the memory they take; limits a scenario."""
+    """vLLM's arguments, and by scenario the prompt tokens that a step may read beside decode tokens."""
 
-    engine: dict[str, Any]
-    reasons: dict[str, str]
-    footprint: Footprint
-    scenarios: dict[str, dict[str, Any]] = field(default_factory=dict)
+    engine: dict[str, int | float | str]
+    prefill_tokens: dict[str, int]
 
 
 def card_of(gpu: Gpu) -> Card:
@@ -130,7 +127,7 @@ def footprint(
 
 
 def sequences_that_fit(kv_tokens: int) -> int:
-    """Sequences that hold their whole prompt and answer at once, in 99 of 100 draws."""
+    """Sequences that hold their whole prompt and response at once, in 99 of 100 draws."""
     mean, spread = PROMPT_MEAN + rules.MAX_NEW_TOKENS, 2.33 * PROMPT_SD
     # n means and the spread of their sum fill the cache: a quadratic in the root of n.
     root = (-spread + math.sqrt(spread**2 + 4 * mean * kv_tokens)) / (2 * mean)
@@ -144,24 +141,23 @@ def memory_share(card: Card) -> float:
     return math.floor(100 * min(DESKTOP_SHARE if desktop else SHARE, graphs)) / 100
 
 
-def precision(card: Card) -> tuple[str | None, str]:
-    """The quantisation that is made while loading, and why; None: 16 bits."""
+def precision(card: Card) -> str | None:
+    """The quantisation made while loading, where the tensor cores multiply it at twice the rate of 16 bits
+    (it also halves the weights' memory); None: 16 bits."""
     if card.fp8:
-        return "fp8", "the tensor cores multiply FP8 at twice the rate of 16 bits; half the weights' memory"
-    if card.capability >= INT8_CAPABILITY:
-        return "int8", "the tensor cores multiply INT8 at twice the rate of 16 bits; half the weights' memory"
-    return None, "neither FP8 nor INT8 in the tensor cores"
+        return "fp8"
+    return "int8" if card.capability >= INT8_CAPABILITY else None
 
 
 def step_tokens(card: Card, shape: ModelShape = MODEL_SHAPE) -> int:
-    """Tokens a step: the most that memory likes, at most what paid on an H100."""
+    """Tokens per step: as many as memory allows, at most what paid on an H100."""
     fitting = ACTIVATION_SHARE * card.memory_gib / activations_gib(shape, 1, 0)
     tokens = 1 << int(math.log2(max(fitting, 1)))
     return max(LEAST_TOKENS, min(tokens, MOST_TOKENS))
 
 
 def prefill_tokens(card: Card, tpot_ms: float, ceiling: int, shape: ModelShape = MODEL_SHAPE) -> int | None:
-    """Prompt tokens that a step may read beside running answers, to keep TPOT; None: no cap."""
+    """Prompt tokens that a step may read beside decode tokens, to keep TPOT; None: no cap."""
     if card.compute is None:
         return None
     seconds = PREFILL_SHARE * tpot_ms / 1000
@@ -172,17 +168,15 @@ def prefill_tokens(card: Card, tpot_ms: float, ceiling: int, shape: ModelShape =
 
 def settings(card: Card, shape: ModelShape = MODEL_SHAPE) -> Derived:
     """Settings for a card."""
-    share = memory_share(card)
-    quantization, why = precision(card)
+    share, quantization = memory_share(card), precision(card)
     weight_bytes = 1.0 if quantization else 2.0
     kv_bytes = 1.0 if card.fp8_cache else 2.0
     tokens = step_tokens(card, shape)
     most = FAST_SEQS if (card.bandwidth or 0) >= FAST_BANDWIDTH else MOST_SEQS
-    room = footprint(card, weight_bytes, kv_bytes, most, tokens, share, shape)
-    fitting = sequences_that_fit(room.kv_tokens)
+    memory = footprint(card, weight_bytes, kv_bytes, most, tokens, share, shape)
+    fitting = sequences_that_fit(memory.kv_tokens)
     seqs = max(8, min(most, fitting - fitting % 8))
-    found = footprint(card, weight_bytes, kv_bytes, seqs, tokens, share, shape)
-    engine: dict[str, Any] = {
+    engine: dict[str, int | float | str] = {
         "max_num_seqs": seqs,
         "max_num_batched_tokens": tokens,
         "gpu_memory_utilization": share,
@@ -191,16 +185,6 @@ def settings(card: Card, shape: ModelShape = MODEL_SHAPE) -> Derived:
         engine["quantization"] = quantization
     if card.fp8_cache:
         engine["kv_cache_dtype"] = "fp8"
-    reasons = {
-        "max_num_seqs": f"{fitting} sequences fit the KV cache of {found.kv_tokens} tokens; at most {most}",
-        "max_num_batched_tokens": f"activations of {found.activations_gib:.2f} GiB",
-        "gpu_memory_utilization": f"leaves {(1 - share) * card.memory_gib:.1f} GiB for graphs and the driver",
-        "quantization": why,
-        "kv_cache_dtype": "attention reads an 8-bit cache here" if card.fp8_cache else "16 bits",
-    }
-    scenarios = {}
-    for scenario, (_, tpot_ms) in rules.TOKEN_LATENCY_LIMITS_MS.items():
-        cap = prefill_tokens(card, tpot_ms, tokens, shape)
-        if cap:
-            scenarios[scenario] = {"prefill_tokens": cap}
-    return Derived(engine, reasons, found, scenarios)
+    limits = rules.TOKEN_LATENCY_LIMITS_MS
+    caps = {name: prefill_tokens(card, tpot_ms, tokens, shape) for name, (_, tpot_ms) in limits.items()}
+    return Derived(engine, {name: cap for name, cap in caps.items() if cap})

@@ -1,7 +1,7 @@
 """INT8 for GPUs whose tensor cores know no FP8: `quantization="int8"`, made while vLLM loads.
 
-Weights get one scale an output channel, inputs one a token as they come: no data is needed,
-nothing is calibrated. Products run in the INT8 tensor cores, at twice the rate of 16 bits.
+Weights get one scale per output channel, inputs one per token as they come: no data is needed,
+nothing is calibrated. GEMMs run in the INT8 tensor cores, at twice the rate of 16 bits.
 Importing this makes the name known to vLLM, in its own processes too: they unpickle `Int8`.
 """
 
@@ -10,13 +10,17 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from vllm.model_executor.kernels.linear import init_int8_linear_kernel
-from vllm.model_executor.layers.linear import LinearBase, LinearMethodBase
-from vllm.model_executor.layers.quantization import register_quantization_config
-from vllm.model_executor.layers.quantization.base_config import QuantizationConfig
-from vllm.model_executor.model_loader.reload.layerwise import initialize_online_processing
-from vllm.model_executor.parameter import ModelWeightParameter
-from vllm.model_executor.utils import replace_parameter
+
+from .hopper.compat import (
+    LinearBase,
+    LinearMethodBase,
+    ModelWeightParameter,
+    QuantizationConfig,
+    init_int8_linear_kernel,
+    initialize_online_processing,
+    register_quantization_config,
+    replace_parameter,
+)
 
 NAME = "int8"
 LARGEST = 127
@@ -25,7 +29,7 @@ LEAST_CAPABILITY = 75
 
 
 def to_int8(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """(values, scale an output channel [rows, 1] in float32) of a matrix [rows, columns]."""
+    """(values, scale per output channel [rows, 1] in float32) of a matrix [rows, columns]."""
     scale = weight.abs().amax(dim=1, keepdim=True).float().clamp(min=1e-12) / LARGEST
     return torch.round(weight.float() / scale).clamp(-LARGEST, LARGEST).to(torch.int8), scale
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Pacing:
-    """`whole_prompts`: no prompt is split over steps. `gap_steps`: at least so many steps of
-    answers alone behind one with prompts."""
+    """`whole_prompts`: no prompt is split over steps. `gap_steps`: at least so many
+    decode-only steps behind one with prompts."""
 
     whole_prompts: bool = False
     gap_steps: int = 0
@@ -20,7 +20,7 @@ class Pacing:
     def holds(self, running: int, since_prompts: int) -> bool:
         """Whether no prompt should enter this step.
 
-        `running`: sequences that answer meanwhile. `since_prompts`: steps of answers alone
-        behind the last one with prompts.
+        `running`: sequences in decode. `since_prompts`: decode-only steps behind the last one
+        with prompts.
         """
         return running > 0 and since_prompts < self.gap_steps

@@ -108,5 +108,5 @@ def choose_preset(config: Config, gpu: Gpu | None) -> Preset:
     if name != GENERIC:
         return load_preset(name)
     derived = derive.settings(derive.card_of(gpu or Gpu()))
-    scenarios = {name: ScenarioSettings.of(table) for name, table in derived.scenarios.items()}
+    scenarios = {name: ScenarioSettings(prefill_tokens=cap) for name, cap in derived.prefill_tokens.items()}
     return Preset(GENERIC, derived.engine, {}, scenarios)

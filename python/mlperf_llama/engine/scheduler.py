@@ -1,9 +1,9 @@
 """vLLM's scheduler with control over when prompts enter a step, and counters.
 
-Runs in vLLM's engine process. A step holds every running answer's next token and, beside
+Runs in vLLM's engine process. A step holds every running sequence's next token and, beside
 them, at most `prefill_tokens` prompt tokens: small for a steady TPOT, large for TTFT and
 throughput. vLLM's own limit caps both together, so that under load the prompts starve as
-answers pile up. `Pacing` says which steps prompts may enter, and whether they stay whole: a
+sequences pile up. `Pacing` says which steps prompts may enter, and whether they stay whole: a
 longer one is then alone in its step. Both change between runs without a reload.
 """
 
@@ -11,14 +11,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from vllm.v1.core.sched.async_scheduler import AsyncScheduler
-from vllm.v1.core.sched.scheduler import Scheduler
-from vllm.v1.engine.core import EngineCore
-
+from .hopper.compat import AsyncScheduler, EngineCore, Scheduler
 from .pacing import Pacing
 
 
-def _seats_name(scheduler: Any) -> str:
+def _slots_name(scheduler: Any) -> str:
     """vLLM 0.27 tells the number of slots from the number admitted; 0.26 has one name for both."""
     return "max_num_active_reqs" if hasattr(scheduler, "max_num_active_reqs") else "max_num_running_reqs"
 
@@ -33,7 +30,7 @@ class _Capped:
         self.ceiling: int = self.max_num_scheduled_tokens
         self.prefill_tokens: int = self.ceiling
         self.pacing = Pacing()
-        self._seats = _seats_name(self)
+        self._slots = _slots_name(self)
         self._since_prompts = 0
         self.totals = {"steps": 0, "scheduled_tokens": 0, "preemptions": 0}
 
@@ -44,19 +41,19 @@ class _Capped:
             longest = first.num_tokens if first else 0
             # A prompt longer than a step's share enters alone; one that no step can hold is split.
             prefill = max(prefill, longest)
-            room = self.ceiling - len(self.running)  # type: ignore[attr-defined]
-            self.scheduler_config.enable_chunked_prefill = room < longest  # type: ignore[attr-defined]
+            headroom = self.ceiling - len(self.running)  # type: ignore[attr-defined]
+            self.scheduler_config.enable_chunked_prefill = headroom < longest  # type: ignore[attr-defined]
         if self.prefill_tokens < self.ceiling:
-            answering = sum(not request.is_prefill_chunk for request in self.running)  # type: ignore[attr-defined]
-            self.max_num_scheduled_tokens = min(self.ceiling, answering + prefill)
-        seats = getattr(self, self._seats)
+            decoding = sum(not request.is_prefill_chunk for request in self.running)  # type: ignore[attr-defined]
+            self.max_num_scheduled_tokens = min(self.ceiling, decoding + prefill)
+        slots = getattr(self, self._slots)
         running = len(self.running)  # type: ignore[attr-defined]
         if self.pacing.holds(running, self._since_prompts):
-            setattr(self, self._seats, running)
+            setattr(self, self._slots, running)
         try:
             output = super().schedule(*args, **kwargs)  # type: ignore[misc]
         finally:
-            setattr(self, self._seats, seats)
+            setattr(self, self._slots, slots)
         if output.total_num_scheduled_tokens:
             self.totals["steps"] += 1
             self.totals["scheduled_tokens"] += output.total_num_scheduled_tokens
@@ -83,7 +80,7 @@ def set_limits(core: EngineCore, max_num_seqs: int | None, prefill_tokens: int |
     scheduler.prefill_tokens = min(prefill_tokens or scheduler.ceiling, scheduler.ceiling)
     scheduler.max_num_scheduled_tokens = scheduler.ceiling
     ceiling = scheduler.scheduler_config.max_num_seqs
-    setattr(scheduler, _seats_name(scheduler), min(max_num_seqs or ceiling, ceiling))
+    setattr(scheduler, _slots_name(scheduler), min(max_num_seqs or ceiling, ceiling))
 
 
 def set_pacing(core: EngineCore, whole_prompts: bool, gap_steps: int) -> None:

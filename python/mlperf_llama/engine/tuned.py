@@ -1,4 +1,4 @@
-"""What tuning found, kept a GPU: RESULTS_DIR/tuned/<gpu>.toml, read by every later run.
+"""What tuning found, kept per GPU: RESULTS_DIR/tuned/<gpu>.toml, read by every later run.
 
 A file holds entries; an entry stands for one model, precision and number of GPUs, in the
 words of `identity`, and is used only where all of them are the same.
@@ -38,8 +38,8 @@ class Tuned:
 
     def target_qps(self, scenario: str, duration_s: float) -> float | None:
         """None too where it was found for shorter runs: a longer one may not hold it."""
-        found = self.scenarios.get(scenario, {})
-        return found.get("target_qps") if found.get("duration_s", 0.0) >= duration_s else None
+        values = self.scenarios.get(scenario, {})
+        return values.get("target_qps") if values.get("duration_s", 0.0) >= duration_s else None
 
     def expected_latency_ms(self, scenario: str) -> float | None:
         return self.scenarios.get(scenario, {}).get("expected_latency_ms")
@@ -69,6 +69,8 @@ def identity(config: Config, model_sha256: str | None, engine: Mapping[str, obje
         "tensor_parallel": config.tensor_parallel,
         "category": config.category,
         "round": config.round,
+        # Longer answers: a rate of its own.
+        **({"ignore_eos": True} if config.ignore_eos else {}),
     }
 
 

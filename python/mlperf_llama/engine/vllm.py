@@ -15,6 +15,7 @@ from typing import Any
 
 from ..errors import BrokeError, MissingError
 from . import EngineInfo, Limits, Progress, Request, Sink, hopper
+from .hopper import compat
 from .pacing import Pacing
 
 # vLLM reads these once, at import. Nothing is reported to anyone, nothing is fetched.
@@ -59,26 +60,24 @@ class VllmEngine:
         progress("importing vLLM")
         try:
             import vllm
-            from vllm.engine.arg_utils import AsyncEngineArgs
-            from vllm.platforms import current_platform
-            from vllm.v1.engine.async_llm import AsyncLLM
         except ImportError as error:
             raise MissingError(
                 f"vLLM cannot be imported here ({error}); `make doctor` tells how to mend it"
             ) from error
-        if not current_platform.device_type:
+        if hopper.is_asked_for(self._arguments):
+            compat.check_version("the fast path for Hopper")
+        if not compat.current_platform.device_type:
             raise MissingError(
                 "expected an NVIDIA GPU for vLLM's CUDA build, found none: start the container with "
-                "--gpus all on a host with NVIDIA's driver and toolkit, or take the CPU lane (TARGET=cpu)"
+                "--gpus all on a host with NVIDIA's driver and toolkit, or take the CPU build (TARGET=cpu)"
             )
         if self._arguments.get("quantization") == INT8:
             from . import int8  # noqa: F401  (vLLM then knows the name)
         started = time.monotonic()
         progress("loading the model")
         try:
-            self._llm = AsyncLLM.from_engine_args(
-                AsyncEngineArgs(**hopper.with_splitting_ops(self._arguments))
-            )
+            arguments = compat.AsyncEngineArgs(**hopper.with_splitting_ops(self._arguments))
+            self._llm = compat.AsyncLLM.from_engine_args(arguments)
         except Exception as error:
             raise BrokeError(f"vLLM could not load {self._arguments['model']}: {error}") from error
         load_s = round(time.monotonic() - started, 2)
@@ -117,8 +116,8 @@ class VllmEngine:
 
     def submit(self, requests: Sequence[Request], limits: Limits, streaming: bool, sink: Sink) -> None:
         from vllm import SamplingParams
-        from vllm.sampling_params import RequestOutputKind
 
+        kinds = compat.RequestOutputKind
         parameters = SamplingParams(
             temperature=0.0,
             max_tokens=limits.max_new_tokens,
@@ -126,7 +125,7 @@ class VllmEngine:
             stop_token_ids=list(limits.stop_ids),
             ignore_eos=not limits.stop_ids,
             detokenize=False,
-            output_kind=RequestOutputKind.DELTA if streaming else RequestOutputKind.FINAL_ONLY,
+            output_kind=kinds.DELTA if streaming else kinds.FINAL_ONLY,
         )
         for request in requests:
             task = asyncio.create_task(self._answer(request, parameters, sink))
@@ -134,14 +133,12 @@ class VllmEngine:
             task.add_done_callback(self._tasks.discard)
 
     async def _answer(self, request: Request, parameters: Any, sink: Sink) -> None:
-        from vllm.inputs.engine import tokens_input
-
         self._serial += 1
         tokens: list[int] = []
         streaming = parameters.output_kind.name == "DELTA"
         try:
             outputs = self._llm.generate(
-                tokens_input(list(request.prompt)), parameters, request_id=str(self._serial)
+                compat.tokens_input(list(request.prompt)), parameters, request_id=str(self._serial)
             )
             async for output in outputs:
                 new = output.outputs[0].token_ids

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -10,10 +9,9 @@ from typing import Any
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
 
-from ..records.files import write_text
 from ..sources.model import checkpoint
+from ..sources.model.shards import ShardWriter
 
 FP8 = torch.float8_e4m3fn
 FP8_MAX = torch.finfo(FP8).max
@@ -26,7 +24,6 @@ JOINED = {
     "gate_proj": ("gate_proj", "up_proj"),
     "up_proj": ("gate_proj", "up_proj"),
 }
-SHARD_BYTES = 4 * 2**30
 
 
 class Tensors:
@@ -64,42 +61,15 @@ def to_fp8(matrix: torch.Tensor, scale: float) -> torch.Tensor:
 
 def write(source: Path, dest: Path, scales: Mapping[str, float], progress: Callable[[str], None]) -> None:
     """All tensors into shards of `dest`, with an index. `scales`: further scalars by full name."""
-    tensors, index, shards = Tensors(source), dict[str, int](), 0
-    batch: dict[str, torch.Tensor] = {}
-
-    def flush() -> None:
-        nonlocal shards
-        if batch:
-            shards += 1
-            save_file(batch, dest / f"{shards}.safetensors", metadata={"format": "pt"})
-            index.update(dict.fromkeys(batch, shards))
-            batch.clear()
-
+    tensors, writer = Tensors(source), ShardWriter(dest)
     for number, name in enumerate(tensors.names):
         tensor = tensors[name]
         if LINEAR.fullmatch(name):
             scale = weight_scale(tensors, name)
             tensor = to_fp8(tensor, scale)
-            batch[name.removesuffix("weight") + "weight_scale"] = torch.tensor(scale)
-        batch[name] = tensor.contiguous()
-        if sum(t.nbytes for t in batch.values()) >= SHARD_BYTES:
-            flush()
+            writer.add(name.removesuffix("weight") + "weight_scale", torch.tensor(scale))
+        if writer.add(name, tensor):
             progress(f"{number + 1} of {len(tensors.names)} tensors")
-    batch |= {name: torch.tensor(value) for name, value in scales.items()}
-    flush()
-    _name_shards(dest, index, shards)
-
-
-def _name_shards(dest: Path, index: Mapping[str, int], shards: int) -> None:
-    """The names every loader knows: model-00001-of-00002.safetensors, and an index of them."""
-    names = {n: f"model-{n:05d}-of-{shards:05d}.safetensors" for n in range(1, shards + 1)}
-    if shards == 1:
-        names[1] = "model.safetensors"
-    for number, name in names.items():
-        path = dest / f"{number}.safetensors"
-        path.rename(dest / name)
-        (dest / name).chmod(0o644)
-    if shards > 1:
-        weight_map = {tensor: names[number] for tensor, number in sorted(index.items())}
-        text = json.dumps({"metadata": {}, "weight_map": weight_map}, indent=1)
-        write_text(dest / checkpoint.INDEX, text + "\n")
+    for name, value in scales.items():
+        writer.add(name, torch.tensor(value))
+    writer.close()

@@ -56,7 +56,7 @@ def _provided(kind: str, provided: Provided) -> list[Block]:
     blocks: list[Block] = [_pairs(kind.capitalize(), facts)]
     rows = tuple((a.rung, a.outcome, number(a.seconds, 1), word(a.reason)) for a in provided.attempts)
     if rows:
-        heads = ("source", "outcome", "seconds", "why the next was tried")
+        heads = ("source", "outcome", "seconds", "reason")
         blocks.append(Table(heads, rows, "llrl", f"Sources tried for the {kind}, in order"))
     else:
         blocks.append(Text(f"No source was tried for the {kind}.", "warn"))

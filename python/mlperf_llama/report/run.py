@@ -86,6 +86,11 @@ class Run:
         reasons = []
         if self.engine.name == "fake" or (self.config and self.config.engine == "fake"):
             reasons.append("The engine is the fake one: its answers and its speed are made up.")
+        if self.config and self.config.ignore_eos:
+            reasons.append(
+                f"Answers ran past their end tokens to {rules.MAX_NEW_TOKENS} tokens each (IGNORE_EOS): "
+                "for speed alone."
+            )
         for kind, provided in (("model", self.provenance.model), ("dataset", self.provenance.dataset)):
             if provided is None or not provided.source:
                 reasons.append(f"No {kind} was served.")

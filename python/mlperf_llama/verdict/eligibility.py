@@ -165,8 +165,20 @@ def _engine(evidence: Evidence) -> list[Check]:
             f"{name}, ENGINE={requested}; engines that compute: {', '.join(REAL_ENGINES)}",
             "run with ENGINE=vllm",
         ),
+        _endings(evidence),
         *_settings(evidence),
     ]
+
+
+def _endings(evidence: Evidence) -> Check:
+    config = evidence.config
+    ignored = config is None or config.ignore_eos
+    return check(
+        "ignore_eos",
+        not ignored,
+        "answers ran past their end tokens" if ignored else "answers end at the model's end tokens",
+        "run without IGNORE_EOS: it is for measurements of speed",
+    )
 
 
 def _settings(evidence: Evidence) -> list[Check]:

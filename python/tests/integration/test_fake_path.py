@@ -41,6 +41,20 @@ def test_every_scenario_and_mode(tmp_path: Path, round_name: str, category: str)
     assert all(passed[f"{s}.performance.seeds"] for s in results["scenarios"])
 
 
+@pytest.mark.parametrize("ignored", [0, 1])
+def test_answers_run_past_their_end_for_speed_alone(tmp_path: Path, ignored: int) -> None:
+    fake = json.dumps({"output_tokens": [40, 60]})
+    ended = entrypoint(tmp_path, "run", FAKE=fake, IGNORE_EOS=ignored, **FAKE)
+    assert ended.code == 0, ended.stderr
+    assert ended.folder is not None
+    log = json.loads((ended.folder / "Offline/accuracy/mlperf_log_accuracy.json").read_text())
+    lengths = {len(entry["data"]) // 8 for entry in log}
+    assert lengths == {rules.MAX_NEW_TOKENS} if ignored else max(lengths) < rules.MAX_NEW_TOKENS
+    passed = {c["name"]: c["passed"] for c in ended.read("verdict.json")["checks"]}
+    assert passed["ignore_eos"] is not bool(ignored)
+    assert ("ran past their end tokens" in (ended.folder / "report.md").read_text()) is bool(ignored)
+
+
 def test_an_interrupted_run_is_resumed_without_repeating_what_was_finished(tmp_path: Path) -> None:
     fake = json.dumps({"samples_per_s": 400})
     ended = interrupted_at("Server performance", tmp_path, FAKE=fake, **FAKE, SCENARIO="Offline,Server")

@@ -106,7 +106,7 @@ def test_a_prefill_cap_changes_steps_and_no_answer(loaded: Loaded) -> None:
 
     (free, capped, whole), (free_steps, capped_steps, whole_steps) = loaded.runner.run(body())
     assert free == capped == whole
-    # Two seats; prompts that are not split take a step each.
+    # Two sequences; prompts that are not split take a step each.
     assert capped_steps > whole_steps > free_steps and capped_steps > 2 * free_steps
     assert loaded.engine.counters()["preemptions"] == 0
 

@@ -11,7 +11,7 @@ static unsigned bf16x2(float low, float high) { return bf16(low) | bf16(high) <<
 
 // A block's memory begins where a kernel that takes it for aligned goes wrong.
 static const unsigned FIRST = 16;
-static unsigned char memory[1];
+static unsigned char shared_memory[1];
 static unsigned shared_address(const void *) { return FIRST; }
 static unsigned char *at(Block &block, unsigned address, unsigned bytes) {
   if (address < FIRST || address - FIRST + bytes > block.memory.size()) throw "outside of shared memory";
@@ -34,7 +34,7 @@ static Barrier &barrier_at(Block &block, unsigned address) {
 }
 static void change(Barrier &barrier, int arrivals, int bytes) {
   if (barrier.pending < arrivals) throw "more came to a barrier than it counts";
-  moved = true;
+  progressed = true;
   barrier.pending -= arrivals;
   barrier.bytes += bytes;
   if (!barrier.pending && !barrier.bytes) barrier.pending = barrier.count, barrier.phase ^= 1;
@@ -42,42 +42,42 @@ static void change(Barrier &barrier, int arrivals, int bytes) {
 static void barrier_init(unsigned barrier, unsigned count) {
   *(Barrier *)at(*current->block, barrier, 8) = {(short)count, (short)count, 0, 0};
 }
-static void barriers_are_set() {}
-static void barrier_expect(unsigned barrier, unsigned bytes) {
+static void fence_barrier_init() {}
+static void barrier_arrive_expect(unsigned barrier, unsigned bytes) {
   change(barrier_at(*current->block, barrier), 1, (int)bytes);
 }
 
-// 128-byte swizzle: the place of a byte, in each 1,024.
+// 128-byte swizzle: where a byte lies, in each 1,024.
 static unsigned swizzled(unsigned address) { return address ^ (address >> 3 & 0x70); }
 
 struct TensorMap;
 
-// Pieces of 16 bytes of a box: every other one, and those between.
-static void bring(Block &block, const Load &load, int which) {
+// Chunks of 16 bytes of a box: every other one, and those between.
+static void copy_half(Block &block, const Load &load, int which) {
   const Map &map = load.map;
   int rows = 1;
   for (int i = 1; i < map.rank; i++) rows *= map.box[i];
-  for (int piece = 0; piece < rows * 8; piece++) {
-    if ((piece ^ piece / 8) % 2 != which) continue;
-    const int column = load.from[0] + piece % 8 * 16;
+  for (int chunk = 0; chunk < rows * 8; chunk++) {
+    if ((chunk ^ chunk / 8) % 2 != which) continue;
+    const int column = load.from[0] + chunk % 8 * 16;
     const unsigned char *source = map.address + column;
     bool inside = column < map.sizes[0];
-    for (int i = 1, rest = piece / 8; i < map.rank; rest /= map.box[i++]) {
+    for (int i = 1, rest = chunk / 8; i < map.rank; rest /= map.box[i++]) {
       const int index = load.from[i] + rest % map.box[i];
       inside &= index >= 0 && index < map.sizes[i];
       source += index * map.strides[i - 1];
     }
-    unsigned char *place = at(block, swizzled(load.to + piece * 16), 16);
-    if (inside) std::memcpy(place, source, 16);
-    else std::memset(place, 0, 16);
+    unsigned char *destination = at(block, swizzled(load.to + chunk * 16), 16);
+    if (inside) std::memcpy(destination, source, 16);
+    else std::memset(destination, 0, 16);
   }
 }
-static void load_box(Block &block, unsigned to, const TensorMap *given, std::vector<int> from, unsigned barrier) {
+static void load_box(Block &block, unsigned to, const TensorMap *descriptor, std::vector<int> from, unsigned barrier) {
   if (to % 1024) throw "a swizzled box begins at a multiple of 1,024";
-  block.loads.push_back({to, barrier, *(const Map *)given, from});
-  bring(block, block.loads.back(), 0);
+  block.loads.push_back({to, barrier, *(const Map *)descriptor, from});
+  copy_half(block, block.loads.back(), 0);
 }
-static bool barrier_passed(unsigned address, unsigned parity) {
+static bool barrier_try_wait(unsigned address, unsigned parity) {
   Block &block = *current->block;
   Barrier &barrier = barrier_at(block, address);
   for (auto load = block.loads.begin(); load != block.loads.end();) {
@@ -85,7 +85,7 @@ static bool barrier_passed(unsigned address, unsigned parity) {
       load++;
       continue;
     }
-    bring(block, *load, 1);
+    copy_half(block, *load, 1);
     int bytes = 128;
     for (int d = 1; d < load->map.rank; d++) bytes *= load->map.box[d];
     load = block.loads.erase(load);

@@ -20,7 +20,7 @@ static uint2 make_uint2(unsigned x, unsigned y) { return {x, y}; }
 static uint4 make_uint4(unsigned x, unsigned y, unsigned z, unsigned w) { return {x, y, z, w}; }
 
 struct Index { int x, y; };
-struct Gate { int here, turn; };
+struct Gate { int here, phase; };
 struct Warp { Gate gate; unsigned values[2][32][6]; };
 // What `tensor_map` of cuda_on_cpu.py made, and a load that is under way: see common_on_cpu.h.
 struct Map { const unsigned char *address; int rank, sizes[4], box[4]; long long strides[3]; };
@@ -34,8 +34,8 @@ struct Block {
   std::vector<Load> loads;
   int running;
 };
-// A product of product.cu that has begun: see fused_on_cpu.cpp.
-struct Product { float *d; unsigned long long a, b; bool add; int group; };
+// A wgmma of gemm.cu that has begun: see fused_on_cpu.cpp.
+struct Wgmma { float *d; unsigned long long a, b; bool accumulate; int group; };
 struct Thread {
   Index at;
   Block *block;
@@ -44,7 +44,7 @@ struct Thread {
   std::unique_ptr<char[]> stack;
   bool done;
   int rounds, group;
-  std::vector<Product> products;
+  std::vector<Wgmma> wgmmas;
 };
 
 static const size_t STACK = 1 << 16;
@@ -59,15 +59,15 @@ static Index gridDim;
 #define blockIdx (current->block->at)
 
 // Set whenever a thread does what another may wait for.
-static bool moved;
+static bool progressed;
 static const char *failure;
 
 static void wait() { swapcontext(&current->context, &scheduler); }
 static void wait_at(Gate &gate, int size) {
-  const int turn = gate.turn;
-  moved = true;
-  if (++gate.here == size) gate.here = 0, gate.turn++;
-  while (gate.turn == turn) wait();
+  const int phase = gate.phase;
+  progressed = true;
+  if (++gate.here == size) gate.here = 0, gate.phase++;
+  while (gate.phase == phase) wait();
 }
 static void __syncwarp() { wait_at(current->warp->gate, 32); }
 static void __syncthreads() { wait_at(current->block->gate, (int)(threads.size() / blocks.size())); }
@@ -103,7 +103,7 @@ static void begin() {
   } catch (const char *what) {
     failure = what;
   }
-  moved = current->done = true;
+  progressed = current->done = true;
   current->block->running--;
 }
 
@@ -154,8 +154,8 @@ static const char *launch(Grid grid, int cluster, std::function<void()> kernel) 
       bool any = false;
       for (Block &block : blocks) {
         bool more;
-        do moved = false, more = run(block), any |= moved;
-        while (moved && more && !failure);
+        do progressed = false, more = run(block), any |= progressed;
+        while (progressed && more && !failure);
         left |= more;
       }
       if (left && !any && !failure) failure = "deadlock: every thread waits";

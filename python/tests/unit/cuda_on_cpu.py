@@ -23,7 +23,7 @@ COMPILER = shutil.which("g++")
 # By the architecture that a source is compiled for: what stands for its PTX.
 SHIMS = {"sm_90": "kernels_on_cpu.cpp", "sm_90a": "fused_on_cpu.cpp"}
 # A device function of a line or of several.
-FUNCTION = re.compile(r"^(?:template [^\n]*)?__device__ [^\n]*\{(?:[^\n]*\}|\n.*?^\})\n", re.M | re.S)
+FUNCTION = re.compile(r"^(?:template [^\n]*)?__device__ [^{;]*\{(?:[^\n]*\}|\n.*?^\})\n", re.M | re.S)
 
 
 class Grid(ctypes.Structure):
@@ -43,7 +43,7 @@ class Card:
         shim = Path(__file__).with_name(SHIMS[architecture])
         # Those with PTX stand in the shim, as does the memory that a launch asks for.
         text = FUNCTION.sub(lambda found: "" if "asm" in found[0] else found[0], source.decode())
-        text = text.replace("extern __shared__ u8 memory[];\n", "")
+        text = text.replace("extern __shared__ u8 shared_memory[];\n", "")
         assert "asm" not in text
         name = "-".join((architecture, *(f"{key}{value}" for key, value in defines.items())))
         kernels, library = self._folder / f"{name}.cu", self._folder / f"{name}.so"

@@ -28,16 +28,16 @@ static int __shfl_sync(unsigned, int value, int lane) {
 }
 static unsigned __byte_perm(unsigned a, unsigned b, unsigned picks) {
   const unsigned long long all = (unsigned long long)b << 32 | a;
-  unsigned found = 0;
-  for (int i = 0; i < 4; i++) found |= (unsigned)(all >> 8 * (picks >> 4 * i & 7) & 255) << 8 * i;
-  return found;
+  unsigned result = 0;
+  for (int i = 0; i < 4; i++) result |= (unsigned)(all >> 8 * (picks >> 4 * i & 7) & 255) << 8 * i;
+  return result;
 }
 
 static float half(unsigned word) { return (float)bits<_Float16>((unsigned short)word); }
 static unsigned half_of(float x) { return bits<unsigned short>((_Float16)x); }
 static unsigned float_to_f16x2(float low, float high) { return half_of(low) | half_of(high) << 16; }
 static float fast_exp2(float x) { return exp2f(x); }
-static void load(unsigned to, const TensorMap *cache, int byte, int head, int token, int page, unsigned barrier) {
+static void tma_load(unsigned to, const TensorMap *cache, int byte, int head, int token, int page, unsigned barrier) {
   load_box(*current->block, to, cache, {byte, head, token, page}, barrier);
 }
 static uint4 read_shared(unsigned address) { return *(const uint4 *)at(*current->block, address, 16); }
@@ -58,13 +58,13 @@ static void mma(float (&d)[4], unsigned a0, unsigned a1, unsigned a2, unsigned a
       d[e] += half_at(words[4 * row + pair][2 * upper + e / 2], k % 2) * half_at(words[4 * n + pair][4 + upper], k % 2);
     }
 }
-static unsigned turn(unsigned pair) {
+static unsigned transpose_8x8(unsigned pair) {
   Words &words = exchange(&pair, 1);
   const int lane = current->at.x % 32, row = lane / 4, column = lane % 4;
-  unsigned found = 0;
+  unsigned result = 0;
   for (int e = 0; e < 2; e++)
-    found |= (words[4 * (2 * column + e) + row / 2][0] >> 16 * (row % 2) & 0xffff) << 16 * e;
-  return found;
+    result |= (words[4 * (2 * column + e) + row / 2][0] >> 16 * (row % 2) & 0xffff) << 16 * e;
+  return result;
 }
 
 #include KERNELS

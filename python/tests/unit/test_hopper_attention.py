@@ -47,12 +47,12 @@ def whole_prompts(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, **given: An
 class Model:
     """One layer's cache, and in float32 what it should hold."""
 
-    def __init__(self, seats: int) -> None:
-        codes = torch.full((seats * 4, PAGE, KV, 2 * SIZE), 0x7F, dtype=torch.uint8)
+    def __init__(self, sequences: int) -> None:
+        codes = torch.full((sequences * 4, PAGE, KV, 2 * SIZE), 0x7F, dtype=torch.uint8)
         self.cache = codes.transpose(1, 2)
-        self.table = torch.randperm(seats * 4, dtype=torch.int32).view(seats, 4)
-        self.keys = [torch.zeros(0, KV, SIZE) for _ in range(seats)]
-        self.values = [torch.zeros(0, KV, SIZE) for _ in range(seats)]
+        self.table = torch.randperm(sequences * 4, dtype=torch.int32).view(sequences, 4)
+        self.keys = [torch.zeros(0, KV, SIZE) for _ in range(sequences)]
+        self.values = [torch.zeros(0, KV, SIZE) for _ in range(sequences)]
         self.w = (torch.randn((Q + 2 * KV) * SIZE, INPUTS) * 60).clamp(-448, 448).to(FP8)
         self.scales = torch.tensor([0.01]), torch.tensor([1 / (0.01 * 30 * 60 * INPUTS**0.5)])
         angles = torch.rand(4 * PAGE, SIZE // 2) * 6.28
@@ -61,25 +61,25 @@ class Model:
             _k_scale=torch.tensor(SCALE), _v_scale=torch.tensor(SCALE), impl=SimpleNamespace(scale=SOFTMAX)
         )
 
-    def _turned(self, x: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
+    def _rotated(self, x: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
         first, second = x.float().chunk(2, dim=-1)
         c, s = self.cos_sin[positions].float()[:, None].chunk(2, dim=-1)
         return torch.cat((first * c - second * s, second * c + first * s), dim=-1)
 
     def step(
-        self, layer: Any, answers: Sequence[int], prompts: dict[int, int], one_kernel: bool = False
+        self, layer: Any, decodes: Sequence[int], prompts: dict[int, int], one_kernel: bool = False
     ) -> None:
-        """One token for each of `answers`, whole prompts of so many tokens for the others, all checked."""
-        rows = [*answers, *prompts]
-        tokens = [1] * len(answers) + list(prompts.values())
+        """One token for each of `decodes`, whole prompts of so many tokens for the others, all checked."""
+        rows = [*decodes, *prompts]
+        tokens = [1] * len(decodes) + list(prompts.values())
         past = [len(self.keys[row]) for row in rows]
         positions = torch.cat([torch.arange(p, p + n) for p, n in zip(past, tokens, strict=True)])
         x, (x_scale, w_scale) = (torch.randn(len(positions), INPUTS) * 30).to(FP8), self.scales
         qkv = x.float() @ self.w.float().t() * (x_scale * w_scale)
-        # Two kernels round between them, and after turning.
+        # Two kernels round between them, and after rotating.
         qkv, between = (qkv, torch.float32) if one_kernel else (qkv.bfloat16(), torch.bfloat16)
         q, k, v = qkv.clone().unflatten(1, (-1, SIZE)).split([Q, KV, KV], dim=1)
-        q, k = (self._turned(part, positions).to(between) for part in (q, k))
+        q, k = (self._rotated(part, positions).to(between) for part in (q, k))
         lengths, wanted = [], []
         for row, part_q, part_k, part_v in zip(rows, *(x.split(tokens) for x in (q, k, v)), strict=True):
             for held, new in ((self.keys, part_k), (self.values, part_v)):
@@ -92,20 +92,20 @@ class Model:
         seq_lens = torch.tensor(lengths, dtype=torch.int32)
         starts = torch.tensor([0, *accumulate(prompts.values())], dtype=torch.int32)
         metadata = SimpleNamespace(
-            mlperf_answers=len(answers), mlperf_starts=starts, mlperf_begins=True,
+            mlperf_decodes=len(decodes), mlperf_prefill_starts=starts, mlperf_prefill_uncached=True,
             max_query_len=max(tokens), num_actual_tokens=len(positions),
             slot_mapping=self.table[of, positions // PAGE].long() * PAGE + positions % PAGE,
             block_table=self.table[rows], seq_lens=seq_lens,
         )  # fmt: skip
         out = torch.full((len(positions), Q * SIZE), float("nan"), dtype=torch.bfloat16)
         if one_kernel:
-            ordered = self.w.view(torch.uint8)[fused.head_order(len(self.w))].view(FP8)
-            factors, room = (x, ordered, x_scale, w_scale), qkv.bfloat16()
-            layer.run_fused(factors, room, positions, out, (metadata, self.layer, self.cache))
+            ordered = self.w.view(torch.uint8)[fused.head_row_order(len(self.w))].view(FP8)
+            operands, buffer = (x, ordered, x_scale, w_scale), qkv.bfloat16()
+            layer.run_fused(operands, buffer, positions, out, (metadata, self.layer, self.cache))
         else:
             layer.run(qkv, positions, out, metadata, self.layer, self.cache)
         error = (out.float() - torch.cat(wanted)).norm() / torch.cat(wanted).norm()
-        assert float(error) < 0.01, f"{len(answers)} answers and {len(prompts)} prompts: {float(error)}"
+        assert float(error) < 0.01, f"{len(decodes)} decodes and {len(prompts)} prompts: {float(error)}"
 
 
 @pytest.mark.skipif(cuda_on_cpu.COMPILER is None, reason="no C++ compiler (g++) here")
@@ -116,8 +116,8 @@ def test_prompts_then_both_then_answers_alone(
     torch.manual_seed(3)
     # vLLM for CPUs has none.
     monkeypatch.setattr(attention.flash_attn, "flash_attn_varlen_func", whole_prompts, raising=False)
-    model = Model(seats=4)
-    monkeypatch.setattr(fused, "_processors", lambda device: 4)
+    model = Model(sequences=4)
+    monkeypatch.setattr(fused, "_multiprocessors", lambda device: 4)
     with cuda_on_cpu.card(tmp_path), cuda_on_cpu.card(tmp_path, fused):
         layer = attention.Attention(Q, KV, model.cos_sin)
         model.step(layer, [], {2: 17, 0: 40}, one_kernel)

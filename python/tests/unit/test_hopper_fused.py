@@ -1,4 +1,4 @@
-"""gate_up.cu and qkv.cu without a GPU, by way of fused.py, against torch in float32.
+"""gate_up.cu and qkv.cu without a GPU, through fused.py, against torch in float32.
 
 Index arithmetic, swizzles, barriers and what a cluster's blocks send each other are those of the card; speed
 and what NVRTC makes of it are not: benchmarks/gpu/measure_fused.py.
@@ -27,7 +27,7 @@ needs_compiler = pytest.mark.skipif(COMPILER is None, reason="no C++ compiler (g
 BLOCKS = 4
 GUARD, SIZE = 0x5A, 128
 LLAMA_ROWS, LLAMA_DEPTH, H100_BLOCKS = 28672, 4096, 132
-FEW_IN_A_GROUP = [(share, rows, 2) for share, rows, _ in fused.COSTS]
+SMALL_GROUPS = [tiles._replace(group=2) for tiles in fused.WAVE_COSTS]
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def card(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(fused, "_processors", lambda device: BLOCKS)
+    monkeypatch.setattr(fused, "_multiprocessors", lambda device: BLOCKS)
     with cuda_on_cpu.card(folder, fused):
         yield
 
@@ -52,7 +52,7 @@ class Layer:
     def __init__(self, tokens: int, width: int, depth: int, spread: float = 2.0) -> None:
         torch.manual_seed(tokens)
         self.x, self.w = fp8(torch.randn(tokens, depth) * 30), fp8(torch.randn(2 * width, depth) * 60)
-        self.ordered = self.w.view(torch.uint8)[fused.gate_up_order(2 * width)].view(FP8)
+        self.ordered = self.w.view(torch.uint8)[fused.gate_up_row_order(2 * width)].view(FP8)
         scales = (0.01, spread / (0.01 * 30 * 60 * depth**0.5), 0.05 * spread)
         self.scales = tuple(torch.tensor([scale]) for scale in scales)
         # Behind the last token: not the kernel's. A pair of tiles is 256.
@@ -73,8 +73,8 @@ class Layer:
         found, least = ((x.float() - held).norm() for x in (self.out, fp8(exact)))
         assert found < 1.01 * least
 
-    def run(self, way: fused.How | None = None) -> None:
-        fused.gate_up(self.x, self.ordered, *self.scales, self.out, way)
+    def run(self, tiles: fused.TileConfig | None = None) -> None:
+        fused.gate_up(self.x, self.ordered, *self.scales, self.out, tiles)
 
 
 def steps(x: torch.Tensor) -> torch.Tensor:
@@ -87,18 +87,18 @@ def steps(x: torch.Tensor) -> torch.Tensor:
 @pytest.mark.parametrize(
     ("tokens", "width", "depth"), [(1, 256, 256), (100, 512, 384), (130, 256, 128), (300, 512, 640)]
 )
-@pytest.mark.parametrize("way", fused.COSTS)
-def test_it_is_the_activated_product(way: fused.How, tokens: int, width: int, depth: int) -> None:
+@pytest.mark.parametrize("tiles", fused.WAVE_COSTS)
+def test_it_is_the_activated_gemm(tiles: fused.TileConfig, tokens: int, width: int, depth: int) -> None:
     layer = Layer(tokens, width, depth)
-    layer.run(way)
+    layer.run(tiles)
     layer.check()
 
 
 @needs_compiler
-@pytest.mark.parametrize("way", FEW_IN_A_GROUP)
-def test_more_tiles_of_tokens_than_go_together(way: fused.How) -> None:
+@pytest.mark.parametrize("tiles", SMALL_GROUPS)
+def test_more_tiles_of_tokens_than_a_group_has(tiles: fused.TileConfig) -> None:
     layer = Layer(650, 256, 128)
-    layer.run(way)
+    layer.run(tiles)
     layer.check()
 
 
@@ -107,12 +107,12 @@ def test_far_from_zero_nothing_overflows() -> None:
     layer = Layer(40, 256, 256, spread=60.0)
     sizes = layer.exact().abs()
     assert sizes.max() > 448 and sizes.min() < 1e-30
-    layer.run(next(iter(fused.COSTS)))
+    layer.run(next(iter(fused.WAVE_COSTS)))
     layer.check()
 
 
 @needs_compiler
-def test_the_operation_finds_its_way_and_makes_its_result() -> None:
+def test_the_operation_chooses_its_tiles_and_makes_its_result() -> None:
     layer = Layer(150, 256, 256)
     given = (layer.x, layer.ordered, *layer.scales)
     layer.out.copy_(fused._run(*given))
@@ -123,7 +123,7 @@ def test_the_operation_finds_its_way_and_makes_its_result() -> None:
 
 @pytest.mark.parametrize("width", [128, 512, LLAMA_ROWS // 2])
 def test_rows_lie_where_the_kernel_looks_for_them(width: int) -> None:
-    order = fused.gate_up_order(2 * width).tolist()
+    order = fused.gate_up_row_order(2 * width).tolist()
     assert sorted(order) == list(range(2 * width))
     for block, p, s, c, e in product(range(width // 128), range(16), range(2), range(4), range(2)):
         output = 128 * block + 64 * (p // 8) + 16 * c + 2 * (p % 8) + e
@@ -131,29 +131,31 @@ def test_rows_lie_where_the_kernel_looks_for_them(width: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("tokens", "way"),
+    ("tokens", "tiles"),
     [
-        (512, (False, 128, 8)),
-        (1029, (False, 256, 16)),
-        (8301, (True, 256, 8)),
-        (33000, (True, 256, 8)),
+        (512, fused.TileConfig(False, 128, 8)),
+        (1029, fused.TileConfig(False, 256, 16)),
+        (8301, fused.TileConfig(True, 256, 8)),
+        (33000, fused.TileConfig(True, 256, 8)),
     ],
 )
-def test_the_way_that_was_measured_fastest_is_taken(tokens: int, way: fused.How) -> None:
-    assert fused.how(tokens, LLAMA_ROWS, H100_BLOCKS) == way
+def test_the_tile_config_that_was_measured_fastest_is_taken(tokens: int, tiles: fused.TileConfig) -> None:
+    assert fused.choose_tile_config(tokens, LLAMA_ROWS, H100_BLOCKS) == tiles
 
 
-def rounds(tokens: int, rows: int, share: bool) -> int:
-    """Of all blocks: a tile, or with `share` a pair of tiles for a pair of blocks."""
-    at_once = 2 if share else 1
-    tiles = -(-tokens // (128 * at_once)) * (LLAMA_ROWS // rows)
-    return -(-tiles // (H100_BLOCKS // at_once))
+def waves(tokens: int, rows: int, multicast: bool) -> int:
+    """Of all blocks: a tile for a block, or with `multicast` a pair of tiles for a pair of blocks."""
+    cluster = 2 if multicast else 1
+    tiles = -(-tokens // (128 * cluster)) * (LLAMA_ROWS // rows)
+    return -(-tiles // (H100_BLOCKS // cluster))
 
 
 @pytest.mark.parametrize("tokens", [1, 127, 129, 700, 1029, 2051, 4089, 6327, 8301])
-def test_no_other_way_would_be_shorter(tokens: int) -> None:
-    costs = {way: cost * rounds(tokens, way[1], way[0]) for way, cost in fused.COSTS.items()}
-    assert costs[fused.how(tokens, LLAMA_ROWS, H100_BLOCKS)] == min(costs.values())
+def test_no_other_tile_config_would_be_faster(tokens: int) -> None:
+    costs = {
+        tiles: cost * waves(tokens, tiles.rows, tiles.multicast) for tiles, cost in fused.WAVE_COSTS.items()
+    }
+    assert costs[fused.choose_tile_config(tokens, LLAMA_ROWS, H100_BLOCKS)] == min(costs.values())
 
 
 def test_which_weights_it_takes() -> None:
@@ -172,7 +174,7 @@ class Heads:
         rows, pages, page = (q_heads + 2 * kv_heads) * SIZE, 40, 16
         self.q_heads, self.kv_heads = q_heads, kv_heads
         self.x, self.w = fp8(torch.randn(tokens, depth) * 30), fp8(torch.randn(rows, depth) * 60)
-        self.ordered = self.w.view(torch.uint8)[fused.head_order(rows)].view(FP8)
+        self.ordered = self.w.view(torch.uint8)[fused.head_row_order(rows)].view(FP8)
         self.scales = torch.tensor([0.01]), torch.tensor([1 / (0.01 * 30 * 60 * depth**0.5)])
         angles = torch.rand(500, SIZE // 2) * 6.28
         self.cos_sin = torch.cat((angles.cos(), angles.sin()), dim=1).bfloat16()
@@ -185,19 +187,19 @@ class Heads:
         self.room = torch.full((tokens + 256, rows), 7.0, dtype=torch.bfloat16)
         self.out = self.room[:tokens]
 
-    def run(self, way: fused.How, tokens: int) -> None:
-        places = (self.positions, self.cos_sin, self.slots)
-        given = (self.x, self.ordered, *self.scales, *places, *self.cache_scales)
-        fused.qkv(*given, self.out, self.cache, tokens, way)
+    def run(self, tiles: fused.TileConfig, tokens: int) -> None:
+        inputs = (self.positions, self.cos_sin, self.slots)
+        given = (self.x, self.ordered, *self.scales, *inputs, *self.cache_scales)
+        fused.qkv(*given, self.out, self.cache, tokens, tiles)
 
     def check(self, tokens: int) -> None:
         """The first `tokens` are there, in the result and in the cache, and nothing else is."""
         x_scale, w_scale = self.scales
         exact = (self.x.float() @ self.w.float().t() * (x_scale * w_scale))[:tokens].unflatten(1, (-1, SIZE))
-        turned = exact[:, : self.q_heads + self.kv_heads]
-        first, second = turned.chunk(2, dim=-1)
+        rotated = exact[:, : self.q_heads + self.kv_heads]
+        first, second = rotated.chunk(2, dim=-1)
         c, s = self.cos_sin[self.positions[:tokens]].float()[:, None].chunk(2, dim=-1)
-        turned.copy_(torch.cat((first * c - second * s, second * c + first * s), dim=-1))
+        rotated.copy_(torch.cat((first * c - second * s, second * c + first * s), dim=-1))
         assert (self.room[tokens:] == 7.0).all(), "written behind the last token"
         torch.testing.assert_close(self.room[:tokens].float(), exact.flatten(1), rtol=2**-8, atol=1e-4)
         wanted = torch.full_like(self.cache, GUARD)
@@ -214,39 +216,41 @@ class Heads:
 
 @needs_compiler
 @pytest.mark.parametrize(("tokens", "q_heads", "kv_heads"), [(1, 2, 1), (130, 2, 1), (300, 8, 2)])
-@pytest.mark.parametrize("way", fused.COSTS)
-def test_q_k_and_v_are_turned_and_kept(way: fused.How, tokens: int, q_heads: int, kv_heads: int) -> None:
+@pytest.mark.parametrize("tiles", fused.WAVE_COSTS)
+def test_q_k_and_v_are_rotated_and_kept(
+    tiles: fused.TileConfig, tokens: int, q_heads: int, kv_heads: int
+) -> None:
     heads = Heads(tokens, q_heads, kv_heads, 256)
-    heads.run(way, tokens)
+    heads.run(tiles, tokens)
     heads.check(tokens)
 
 
 @needs_compiler
 def test_rows_that_only_fill_a_graph_are_left_alone() -> None:
     heads = Heads(40, 2, 1, 128, heads_first=True)
-    heads.run((False, 128, 8), 33)
+    heads.run(fused.TileConfig(False, 128, 8), 33)
     heads.check(33)
 
 
 @needs_compiler
 def test_one_kernel_gives_what_two_give(folder: Path) -> None:
     heads = Heads(60, 8, 2, 256)
-    heads.run((False, 256, 16), 60)
+    heads.run(fused.TileConfig(False, 256, 16), 60)
     x_scale, w_scale = heads.scales
     multiplied = (heads.x.float() @ heads.w.float().t() * (x_scale * w_scale)).bfloat16()
     cache = torch.full_like(heads.cache, GUARD)
     with cuda_on_cpu.card(folder):
         two = kernels.Kernels(cache, 8, 2)
-        places = (heads.positions, heads.cos_sin, cache, heads.slots, *heads.cache_scales)
-        two.rope_cache(multiplied, *places, 60)
-    # The product is rounded once more there.
+        inputs = (heads.positions, heads.cos_sin, cache, heads.slots, *heads.cache_scales)
+        two.rope_cache(multiplied, *inputs, 60)
+    # The GEMM's result is rounded once more there.
     assert float((multiplied.float() - heads.out.float()).norm() / multiplied.float().norm()) < 0.004
     one, other = (held.view(FP8).float() for held in (heads.cache, cache))
     assert float((one - other).norm() / other.norm()) < 0.02
 
 
 def test_rows_of_heads_lie_where_the_kernel_looks_for_them() -> None:
-    order = fused.head_order(3 * SIZE).tolist()
+    order = fused.head_row_order(3 * SIZE).tolist()
     for head, p, s, c, e in product(range(3), range(8), range(2), range(4), range(2)):
         dim = 32 * (p // 4) + 8 * c + 2 * (p % 4) + e + 64 * s
         assert order[SIZE * head + 8 * (2 * p + s) + 2 * c + e] == SIZE * head + dim
@@ -254,13 +258,15 @@ def test_rows_of_heads_lie_where_the_kernel_looks_for_them() -> None:
 
 @needs_compiler
 def test_whatever_the_number_of_tokens_nothing_is_left_to_compile(monkeypatch: pytest.MonkeyPatch) -> None:
-    compiled: list[fused.How] = []
+    compiled: list[fused.TileConfig] = []
     kernel = fused._kernel
     monkeypatch.setattr(
-        fused, "_kernel", lambda name, way, layout: compiled.append(way) or kernel(name, way, layout)
+        fused,
+        "_kernel",
+        lambda name, tiles, layout: compiled.append(tiles) or kernel(name, tiles, layout),
     )
     for tokens in (1, 150, 300):
         layer = Layer(tokens, 256, 128)
         layer.run()
         layer.check()
-        assert compiled == list(fused.COSTS), "the first launch compiles them all"
+        assert compiled == list(fused.WAVE_COSTS), "the first launch compiles them all"

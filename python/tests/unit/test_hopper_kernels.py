@@ -120,7 +120,7 @@ def test_rotation_and_what_the_cache_holds_then(heads_first: bool) -> None:
     qkv[5, -1] = 1000.0
     x, y = qkv[:, : (Q + KV) * HEAD_SIZE].float().view(21, -1, 2, HEAD_SIZE // 2).unbind(2)
     c, s = cos_sin[positions].float().view(21, 2, 1, -1).unbind(1)
-    turned = torch.stack((x * c - y * s, y * c + x * s), dim=2).flatten(1)
+    exact_qk = torch.stack((x * c - y * s, y * c + x * s), dim=2).flatten(1)
     given = qkv.clone()
     # A token without a slot is rotated and not kept.
     slots[7] = -1
@@ -129,8 +129,8 @@ def test_rotation_and_what_the_cache_holds_then(heads_first: bool) -> None:
     made.rope_cache(qkv, positions, cos_sin, cache.codes, slots, *scales, 21)
     rotated = qkv[:, : (Q + KV) * HEAD_SIZE].float()
     assert (
-        float((rotated - turned).abs().max()) < 0.1
-        and float((rotated - turned).norm() / turned.norm()) < 3e-3
+        float((rotated - exact_qk).abs().max()) < 0.1
+        and float((rotated - exact_qk).norm() / exact_qk.norm()) < 3e-3
     )
     v_at = (Q + KV) * HEAD_SIZE
     assert torch.equal(qkv[:, v_at:], given[:, v_at:])

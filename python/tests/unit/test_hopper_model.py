@@ -1,7 +1,7 @@
-"""A decoder layer whose products add to the residual, against the sums written out, and its fused MLP.
+"""A decoder layer whose gemm add to the residual, against the adds_residual written out, and its fused MLP.
 
-cuBLASLt and the kernels need a GPU (benchmarks/gpu/measure_products.py, test_hopper_fused.py): without one
-products.py adds by itself, and gate and up are torch's here.
+cuBLASLt and the kernels need a GPU (benchmarks/gpu/measure_gemm.py, test_hopper_fused.py): without one
+gemm.py adds by itself, and gate and up are torch's here.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def quantised(x: torch.Tensor) -> torch.Tensor:
 
 
 class Linear:
-    """vLLM's FP8 linear layer as far as the model asks it: quantise, then the extension's product."""
+    """vLLM's FP8 linear layer as far as the model asks it: quantise, then the extension's result."""
 
     def __init__(self, n: int, k: int) -> None:
         self.weight = torch.randn(n, k).to(FP8).t()
@@ -80,7 +80,7 @@ def test_what_is_added_to_the_residual(rows: int) -> None:
         Linear(n, k) for n, k in ((HIDDEN, HIDDEN), (HIDDEN, HIDDEN), (2 * WIDE, HIDDEN), (HIDDEN, WIDE))
     )
     layer: Any = SimpleNamespace(
-        sums=True,
+        adds_residual=True,
         input_layernorm=norm,
         post_attention_layernorm=norm,
         self_attn=SimpleNamespace(before_output=lambda positions, x: qkv(x)[0], o_proj=o),
@@ -101,40 +101,40 @@ def gate_up_of_torch(
     x: torch.Tensor, w: torch.Tensor, x_scale: Any, w_scale: Any, out_scale: Any, out: torch.Tensor
 ) -> None:
     """fused.gate_up on a CPU."""
-    rows = w.float()[fused.gate_up_order(w.shape[0]).argsort()]
+    rows = w.float()[fused.gate_up_row_order(w.shape[0]).argsort()]
     gate, up = (x.float() @ rows.t() * (x_scale * w_scale)).chunk(2, dim=-1)
     out.copy_((torch.nn.functional.silu(gate) * up / out_scale).clamp(-448, 448))
 
 
-@pytest.mark.parametrize("summed", [False, True])
+@pytest.mark.parametrize("with_residual", [False, True])
 @pytest.mark.parametrize("rows", [3, 40])
 def test_the_fused_mlp_gives_what_the_other_gives(
-    rows: int, summed: bool, monkeypatch: pytest.MonkeyPatch
+    rows: int, with_residual: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(fused, "gate_up", gate_up_of_torch)
     torch.manual_seed(0)
     gate_up, down = Linear(2 * WIDE, HIDDEN), Linear(HIDDEN, WIDE)
     x, before = (torch.randn(rows, HIDDEN, dtype=torch.bfloat16) * size for size in (1, 30))
-    residual = before if summed else None
+    residual = before if with_residual else None
     wanted = made(False, gate_up, down)(x, residual)
-    gate_up.mlperf_order = fused.gate_up_order  # type: ignore[attr-defined]
-    fused.put_in_order(gate_up)
+    gate_up.mlperf_row_order = fused.gate_up_row_order  # type: ignore[attr-defined]
+    fused.reorder_rows(gate_up)
     found = made(True, gate_up, down)(x, residual)
     assert found.dtype == wanted.dtype and found.shape == wanted.shape
-    product = wanted.float() - before.float() if summed else wanted.float()
-    assert float(product.norm()) > float(before.norm()), "what the layer gives must weigh"
+    result = wanted.float() - before.float() if with_residual else wanted.float()
+    assert float(result.norm()) > float(before.norm()), "what the layer gives must weigh"
     # The other rounds to bf16 twice before it rounds to FP8.
-    assert float((found.float() - wanted.float()).norm() / product.norm()) < 0.03
+    assert float((found.float() - wanted.float()).norm() / result.norm()) < 0.03
 
 
 @pytest.mark.parametrize("ordered", [False, True])
 def test_rows_of_a_fused_layer_alone_are_put_in_order(ordered: bool) -> None:
     gate_up = Linear(2 * WIDE, HIDDEN)
     if ordered:
-        gate_up.mlperf_order = fused.gate_up_order  # type: ignore[attr-defined]
+        gate_up.mlperf_row_order = fused.gate_up_row_order  # type: ignore[attr-defined]
     weight, before = gate_up.weight, gate_up.weight.float()
-    fused.put_in_order(gate_up)
-    wanted = before[:, fused.gate_up_order(2 * WIDE)] if ordered else before
+    fused.reorder_rows(gate_up)
+    wanted = before[:, fused.gate_up_row_order(2 * WIDE)] if ordered else before
     assert gate_up.weight is weight and torch.equal(weight.float(), wanted)
 
 
@@ -144,9 +144,11 @@ def test_q_k_and_v_are_left_to_one_kernel(rows: int, monkeypatch: pytest.MonkeyP
     qkv_proj, hidden = Linear(3 * HIDDEN, HIDDEN), torch.randn(rows, HIDDEN, dtype=torch.bfloat16)
     positions = torch.arange(rows)
 
-    def run_fused(factors: fused.Factors, room: Any, at: Any, out: torch.Tensor, context: Any) -> None:
-        x, w, x_scale, w_scale = factors
-        assert room.shape == (rows, 3 * HIDDEN) and torch.equal(at, positions) and context[0] == "step"
+    def run_fused(
+        operands: fused.GemmOperands, buffer: Any, at: Any, out: torch.Tensor, context: Any
+    ) -> None:
+        x, w, x_scale, w_scale = operands
+        assert buffer.shape == (rows, 3 * HIDDEN) and torch.equal(at, positions) and context[0] == "step"
         out.copy_(((x.float() * x_scale) @ (w.float() * w_scale).t())[:, :HIDDEN])
 
     whole: Any = SimpleNamespace(
@@ -191,7 +193,7 @@ def linear(**changes: Any) -> SimpleNamespace:
         {"bias": torch.zeros(1)},
     ],
 )
-def test_other_products_leave_the_sum_to_the_norm(changes: dict[str, Any]) -> None:
+def test_other_linear_layers_leave_the_sum_to_the_norm(changes: dict[str, Any]) -> None:
     assert mlp.static_fp8(linear())
     assert not mlp.static_fp8(linear(**changes))
 
@@ -222,8 +224,8 @@ def test_where_an_mlp_is_fused(
     assert mlp.fits(SimpleNamespace(**layers)) == fits
 
 
-@pytest.mark.parametrize("summed", [False, True])
-def test_the_last_layer_takes_the_sum_from_either_kind_of_layer(summed: bool) -> None:
+@pytest.mark.parametrize("with_residual", [False, True])
+def test_the_last_layer_takes_the_sum_from_either_kind_of_layer(with_residual: bool) -> None:
     """What leaves the model: the last layer's attention, and everything that was added up before it."""
     torch.manual_seed(0)
     before, more = (torch.randn(5, HIDDEN, dtype=torch.bfloat16) for _ in range(2))
@@ -233,7 +235,7 @@ def test_the_last_layer_takes_the_sum_from_either_kind_of_layer(summed: bool) ->
 
     attention = SimpleNamespace(before_output=lambda positions, x: 2 * x)
     layers = [
-        lambda positions, hidden, residual: (hidden + more, None) if summed else (more, hidden),
+        lambda positions, hidden, residual: (hidden + more, None) if with_residual else (more, hidden),
         SimpleNamespace(input_layernorm=last_norm, self_attn=attention),
     ]
     whole: Any = SimpleNamespace(layers=layers)

@@ -11,7 +11,7 @@ from mlperf_llama.engine.pacing import Pacing
 
 
 class Planner:
-    """vLLM's scheduler as far as ours asks it: ten prompts of 900 tokens, one a step into each free seat."""
+    """vLLM's scheduler as far as ours asks: ten prompts of 900 tokens, one per step into each free slot."""
 
     def __init__(self) -> None:
         self.max_num_scheduled_tokens, self.max_num_running_reqs, self.max_model_len = 8704, 512, 2668
@@ -54,7 +54,7 @@ def test_steps_of_answers_alone(steps: int, held: bool) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("gap_steps", "with_prompts"), [(0, [0, 1, 2, 3, 4, 5, 6]), (2, [0, 3, 6])])
-def test_the_scheduler_keeps_the_gap_and_its_seats(gap_steps: int, with_prompts: list[int]) -> None:
+def test_the_scheduler_keeps_the_gap_and_its_slots(gap_steps: int, with_prompts: list[int]) -> None:
     capped = scheduled(whole_prompts=True, gap_steps=gap_steps)
     steps = [capped.schedule() for _ in range(7)]
     assert [n for n, step in enumerate(steps) if 900 in step.num_scheduled_tokens.values()] == with_prompts

@@ -217,6 +217,7 @@ def test_the_terminal_gets_the_answer_in_a_few_lines(tmp_path: Path) -> None:
     [
         ("results.json", {"engine": {"name": "fake"}}, "fake"),
         ("provenance.json", {"shortened": True}, "shortened"),
+        ("config.json", {"ignore_eos": True}, "past their end tokens"),
         ("provenance.json", {"model": {"source": "path", "eligible": None}}, "not eligible"),
         ("provenance.json", {"model": {"source": "path", "eligible": "yes"}}, "No model"),
         ("provenance.json", {"dataset": {}}, "No dataset"),

@@ -45,7 +45,8 @@ def test_an_entry_is_found_again_by_its_identity_alone(tmp_path: Path) -> None:
     assert found.target_qps("Server", 600.0) == 50.0
     assert tuned.read(path, identity(DTYPE="bfloat16")).target_qps("Server", 600.0) == 40.0
     assert tuned.read(path, identity(KV_CACHE_DTYPE="auto")) == found
-    for other in ({"KV_CACHE_DTYPE": "bfloat16"}, {"TENSOR_PARALLEL": "2"}, {"ROUND": "v6.0"}):
+    others = {"KV_CACHE_DTYPE": "bfloat16", "TENSOR_PARALLEL": "2", "ROUND": "v6.0", "IGNORE_EOS": "1"}
+    for other in ({name: value} for name, value in others.items()):
         assert tuned.read(path, identity(**other)) == tuned.Tuned()
 
 

@@ -129,6 +129,7 @@ BROKEN: dict[str, tuple[Break, set[str]]] = {
         _provenance("model", source="stand-in", eligible=False, reason="a stand-in"),
         {"model_source", "model_eligible"},
     ),
+    "answers past their end": (_config(ignore_eos=True), {"ignore_eos"}),
     "unofficial weights": (_provenance("model", source="path", eligible=False), {"model_eligible"}),
     "synthetic data": (
         _provenance("dataset", source="synthetic", eligible=False),

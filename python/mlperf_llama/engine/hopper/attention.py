@@ -1,11 +1,11 @@
-"""Attention of a step: new tokens through decode.cu, whole prompts through FlashAttention on their own keys.
+"""Attention of a step: decode tokens through decode.cu, prompts through FlashAttention.
 
 vLLM gives one FlashAttention call all rows of a step. Here the rows that bring one token and
 those that bring a prompt (vLLM puts the former first) take separate kernels. A prompt that
 begins in this step needs no cache: it attends to the keys it has just made, unquantised. One
 that continues (a chunk) reads the FP8 cache, as in vLLM.
 
-q, k and v come rotated from the kernel that writes the cache, or from one that multiplies, too (qkv.cu).
+q, k and v come rotated from the kernel that writes the cache, or from the GEMM that does so, too (qkv.cu).
 """
 
 from __future__ import annotations
@@ -13,13 +13,17 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from vllm import _custom_ops as ops
-from vllm.model_executor.layers.attention.attention import get_attention_context
-from vllm.utils.torch_utils import LayerNameType, _resolve_layer_name, direct_register_custom_op
-from vllm.v1.attention.backend import AttentionCGSupport
-from vllm.v1.attention.backends import flash_attn
 
 from . import fused
+from .compat import (
+    AttentionCGSupport,
+    LayerNameType,
+    custom_ops,
+    direct_register_custom_op,
+    flash_attn,
+    get_attention_context,
+    resolve_layer_name,
+)
 from .kernels import HEAD_SIZE, Kernels
 
 OP, FUSED_OP = "mlperf_rope_attention", "mlperf_qkv_attention"
@@ -39,15 +43,17 @@ class Builder(flash_attn.FlashAttentionMetadataBuilder):  # type: ignore[misc]
         metadata = super().build(common_prefix_len, common_attn_metadata, True)
         rows = common_attn_metadata.num_reqs
         if common_attn_metadata.max_query_len <= 1:
-            metadata.mlperf_answers = rows
+            metadata.mlperf_decodes = rows
             return metadata
         starts = common_attn_metadata.query_start_loc_cpu[: rows + 1]
         tokens = starts[1:] - starts[:-1]
-        answers = int((tokens == 1).cumprod(0).sum())
-        metadata.mlperf_answers = answers
-        metadata.mlperf_starts = common_attn_metadata.query_start_loc[answers : rows + 1] - answers
+        decodes = int((tokens == 1).cumprod(0).sum())
+        metadata.mlperf_decodes = decodes
+        metadata.mlperf_prefill_starts = common_attn_metadata.query_start_loc[decodes : rows + 1] - decodes
         ends = common_attn_metadata.seq_lens_cpu_upper_bound
-        metadata.mlperf_begins = ends is not None and bool((ends[answers:rows] <= tokens[answers:]).all())
+        metadata.mlperf_prefill_uncached = ends is not None and bool(
+            (ends[decodes:rows] <= tokens[decodes:]).all()
+        )
         return metadata
 
 
@@ -71,67 +77,78 @@ class Attention:
         return self._kernels
 
     def run(
-        self, qkv: torch.Tensor, positions: torch.Tensor, out: torch.Tensor, step: Any, layer: Any, cache: Any
+        self,
+        qkv: torch.Tensor,
+        positions: torch.Tensor,
+        out: torch.Tensor,
+        metadata: Any,
+        layer: Any,
+        cache: Any,
     ) -> None:
         """Fill `out` [tokens, q heads * 128] from `qkv`, whose q and k are rotated in place."""
-        kernels, tokens, scales = self._prepared(cache, qkv), step.num_actual_tokens, _scales(layer)
-        kernels.rope_cache(qkv, positions, self._cos_sin, cache, step.slot_mapping, *scales, tokens)
-        self._attend(kernels, qkv, out, step, layer, cache)
+        kernels, tokens, scales = self._prepared(cache, qkv), metadata.num_actual_tokens, _scales(layer)
+        kernels.rope_cache(qkv, positions, self._cos_sin, cache, metadata.slot_mapping, *scales, tokens)
+        self._attend(kernels, qkv, out, metadata, layer, cache)
 
     def run_fused(
         self,
-        factors: fused.Factors,
+        operands: fused.GemmOperands,
         qkv: torch.Tensor,
         positions: torch.Tensor,
         out: torch.Tensor,
         context: Any,
     ) -> None:
-        """The same from what q, k and v are products of, by one kernel; `qkv` is room for them."""
-        step, layer, cache = context
-        kernels, tokens = self._prepared(cache, qkv), step.num_actual_tokens
-        places = (positions, self._cos_sin, step.slot_mapping)
-        fused.qkv(*factors, *places, *_scales(layer), qkv, cache, tokens)
-        self._attend(kernels, qkv, out, step, layer, cache)
+        """The same from the operands of the GEMM of q, k and v, by one kernel; `qkv` is their buffer."""
+        metadata, layer, cache = context
+        kernels, tokens = self._prepared(cache, qkv), metadata.num_actual_tokens
+        tokens_at = (positions, self._cos_sin, metadata.slot_mapping)
+        fused.qkv(*operands, *tokens_at, *_scales(layer), qkv, cache, tokens)
+        self._attend(kernels, qkv, out, metadata, layer, cache)
 
     def _attend(
-        self, kernels: Kernels, qkv: torch.Tensor, out: torch.Tensor, step: Any, layer: Any, cache: Any
+        self, kernels: Kernels, qkv: torch.Tensor, out: torch.Tensor, metadata: Any, layer: Any, cache: Any
     ) -> None:
-        rows, tokens = step.mlperf_answers, step.num_actual_tokens
+        rows, tokens = metadata.mlperf_decodes, metadata.num_actual_tokens
         if rows:
-            read = (qkv, cache, step.block_table, step.seq_lens, *_scales(layer))
-            kernels.decode(*read, layer.impl.scale, out, rows)
+            inputs = (qkv, cache, metadata.block_table, metadata.seq_lens, *_scales(layer))
+            kernels.decode(*inputs, layer.impl.scale, out, rows)
         if rows < tokens:
-            self._prompts(qkv[rows:tokens], out[rows:tokens], step, layer, cache)
+            self._prefill(qkv[rows:tokens], out[rows:tokens], metadata, layer, cache)
 
-    def _prompts(self, qkv: torch.Tensor, out: torch.Tensor, step: Any, layer: Any, cache: Any) -> None:
+    def _prefill(self, qkv: torch.Tensor, out: torch.Tensor, metadata: Any, layer: Any, cache: Any) -> None:
         q, k, v = (
             part.unflatten(1, (-1, HEAD_SIZE))
             for part in qkv.split([self.q_size, self.kv_size, self.kv_size], dim=1)
         )
         common = {
             "out": out.unflatten(1, (-1, HEAD_SIZE)),
-            "cu_seqlens_q": step.mlperf_starts,
-            "max_seqlen_q": step.max_query_len,
+            "cu_seqlens_q": metadata.mlperf_prefill_starts,
+            "max_seqlen_q": metadata.max_query_len,
             "softmax_scale": layer.impl.scale,
             "causal": True,
             "fa_version": 3,
         }
-        if step.mlperf_begins:
+        if metadata.mlperf_prefill_uncached:
             flash_attn.flash_attn_varlen_func(
-                q, k, v, cu_seqlens_k=step.mlperf_starts, max_seqlen_k=step.max_query_len, **common
+                q,
+                k,
+                v,
+                cu_seqlens_k=metadata.mlperf_prefill_starts,
+                max_seqlen_k=metadata.max_query_len,
+                **common,
             )
             return
-        first = step.mlperf_answers
+        first = metadata.mlperf_decodes
         keys, values = cache.view(torch.float8_e4m3fn).transpose(1, 2).split(HEAD_SIZE, dim=-1)
-        scales = (step.mlperf_starts.shape[0] - 1, self._kv_heads)
-        small, _ = ops.scaled_fp8_quant(q.flatten(1), layer._q_scale)
+        scales = (metadata.mlperf_prefill_starts.shape[0] - 1, self._kv_heads)
+        quantised, _ = custom_ops.scaled_fp8_quant(q.flatten(1), layer._q_scale)
         flash_attn.flash_attn_varlen_func(
-            small.unflatten(1, (-1, HEAD_SIZE)),
+            quantised.unflatten(1, (-1, HEAD_SIZE)),
             keys,
             values,
-            seqused_k=step.seq_lens[first : first + scales[0]],
-            max_seqlen_k=step.max_seq_len,
-            block_table=step.block_table[first : first + scales[0]],
+            seqused_k=metadata.seq_lens[first : first + scales[0]],
+            max_seqlen_k=metadata.max_seq_len,
+            block_table=metadata.block_table[first : first + scales[0]],
             q_descale=layer._q_scale.expand(scales),
             k_descale=layer._k_scale.expand(scales),
             v_descale=layer._v_scale.expand(scales),
@@ -140,12 +157,12 @@ class Attention:
 
 
 def _run(qkv: torch.Tensor, positions: torch.Tensor, out: torch.Tensor, layer_name: LayerNameType) -> None:
-    step, layer, cache, _ = get_attention_context(_resolve_layer_name(layer_name))
-    if step is None:
+    metadata, layer, cache, _ = get_attention_context(resolve_layer_name(layer_name))
+    if metadata is None:
         # vLLM's memory profile: there is no cache yet.
         out.zero_()
         return
-    layer.mlperf.run(qkv, positions, out, step, layer, cache)
+    layer.mlperf.run(qkv, positions, out, metadata, layer, cache)
 
 
 def _fake(*_: Any) -> None:
@@ -161,13 +178,13 @@ def _run_fused(
     out: torch.Tensor,
     layer_name: LayerNameType,
 ) -> None:
-    step, layer, cache, _ = get_attention_context(_resolve_layer_name(layer_name))
+    metadata, layer, cache, _ = get_attention_context(resolve_layer_name(layer_name))
     # Made in vLLM's memory profile, too, which must see it.
     qkv = torch.empty((x.shape[0], w.shape[0]), dtype=out.dtype, device=x.device)
-    if step is None:
+    if metadata is None:
         out.zero_()
         return
-    layer.mlperf.run_fused((x, w, x_scale, w_scale), qkv, positions, out, (step, layer, cache))
+    layer.mlperf.run_fused((x, w, x_scale, w_scale), qkv, positions, out, (metadata, layer, cache))
 
 
 def install() -> None:

@@ -1,6 +1,6 @@
-// What the kernels share: numbers of 16 and 8 bits, and memory that comes to a block without its threads (TMA), with the
-// barriers that tell when (mbarriers). Stands in front of each source; NVRTC compiles them at start, so that nothing is
-// included.
+// What the kernels share: numbers of 16 and 8 bits, and memory that comes to a block without its threads (TMA), with
+// the barriers that signal its arrival (mbarriers). Stands in front of each source; NVRTC compiles them at start, so
+// that nothing is included.
 
 typedef unsigned char u8;
 typedef unsigned short u16;
@@ -26,7 +26,7 @@ __device__ __forceinline__ u32 e4m3x2(float low, float high) {
 struct __align__(64) TensorMap { u8 opaque[128]; };
 
 // A block's, as much as its launch asks for.
-extern __shared__ u8 memory[];
+extern __shared__ u8 shared_memory[];
 
 __device__ __forceinline__ u32 shared_address(const void *pointer) {
   u64 address;
@@ -34,18 +34,18 @@ __device__ __forceinline__ u32 shared_address(const void *pointer) {
   return (u32)address;
 }
 // Where swizzled boxes may begin; the launch asks for 1,024 bytes more than it uses.
-__device__ __forceinline__ u32 memory_start() { return (shared_address(memory) + 1023) & ~1023u; }
+__device__ __forceinline__ u32 shared_start() { return (shared_address(shared_memory) + 1023) & ~1023u; }
 
 __device__ __forceinline__ void barrier_init(u32 barrier, u32 count) {
   asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(barrier), "r"(count) : "memory");
 }
-__device__ __forceinline__ void barriers_are_set() {
+__device__ __forceinline__ void fence_barrier_init() {
   asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
 }
-__device__ __forceinline__ void barrier_expect(u32 barrier, u32 bytes) {
+__device__ __forceinline__ void barrier_arrive_expect(u32 barrier, u32 bytes) {
   asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(barrier), "r"(bytes) : "memory");
 }
-__device__ __forceinline__ bool barrier_passed(u32 barrier, u32 parity) {
+__device__ __forceinline__ bool barrier_try_wait(u32 barrier, u32 parity) {
   u32 passed;
   asm volatile("{\n.reg .pred p;\nmbarrier.try_wait.parity.shared::cta.b64 p, [%1], %2;\nselp.u32 %0, 1, 0, p;\n}"
                : "=r"(passed)
@@ -54,6 +54,6 @@ __device__ __forceinline__ bool barrier_passed(u32 barrier, u32 parity) {
   return passed;
 }
 __device__ __forceinline__ void barrier_wait(u32 barrier, u32 parity) {
-  while (!barrier_passed(barrier, parity)) {
+  while (!barrier_try_wait(barrier, parity)) {
   }
 }

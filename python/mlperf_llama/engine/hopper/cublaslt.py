@@ -1,7 +1,7 @@
-"""cuBLASLt's FP8 products with a choice of its algorithms; torch always takes the first that is proposed.
+"""cuBLASLt's FP8 GEMM with a choice of its algorithms; torch always takes the heuristic's first.
 
 Names and numbers of cublasLt.h (CUDA 13). The matrices are row-major here, so that cuBLASLt, which is
-column-major, computes the transposed product: its A is the weight, its B the input.
+column-major, computes the transposed result: its A is the weight, its B the input.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import torch
 
 WORKSPACE_BYTES = 32 * 2**20
 _COMPUTE_32F, _R_32F, _R_16BF, _R_8F_E4M3 = 68, 0, 14, 28
-# Attributes of a product, of a preference and of an algorithm's configuration.
+# Attributes of a matmul, of a preference and of an algorithm's configuration.
 _TRANS_A, _A_SCALE, _B_SCALE, _FAST_ACCUM = 3, 17, 18, 25
 _MAX_WORKSPACE = 1
 _TILE = 1
@@ -37,8 +37,8 @@ def _library() -> ctypes.CDLL:
     return ctypes.CDLL(f"libcublasLt.so.{str(torch.version.cuda).split('.')[0]}")
 
 
-def _call(name: str, *given: Any) -> None:
-    if code := getattr(_library(), name)(*given):
+def _call(name: str, *arguments: Any) -> None:
+    if code := getattr(_library(), name)(*arguments):
         raise RuntimeError(f"{name}: cuBLAS error {code}")
 
 
@@ -51,7 +51,7 @@ def _handle() -> ctypes.c_void_p:
 
 @dataclass(frozen=True)
 class Algorithm:
-    """One that cuBLASLt proposes for a product."""
+    """One that cuBLASLt's heuristic gives for a matmul."""
 
     result: _Result
 
@@ -65,7 +65,7 @@ class Algorithm:
         return value.value
 
 
-class Product:
+class Matmul:
     """[rows, k] E4M3 times a weight [n, k] E4M3 to [rows, n] bf16, each with one scale."""
 
     def __init__(self, rows: int, n: int, k: int) -> None:
@@ -83,25 +83,25 @@ class Product:
         size = ctypes.c_size_t(ctypes.sizeof(value))
         _call("cublasLtMatmulDescSetAttribute", self._desc, attribute, ctypes.byref(value), size)
 
-    def proposed(self, count: int) -> list[Algorithm]:
-        """At most `count` algorithms, cuBLASLt's favourite first."""
+    def heuristics(self, count: int) -> list[Algorithm]:
+        """At most `count` algorithms, the heuristic's favourite first."""
         preference, size = ctypes.c_void_p(), ctypes.c_uint64(WORKSPACE_BYTES)
         _call("cublasLtMatmulPreferenceCreate", ctypes.byref(preference))
-        given = (preference, _MAX_WORKSPACE, ctypes.byref(size), ctypes.c_size_t(ctypes.sizeof(size)))
-        _call("cublasLtMatmulPreferenceSetAttribute", *given)
-        results, found = (_Result * count)(), ctypes.c_int()
+        attribute = (preference, _MAX_WORKSPACE, ctypes.byref(size), ctypes.c_size_t(ctypes.sizeof(size)))
+        _call("cublasLtMatmulPreferenceSetAttribute", *attribute)
+        results, returned = (_Result * count)(), ctypes.c_int()
         w, a, out = self._layouts
         matrices = (_handle(), self._desc, w, a, out, out)
-        _call("cublasLtMatmulAlgoGetHeuristic", *matrices, preference, count, results, ctypes.byref(found))
+        _call("cublasLtMatmulAlgoGetHeuristic", *matrices, preference, count, results, ctypes.byref(returned))
         _call("cublasLtMatmulPreferenceDestroy", preference)
-        return [Algorithm(_Result.from_buffer_copy(result)) for result in results[: found.value]]
+        return [Algorithm(_Result.from_buffer_copy(result)) for result in results[: returned.value]]
 
-    def takes(self, algorithm: Algorithm) -> bool:
-        """Whether cuBLASLt lets `algorithm`, proposed for other numbers of rows, compute this product."""
+    def supports(self, algorithm: Algorithm) -> bool:
+        """Whether cuBLASLt can run this matmul by `algorithm`, a heuristic's for other numbers of rows."""
         w, a, out = self._layouts
-        result, how = _Result(), ctypes.byref(algorithm.result, _Result.algorithm.offset)
+        result, algo = _Result(), ctypes.byref(algorithm.result, _Result.algorithm.offset)
         check = _library().cublasLtMatmulAlgoCheck
-        refused: int = check(_handle(), self._desc, w, a, out, out, how, ctypes.byref(result))
+        refused: int = check(_handle(), self._desc, w, a, out, out, algo, ctypes.byref(result))
         return not refused and result.workspace <= WORKSPACE_BYTES
 
     def run(
@@ -113,23 +113,23 @@ class Product:
         out: torch.Tensor,
         algorithm: Algorithm,
         workspace: torch.Tensor,
-        added: torch.Tensor | None = None,
+        residual: torch.Tensor | None = None,
     ) -> None:
         """`out` = `a` x `w` transposed x both scales (float32, on the GPU), on torch's current stream.
 
-        `added`, of the shape and kind of `out`, is added before the sum is rounded.
+        `residual`, of the shape and kind of `out`, is added before the sum is rounded.
         """
         self._set(_A_SCALE, ctypes.c_void_p(scale_w.data_ptr()))
         self._set(_B_SCALE, ctypes.c_void_p(scale_a.data_ptr()))
-        one, share = ctypes.c_float(1.0), ctypes.c_float(0.0 if added is None else 1.0)
-        tensors = (w, a, out, workspace, out if added is None else added)
-        w_at, a_at, out_at, space_at, added_at = (ctypes.c_void_p(x.data_ptr()) for x in tensors)
+        alpha, beta = ctypes.c_float(1.0), ctypes.c_float(0.0 if residual is None else 1.0)
+        tensors = (w, a, out, workspace, out if residual is None else residual)
+        w_at, a_at, out_at, space_at, residual_at = (ctypes.c_void_p(x.data_ptr()) for x in tensors)
         w_is, a_is, out_is = self._layouts
         stream = ctypes.c_void_p(torch.cuda.current_stream().cuda_stream)
-        matrices = (w_at, w_is, a_at, a_is, ctypes.byref(share), added_at, out_is, out_at, out_is)
+        matrices = (w_at, w_is, a_at, a_is, ctypes.byref(beta), residual_at, out_is, out_at, out_is)
         space = (space_at, ctypes.c_size_t(workspace.numel()), stream)
-        how = ctypes.byref(algorithm.result, _Result.algorithm.offset)
-        _call("cublasLtMatmul", _handle(), self._desc, ctypes.byref(one), *matrices, how, *space)
+        algo = ctypes.byref(algorithm.result, _Result.algorithm.offset)
+        _call("cublasLtMatmul", _handle(), self._desc, ctypes.byref(alpha), *matrices, algo, *space)
 
 
 def _layout(kind: int, rows: int, columns: int) -> ctypes.c_void_p:

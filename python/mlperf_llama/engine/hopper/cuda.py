@@ -1,46 +1,49 @@
-"""CUDA source to callable kernels: NVRTC, which comes with torch, and the driver. No toolkit needed."""
+"""CUDA source to callable kernels, through cuda-bindings: NVRTC, and the driver. No toolkit needed."""
 
 from __future__ import annotations
 
 import ctypes
-import importlib.util
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 
-# A kernel's argument: a tensor gives its address, an int 32 bits, a float single precision, else its bytes.
-Argument: TypeAlias = "torch.Tensor | int | float | ctypes.Array[ctypes.c_char]"
-# CUtensorMap and numbers of cuda.h: bytes, 128 of a row at a time, swizzled alike, read from L2 in 256.
-_MAP_BYTES, _UINT8, _SWIZZLE_128B, _L2_256B = 128, 0, 3, 3
-_SHARED_LIMIT = 8  # CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
+_MAP_BYTES, _MAP_ALIGNMENT = 128, 64
 
 
-@lru_cache
-def _nvrtc() -> ctypes.CDLL:
-    """NVRTC of torch's own CUDA packages, else the system's."""
-    name = f"libnvrtc.so.{str(torch.version.cuda).split('.')[0]}"
-    packages = importlib.util.find_spec("nvidia")
-    roots = packages.submodule_search_locations if packages else None
-    found = [path for root in roots or () for path in Path(root).rglob(name)]
-    if not found:
-        return ctypes.CDLL(name)
-    # NVRTC opens its built-in functions by bare name: they must be loaded before.
-    for part in found[0].parent.glob("libnvrtc-builtins.so.*"):
-        ctypes.CDLL(str(part), mode=ctypes.RTLD_GLOBAL)
-    return ctypes.CDLL(str(found[0]))
+class TensorMap(ctypes.Structure):
+    """A CUtensorMap; made by `tensor_map`, where the driver can write it."""
+
+    _fields_ = [("opaque", ctypes.c_char * _MAP_BYTES)]
 
 
-@lru_cache
-def _driver() -> ctypes.CDLL:
-    return ctypes.CDLL("libcuda.so.1")
+# A kernel's argument: a tensor gives its address, an int 32 bits, a float single precision.
+Argument: TypeAlias = "torch.Tensor | TensorMap | int | float"
 
 
-def _check(code: int, what: str) -> None:
-    if code:
-        raise RuntimeError(f"CUDA driver: {what}: error {code}")
+@cache
+def _driver() -> Any:
+    # Not installed where no CUDA is; every other module loads without it.
+    from cuda.bindings import driver
+
+    return driver
+
+
+@cache
+def _nvrtc() -> Any:
+    from cuda.bindings import nvrtc
+
+    return nvrtc
+
+
+def _checked(call: str, result: tuple[Any, ...]) -> Any:
+    """What a call of cuda-bindings gives besides its code; RuntimeError where that is not 0."""
+    code, *values = result
+    if int(code):
+        raise RuntimeError(f"CUDA: {call}: {code.name} ({int(code)})")
+    return values[0] if values else None
 
 
 def source(*parts: str) -> bytes:
@@ -50,22 +53,26 @@ def source(*parts: str) -> bytes:
 
 def compile_source(source: bytes, defines: Mapping[str, int], architecture: str) -> bytes:
     """A cubin for `architecture` (such as sm_90); RuntimeError with the compiler's log."""
-    rtc = _nvrtc()
-    program, size = ctypes.c_void_p(), ctypes.c_size_t()
-    given = [f"--gpu-architecture={architecture}", "--std=c++17", *(f"-D{k}={v}" for k, v in defines.items())]
-    options = (ctypes.c_char_p * len(given))(*(option.encode() for option in given))
-    rtc.nvrtcCreateProgram(ctypes.byref(program), source, b"kernel.cu", 0, None, None)
-    code = rtc.nvrtcCompileProgram(program, len(given), options)
-    if code:
-        rtc.nvrtcGetProgramLogSize(program, ctypes.byref(size))
-        log = ctypes.create_string_buffer(size.value)
-        rtc.nvrtcGetProgramLog(program, log)
-        raise RuntimeError(f"NVRTC error {code}: {log.value.decode()}")
-    rtc.nvrtcGetCUBINSize(program, ctypes.byref(size))
-    cubin = ctypes.create_string_buffer(size.value)
-    rtc.nvrtcGetCUBIN(program, cubin)
-    rtc.nvrtcDestroyProgram(ctypes.byref(program))
-    return cubin.raw
+    nvrtc = _nvrtc()
+    program = _checked("nvrtcCreateProgram", nvrtc.nvrtcCreateProgram(source, b"kernel.cu", 0, [], []))
+    options = [
+        f"--gpu-architecture={architecture}",
+        "--std=c++17",
+        *(f"-D{k}={v}" for k, v in defines.items()),
+    ]
+    try:
+        encoded = [option.encode() for option in options]
+        (code,) = nvrtc.nvrtcCompileProgram(program, len(encoded), encoded)
+        if int(code):
+            log = bytearray(_checked("nvrtcGetProgramLogSize", nvrtc.nvrtcGetProgramLogSize(program)))
+            _checked("nvrtcGetProgramLog", nvrtc.nvrtcGetProgramLog(program, log))
+            text = log.decode(errors="replace").rstrip("\0\n")
+            raise RuntimeError(f"NVRTC: {code.name}: {text}")
+        cubin = bytearray(_checked("nvrtcGetCUBINSize", nvrtc.nvrtcGetCUBINSize(program)))
+        _checked("nvrtcGetCUBIN", nvrtc.nvrtcGetCUBIN(program, cubin))
+    finally:
+        nvrtc.nvrtcDestroyProgram(program)
+    return bytes(cubin)
 
 
 class Kernel:
@@ -74,54 +81,73 @@ class Kernel:
     `shared`: bytes of shared memory that its launch asks for.
     """
 
-    def __init__(self, function: ctypes.c_void_p, shared: int = 0) -> None:
+    def __init__(self, function: Any, shared: int = 0) -> None:
         self._function, self._shared = function, shared
         if shared:
-            _check(_driver().cuFuncSetAttribute(function, _SHARED_LIMIT, shared), "cuFuncSetAttribute")
+            limit = _driver().CUfunction_attribute.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
+            _checked("cuFuncSetAttribute", _driver().cuFuncSetAttribute(function, limit, shared))
 
     def __call__(self, grid: tuple[int, int], threads: int, arguments: Sequence[Argument]) -> None:
-        values: list[ctypes.c_void_p | ctypes.c_int | ctypes.c_float | ctypes.Array[ctypes.c_char]] = []
-        for argument in arguments:
-            if isinstance(argument, torch.Tensor):
-                values.append(ctypes.c_void_p(argument.data_ptr()))
-            elif isinstance(argument, int):
-                values.append(ctypes.c_int(argument))
-            elif isinstance(argument, float):
-                values.append(ctypes.c_float(argument))
-            else:
-                values.append(argument)
-        pointers = (ctypes.c_void_p * len(values))(*(ctypes.addressof(value) for value in values))
-        stream = ctypes.c_void_p(torch.cuda.current_stream().cuda_stream)
-        code = _driver().cuLaunchKernel(
-            self._function, grid[0], grid[1], 1, threads, 1, 1, self._shared, stream, pointers, None
-        )
-        _check(code, "cuLaunchKernel")
+        stream = torch.cuda.current_stream().cuda_stream
+        size = (grid[0], grid[1], 1, threads, 1, 1, self._shared)
+        result = _driver().cuLaunchKernel(self._function, *size, stream, kernel_parameters(arguments), 0)
+        _checked("cuLaunchKernel", result)
 
 
-def tensor_map(
-    address: int, sizes: Sequence[int], strides: Sequence[int], box: Sequence[int]
-) -> ctypes.Array[ctypes.c_char]:
+def kernel_parameters(arguments: Sequence[Argument]) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+    """Values and their C types, as cuda-bindings takes a kernel's arguments; a structure has no type."""
+    values: list[object] = []
+    types: list[object] = []
+    for argument in arguments:
+        if isinstance(argument, torch.Tensor):
+            values.append(argument.data_ptr())
+            types.append(ctypes.c_void_p)
+        else:
+            values.append(argument)
+            kind = ctypes.c_int if isinstance(argument, int) else ctypes.c_float
+            types.append(None if isinstance(argument, TensorMap) else kind)
+    return tuple(values), tuple(types)
+
+
+@cache
+def _encode_tiled() -> Any:
+    """cuTensorMapEncodeTiled itself: the one of cuda-bindings writes into a Python object, whose memory
+    is aligned to 16 bytes, and the driver refuses all but multiples of 64."""
+    driver = _driver()
+    name = b"cuTensorMapEncodeTiled"
+    flags = int(driver.CUdriverProcAddress_flags.CU_GET_PROC_ADDRESS_DEFAULT)
+    address = _checked("cuGetProcAddress", driver.cuGetProcAddress(name, 12000, flags)[:2])
+    pointer, number = ctypes.c_void_p, ctypes.c_int
+    types = [pointer, number, ctypes.c_uint32, *[pointer] * 5, *[number] * 4]
+    return ctypes.CFUNCTYPE(number, *types)(address)
+
+
+def tensor_map(address: int, sizes: Sequence[int], strides: Sequence[int], box: Sequence[int]) -> TensorMap:
     """How TMA reads bytes of several dimensions, a `box` at a time; what lies outside of `sizes` is zeros.
 
     The innermost dimension comes first; `strides` of the others are bytes, multiples of 16. A box is 128
-    bytes wide.
+    bytes wide, and swizzled by as many.
     """
-    memory = (ctypes.c_char * (_MAP_BYTES + 64))()
-    # The driver writes to multiples of 64 alone.
-    made = (ctypes.c_char * _MAP_BYTES).from_buffer(memory, -ctypes.addressof(memory) % 64)
-    rank = len(sizes)
+    driver, rank = _driver(), len(sizes)
+    memory = (ctypes.c_char * (_MAP_BYTES + _MAP_ALIGNMENT))()
+    made = TensorMap.from_buffer(memory, -ctypes.addressof(memory) % _MAP_ALIGNMENT)
     extents = (ctypes.c_uint64 * rank)(*sizes), (ctypes.c_uint64 * (rank - 1))(*strides)
     boxes = (ctypes.c_uint32 * rank)(*box), (ctypes.c_uint32 * rank)(*[1] * rank)
-    given = (_UINT8, rank, ctypes.c_void_p(address), *extents, *boxes)
-    code = _driver().cuTensorMapEncodeTiled(made, *given, 0, _SWIZZLE_128B, _L2_256B, 0)
-    _check(code, "cuTensorMapEncodeTiled")
+    layout = (
+        driver.CUtensorMapInterleave.CU_TENSOR_MAP_INTERLEAVE_NONE,
+        driver.CUtensorMapSwizzle.CU_TENSOR_MAP_SWIZZLE_128B,
+        driver.CUtensorMapL2promotion.CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
+        driver.CUtensorMapFloatOOBfill.CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE,
+    )
+    kind = driver.CUtensorMapDataType.CU_TENSOR_MAP_DATA_TYPE_UINT8
+    arrays = (ctypes.addressof(array) for array in (*extents, *boxes))
+    code = _encode_tiled()(ctypes.addressof(made), int(kind), rank, address, *arrays, *map(int, layout))
+    _checked("cuTensorMapEncodeTiled", (driver.CUresult(code),))
     return made
 
 
 def load(cubin: bytes, name: str, shared: int = 0) -> Kernel:
     """A cubin's kernel, in the current context."""
     torch.cuda.current_stream()
-    module, function = ctypes.c_void_p(), ctypes.c_void_p()
-    _check(_driver().cuModuleLoadData(ctypes.byref(module), cubin), "cuModuleLoadData")
-    _check(_driver().cuModuleGetFunction(ctypes.byref(function), module, name.encode()), name)
-    return Kernel(function, shared)
+    module = _checked("cuModuleLoadData", _driver().cuModuleLoadData(cubin))
+    return Kernel(_checked(name, _driver().cuModuleGetFunction(module, name.encode())), shared)

@@ -6,12 +6,9 @@ import math
 from typing import Any
 
 import torch
-from vllm.model_executor.kernels import linear
-from vllm.model_executor.kernels.linear.scaled_mm import pytorch
-from vllm.model_executor.models import ModelRegistry, llama
-from vllm.platforms import PlatformEnum
 
-from . import attention, fused, mlp, model, products
+from . import attention, fused, gemm, mlp, model
+from .compat import ModelRegistry, PerTensorTorchFP8ScaledMMLinearKernel, PlatformEnum, linear, llama
 
 
 def scaled_mm(
@@ -25,15 +22,15 @@ def scaled_mm(
     bias: torch.Tensor | None,
     output_shape: list[int],
 ) -> torch.Tensor:
-    """vLLM's per-tensor FP8 product, by products.py where it gives bf16. A `bias` with rows is model.py's."""
+    """vLLM's per-tensor FP8 GEMM, by gemm.py where it gives bf16. A `bias` with rows is model.py's."""
     scale_a, scale_w = (scale.view(1) if scale.dim() == 0 else scale for scale in (As, Bs))
     if bias is not None and bias.dim() == 2:
-        output = products.product_sum(A.narrow(0, 0, bias.shape[0]), B.t(), scale_a, scale_w, bias)
+        output = gemm.gemm_residual(A.narrow(0, 0, bias.shape[0]), B.t(), scale_a, scale_w, bias)
     elif bias is None and out_dtype == torch.bfloat16:
-        output = products.product(A, B.t(), scale_a, scale_w)
+        output = gemm.gemm(A, B.t(), scale_a, scale_w)
     else:
-        given = {"scale_a": scale_a, "scale_b": scale_w, "bias": bias, "use_fast_accum": True}
-        output = torch._scaled_mm(A, B, out_dtype=out_dtype, **given)
+        options = {"scale_a": scale_a, "scale_b": scale_w, "bias": bias, "use_fast_accum": True}
+        output = torch._scaled_mm(A, B, out_dtype=out_dtype, **options)
     # Outside compiled code vLLM pads short inputs.
     return output.narrow(0, 0, math.prod(output_shape[:-1])).view(*output_shape)
 
@@ -41,12 +38,12 @@ def scaled_mm(
 def install() -> None:
     attention.install()
     ModelRegistry.register_model("LlamaForCausalLM", model.LlamaForCausalLM)
-    products.install()
+    gemm.install()
     fused.install()
     llama.LlamaMLP = mlp.MLP
-    kernel = pytorch.PerTensorTorchFP8ScaledMMLinearKernel
+    kernel = PerTensorTorchFP8ScaledMMLinearKernel
     kernel.apply_scaled_mm = scaled_mm
-    kernel.process_weights_after_loading = lambda self, layer: fused.put_in_order(layer)
+    kernel.process_weights_after_loading = lambda self, layer: fused.reorder_rows(layer)
     # First choice where scales are static; with dynamic ones it does not apply and vLLM's order stands.
     known = linear._POSSIBLE_FP8_KERNELS[PlatformEnum.CUDA]
     linear._POSSIBLE_FP8_KERNELS[PlatformEnum.CUDA] = [kernel, *(k for k in known if k is not kernel)]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 from functools import cache, lru_cache
 
 import torch
@@ -11,9 +10,9 @@ from . import cuda
 
 HEAD_SIZE = 128
 WARPS = 8
-# Blocks a multiprocessor holds at once: 108 registers a thread allow no third.
+# Blocks that a multiprocessor holds at once: 108 registers per thread allow no third.
 MIN_BLOCKS = 2
-# Tiles of 16 keys that a warp has under way: 3 are no faster than 2 (benchmarks/RESULTS.md).
+# Tiles of 16 keys that a warp has in flight: 3 are no faster than 2 (benchmarks/RESULTS.md).
 STAGES, TILE = 2, 16
 
 
@@ -37,7 +36,7 @@ def _kernel(name: str, defines: tuple[tuple[str, int], ...], shared: int = 0) ->
 
 
 @lru_cache(1024)
-def _map(address: int, shape: tuple[int, ...], strides: tuple[int, ...]) -> ctypes.Array[ctypes.c_char]:
+def _tensor_map(address: int, shape: tuple[int, ...], strides: tuple[int, ...]) -> cuda.TensorMap:
     """How TMA reads a cache: K or V of 16 tokens and one head at a time."""
     pages, heads, tokens, size = shape
     page, head, token, _ = strides
@@ -47,7 +46,7 @@ def _map(address: int, shape: tuple[int, ...], strides: tuple[int, ...]) -> ctyp
 
 
 class Kernels:
-    """Bound to one layout: a cache [pages, KV heads, tokens a page, K and V: 256] of bytes, any strides."""
+    """Bound to one layout: a cache [pages, KV heads, tokens per page, K and V: 256] of bytes, any strides."""
 
     def __init__(
         self,
@@ -100,8 +99,8 @@ class Kernels:
         out: torch.Tensor,
         sequences: int,
     ) -> None:
-        """Attention of one rotated query a sequence (a row of `qkv`); `out` [rows, q heads * 128] bf16."""
-        read = _map(cache.data_ptr(), tuple(cache.shape), cache.stride())
-        given = (read, qkv, qkv.stride(0), block_table, block_table.stride(0), lengths)
-        arguments = [*given, k_scale, v_scale, softmax_scale, out, out.stride(0)]
+        """Attention of one rotated query per sequence (a row of `qkv`); `out` [rows, q heads * 128] bf16."""
+        cache_map = _tensor_map(cache.data_ptr(), tuple(cache.shape), cache.stride())
+        inputs = (cache_map, qkv, qkv.stride(0), block_table, block_table.stride(0), lengths)
+        arguments = [*inputs, k_scale, v_scale, softmax_scale, out, out.stride(0)]
         self._decode((self.kv_heads, sequences), self._threads, arguments)

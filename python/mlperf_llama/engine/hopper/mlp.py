@@ -1,19 +1,18 @@
-"""Llama's MLP for vLLM: with static FP8 scales one kernel gives its last product's input (fused.py)."""
+"""Llama's MLP for vLLM: with static FP8 scales one kernel gives its last GEMM's input (fused.py)."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import torch
-from vllm.model_executor.kernels.linear.scaled_mm.pytorch import PerTensorTorchFP8ScaledMMLinearKernel
-from vllm.model_executor.models import llama
 
-from . import fused, products
+from . import fused, gemm
+from .compat import PerTensorTorchFP8ScaledMMLinearKernel, llama
 from .kernels import on_hopper
 
 
 def static_fp8(linear: Any) -> bool:
-    """Whether products.py computes a layer: FP8 by static scales to bf16, whole on one GPU."""
+    """Whether gemm.py computes a layer: FP8 by static scales to bf16, whole on one GPU."""
     kernel = getattr(linear.quant_method, "fp8_linear", None)
     return (
         isinstance(kernel, PerTensorTorchFP8ScaledMMLinearKernel)
@@ -35,12 +34,12 @@ def fits(mlp: Any) -> bool:
     )
 
 
-def factors(linear: Any, x: torch.Tensor) -> fused.Factors:
+def operands(linear: Any, x: torch.Tensor) -> fused.GemmOperands:
     """What a layer of `static_fp8` multiplies for `x` [tokens, inputs]."""
-    given, scale = linear.quant_method.fp8_linear.quant_fp8(x, linear.input_scale)
+    quantised, scale = linear.quant_method.fp8_linear.quant_fp8(x, linear.input_scale)
     # Outside compiled code vLLM pads short inputs.
-    given = given.narrow(0, 0, x.shape[0])
-    return given, linear.weight.t(), scale.view(1), linear.weight_scale.view(1)
+    quantised = quantised.narrow(0, 0, x.shape[0])
+    return quantised, linear.weight.t(), scale.view(1), linear.weight_scale.view(1)
 
 
 class MLP(llama.LlamaMLP):  # type: ignore[misc]
@@ -50,21 +49,21 @@ class MLP(llama.LlamaMLP):  # type: ignore[misc]
         super().__init__(*args, **kwargs)
         self.is_fused = fits(self)
         if self.is_fused:
-            self.gate_up_proj.mlperf_order = fused.gate_up_order
+            self.gate_up_proj.mlperf_row_order = fused.gate_up_row_order
 
     def forward(self, x: torch.Tensor, residual: torch.Tensor | None = None) -> torch.Tensor:
         first, last = self.gate_up_proj, self.down_proj
         if self.is_fused:
             scale = last.input_scale.view(1)
-            activated = torch.ops.vllm.mlperf_gate_up(*factors(first, x), scale)
-            behind = (activated, last.weight.t(), scale, last.weight_scale.view(1))
+            activated = torch.ops.vllm.mlperf_gate_up(*operands(first, x), scale)
+            inputs = (activated, last.weight.t(), scale, last.weight_scale.view(1))
             if residual is not None:
-                return products.product_sum(*behind, residual)
-            return products.product(*behind)
+                return gemm.gemm_residual(*inputs, residual)
+            return gemm.gemm(*inputs)
         if residual is None:
-            found: torch.Tensor = super().forward(x)
+            out: torch.Tensor = super().forward(x)
         else:
             wide, _ = first(x)
-            # A `bias` with a row for each of the product's; see extension.py.
-            found = last.quant_method.apply(last, self.act_fn(wide), residual)
-        return found
+            # A `bias` with as many rows as the result; see extension.py.
+            out = last.quant_method.apply(last, self.act_fn(wide), residual)
+        return out

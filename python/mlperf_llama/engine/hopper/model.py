@@ -5,8 +5,8 @@ prompt is the last one alone. So the compiled part of the model ends there, and 
 layer (7% of all weights, for 7 of 8 tokens of this benchmark) runs in `compute_logits`, which
 vLLM calls with just those rows. The results are the same numbers.
 
-The products behind attention and activation add to the residual themselves where products.py computes
-them: the norms then read one tensor and write one, for two and two.
+The GEMMs behind attention and activation add the residual themselves where gemm.py computes them:
+the norms then read one tensor and write one, for two and two.
 """
 
 from __future__ import annotations
@@ -14,12 +14,11 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from vllm.model_executor.models import llama
-from vllm.utils.torch_utils import _encode_layer_name
 
 from . import attention, fused
+from .compat import encode_layer_name, llama
 from .kernels import on_hopper, supported
-from .mlp import factors, static_fp8
+from .mlp import operands, static_fp8
 
 
 def fast_attention(layer: Any) -> bool:
@@ -38,14 +37,14 @@ def fast_attention(layer: Any) -> bool:
 
 
 class Attention(llama.LlamaAttention):  # type: ignore[misc]
-    """vLLM's, with rotation, cache and attention in one operation where the GPU and cache allow it."""
+    """vLLM's, with rotary embedding, cache and attention in one operation where GPU and cache allow it."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.is_fast = fast_attention(self)
         self.is_fused = self.is_fast and self._fits()
         if self.is_fused:
-            self.qkv_proj.mlperf_order = fused.head_order
+            self.qkv_proj.mlperf_row_order = fused.head_row_order
         if self.is_fast:
             self.attn.mlperf = attention.Attention(
                 self.num_heads, self.num_kv_heads, self.rotary_emb.cos_sin_cache
@@ -68,10 +67,10 @@ class Attention(llama.LlamaAttention):  # type: ignore[misc]
             q, k = self.rotary_emb(positions, q, k)
             return self.attn(q, k, v)
         out = hidden_states.new_empty((hidden_states.shape[0], self.q_size))
-        name = _encode_layer_name(self.attn.layer_name)
+        name = encode_layer_name(self.attn.layer_name)
         if self.is_fused:
-            multiplied = factors(self.qkv_proj, hidden_states)
-            torch.ops.vllm.mlperf_qkv_attention(*multiplied, positions, out, name)
+            inputs = operands(self.qkv_proj, hidden_states)
+            torch.ops.vllm.mlperf_qkv_attention(*inputs, positions, out, name)
         else:
             qkv, _ = self.qkv_proj(hidden_states)
             torch.ops.vllm.mlperf_rope_attention(qkv, positions, out, name)
@@ -81,18 +80,18 @@ class Attention(llama.LlamaAttention):  # type: ignore[misc]
 class DecoderLayer(llama.LlamaDecoderLayer):  # type: ignore[misc]
     def __init__(self, vllm_config: Any, prefix: str = "", config: Any = None) -> None:
         super().__init__(vllm_config, prefix, config, attn_layer_type=Attention)
-        self.sums = static_fp8(self.self_attn.o_proj) and static_fp8(self.mlp.down_proj)
+        self.adds_residual = static_fp8(self.self_attn.o_proj) and static_fp8(self.mlp.down_proj)
 
     def forward(
         self, positions: torch.Tensor, hidden_states: torch.Tensor, residual: torch.Tensor | None
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """vLLM's; with `sums` the first result is the residual with all that was added to it."""
-        if not self.sums:
-            found: tuple[torch.Tensor, torch.Tensor] = super().forward(positions, hidden_states, residual)
-            return found
+        """vLLM's; with `adds_residual` the first result is the residual with all that was added to it."""
+        if not self.adds_residual:
+            states: tuple[torch.Tensor, torch.Tensor] = super().forward(positions, hidden_states, residual)
+            return states
         attended = self.self_attn.before_output(positions, self.input_layernorm(hidden_states))
         output = self.self_attn.o_proj
-        # A `bias` with a row for each of the product's; see extension.py.
+        # A `bias` with as many rows as the result; see extension.py.
         hidden_states = output.quant_method.apply(output, attended, hidden_states)
         return self.mlp(self.post_attention_layernorm(hidden_states), hidden_states), None
 
@@ -119,7 +118,7 @@ class Model(llama.LlamaModel):  # type: ignore[misc]
         attended = self.layers[last].self_attn.before_output(positions, hidden)
         return torch.cat((attended, residual), dim=-1)
 
-    def finish(self, states: torch.Tensor) -> torch.Tensor:
+    def last_layer(self, states: torch.Tensor) -> torch.Tensor:
         """What `forward` gave for some tokens to those tokens' final hidden states."""
         layer = self.layers[len(self.layers) - 1]
         attended, residual = (part.contiguous() for part in states.split(states.shape[-1] // 2, dim=-1))
@@ -134,4 +133,4 @@ class LlamaForCausalLM(llama.LlamaForCausalLM):  # type: ignore[misc]
         return Model(vllm_config=vllm_config, prefix=prefix, layer_type=DecoderLayer)
 
     def compute_logits(self, hidden_states: torch.Tensor) -> torch.Tensor | None:
-        return super().compute_logits(self.model.finish(hidden_states))
+        return super().compute_logits(self.model.last_layer(hidden_states))

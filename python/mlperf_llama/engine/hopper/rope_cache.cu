@@ -1,28 +1,28 @@
-// Rotation of q and k of Llama's attention inside the fused qkv tensor, and k and v written to the paged FP8 (E4M3) cache.
-// Behind common.cu.
+// Rotary embedding of q and k of Llama's attention inside the fused qkv tensor, and k and v written to the paged FP8
+// (E4M3) cache. Behind common.cu.
 //
 // The cache is vLLM's FlashAttention layout: for each (page, token, KV head) 128 bytes of K, then 128 of V. Head size is
-// 128. The command line sets PAGE_SHIFT (log2 of the tokens a page) and the strides in bytes: PAGE_STRIDE, TOKEN_STRIDE,
+// 128. The command line sets PAGE_SHIFT (log2 of the tokens per page) and the strides in bytes: PAGE_STRIDE, TOKEN_STRIDE,
 // HEAD_STRIDE. Known strides become constants inside the stores.
 
 __device__ __forceinline__ u32 pack_e4m3(float a, float b, float c, float d) {
   return e4m3x2(a, b) | (e4m3x2(c, d) << 16);
 }
 
-// One block a token; threads 0..8*(heads)-1 rotate (8 pairs each), the next 16 a KV head move v.
+// One block per token; threads 0..8*(heads)-1 rotate (8 pairs each), the next 16 per KV head move v.
 extern "C" __global__ void rope_cache(u16 *qkv, const i64 *positions, const u16 *cos_sin, u8 *cache,
                                       const i64 *slots, const float *k_scale, const float *v_scale, int q_heads,
                                       int kv_heads) {
-  const int token = blockIdx.x, unit = threadIdx.x, rotated = q_heads + kv_heads;
-  u16 *row = qkv + (i64)token * (rotated + kv_heads) * HEAD;
+  const int token = blockIdx.x, item = threadIdx.x, rotary_heads = q_heads + kv_heads;
+  u16 *row = qkv + (i64)token * (rotary_heads + kv_heads) * HEAD;
   const i64 slot = slots[token];
-  u8 *place = cache + (slot >> PAGE_SHIFT) * (i64)PAGE_STRIDE + (slot & ((1 << PAGE_SHIFT) - 1)) * TOKEN_STRIDE;
-  if (unit < rotated * 8) {
-    const int head = unit >> 3, part = unit & 7;
+  u8 *cache_row = cache + (slot >> PAGE_SHIFT) * (i64)PAGE_STRIDE + (slot & ((1 << PAGE_SHIFT) - 1)) * TOKEN_STRIDE;
+  if (item < rotary_heads * 8) {
+    const int head = item >> 3, part = item & 7;
     u16 *first = row + head * HEAD + part * 8;
-    const u16 *turn = cos_sin + positions[token] * HEAD + part * 8;
+    const u16 *rotary = cos_sin + positions[token] * HEAD + part * 8;
     const uint4 low = *(uint4 *)first, high = *(uint4 *)(first + 64);
-    const uint4 cosines = *(const uint4 *)turn, sines = *(const uint4 *)(turn + 64);
+    const uint4 cosines = *(const uint4 *)rotary, sines = *(const uint4 *)(rotary + 64);
     const u32 x[4] = {low.x, low.y, low.z, low.w}, y[4] = {high.x, high.y, high.z, high.w};
     const u32 c[4] = {cosines.x, cosines.y, cosines.z, cosines.w}, s[4] = {sines.x, sines.y, sines.z, sines.w};
     u32 a[4], b[4];
@@ -46,13 +46,13 @@ extern "C" __global__ void rope_cache(u16 *qkv, const i64 *positions, const u16 
         packed[i] = pack_e4m3(bf16_to_float(from[0] & 0xffff) * scale, bf16_to_float(from[0] >> 16) * scale,
                               bf16_to_float(from[1] & 0xffff) * scale, bf16_to_float(from[1] >> 16) * scale);
       }
-      u8 *to = place + (head - q_heads) * HEAD_STRIDE + part * 8;
+      u8 *to = cache_row + (head - q_heads) * HEAD_STRIDE + part * 8;
       *(uint2 *)to = make_uint2(packed[0], packed[1]);
       *(uint2 *)(to + 64) = make_uint2(packed[2], packed[3]);
     }
-  } else if (unit < rotated * 8 + kv_heads * 16 && slot >= 0) {
-    const int at = (unit - rotated * 8) * 8;
-    const uint4 v = *(const uint4 *)(row + rotated * HEAD + at);
+  } else if (item < rotary_heads * 8 + kv_heads * 16 && slot >= 0) {
+    const int at = (item - rotary_heads * 8) * 8;
+    const uint4 v = *(const uint4 *)(row + rotary_heads * HEAD + at);
     const u32 x[4] = {v.x, v.y, v.z, v.w};
     const float scale = 1.0f / *v_scale;
     u32 packed[2];
@@ -60,6 +60,6 @@ extern "C" __global__ void rope_cache(u16 *qkv, const i64 *positions, const u16 
     for (int i = 0; i < 2; i++)
       packed[i] = pack_e4m3(bf16_to_float(x[2 * i] & 0xffff) * scale, bf16_to_float(x[2 * i] >> 16) * scale,
                             bf16_to_float(x[2 * i + 1] & 0xffff) * scale, bf16_to_float(x[2 * i + 1] >> 16) * scale);
-    *(uint2 *)(place + (at / HEAD) * HEAD_STRIDE + HEAD + at % HEAD) = make_uint2(packed[0], packed[1]);
+    *(uint2 *)(cache_row + (at / HEAD) * HEAD_STRIDE + HEAD + at % HEAD) = make_uint2(packed[0], packed[1]);
   }
 }

@@ -11,6 +11,7 @@ from ...errors import UsageError
 from ...settings import AUTO
 from ..chain import Served
 from .random_weights import RANDOM, RANDOM_FP8, is_random
+from .standin_8b import STAND_IN_8B
 from .tokens import is_reference_tokenizer, stop_ids
 
 __all__ = ["CHAIN", "chain", "is_random", "is_reference_tokenizer", "serve", "stop_ids"]
@@ -19,10 +20,11 @@ CHAIN = ("mlcommons", "huggingface", "stand-in")
 FAKE = "fake"
 PATH = "path"
 # Not in the chain: served only where MODEL names them.
-NAMED = (FAKE, RANDOM, RANDOM_FP8)
+NAMED = (FAKE, STAND_IN_8B, RANDOM, RANDOM_FP8)
 _MODULES = {
     **{source: source for source in (*CHAIN, FAKE, PATH)},
     "stand-in": "standin",
+    STAND_IN_8B: "standin_8b",
     RANDOM: "random_weights",
     RANDOM_FP8: "random_weights",
 }

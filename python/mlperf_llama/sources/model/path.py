@@ -26,8 +26,9 @@ def serve(config: Config, env: Mapping[str, str]) -> Served:
     match = _HUB_ID.fullmatch(config.model)
     if not match:
         raise UsageError(
-            f"MODEL: expected auto, mlcommons, huggingface, stand-in, random, random-fp8, a checkpoint "
-            f"folder or a Hub id (organisation/name, or organisation/name@revision), found {config.model!r}"
+            f"MODEL: expected auto, mlcommons, huggingface, stand-in, stand-in-8b, random, random-fp8, a "
+            f"checkpoint folder or a Hub id (organisation/name, or organisation/name@revision), found "
+            f"{config.model!r}"
         )
     repo, revision = match[1], match[2] or "main"
     snapshot = hub.find(repo, revision, env)

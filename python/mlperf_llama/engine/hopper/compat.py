@@ -1,0 +1,105 @@
+"""Every name inside vLLM that this package uses, and the versions of vLLM it was checked against.
+
+vLLM promises none of them. `from .compat import NAME` imports what stands behind NAME on first use, so that
+each process loads its own part alone; python/tests/unit/test_compat.py asks the installed vLLM for all.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from ...errors import MissingError
+
+CHECKED = ("0.26.0", "0.27.1")
+
+_LINEAR = "vllm.model_executor.kernels.linear"
+_QUANTIZATION = "vllm.model_executor.layers.quantization"
+# The name here: its module, and there its name; no name: the module itself.
+NAMES: dict[str, tuple[str, str]] = {
+    # vllm.py
+    "AsyncEngineArgs": ("vllm.engine.arg_utils", "AsyncEngineArgs"),
+    "AsyncLLM": ("vllm.v1.engine.async_llm", "AsyncLLM"),
+    "RequestOutputKind": ("vllm.sampling_params", "RequestOutputKind"),
+    "current_platform": ("vllm.platforms", "current_platform"),
+    "tokens_input": ("vllm.inputs.engine", "tokens_input"),
+    # scheduler.py
+    "AsyncScheduler": ("vllm.v1.core.sched.async_scheduler", "AsyncScheduler"),
+    "EngineCore": ("vllm.v1.engine.core", "EngineCore"),
+    "Scheduler": ("vllm.v1.core.sched.scheduler", "Scheduler"),
+    # random_weights.py
+    "dummy_loader": ("vllm.model_executor.model_loader.dummy_loader", ""),
+    # int8.py
+    "LinearBase": ("vllm.model_executor.layers.linear", "LinearBase"),
+    "LinearMethodBase": ("vllm.model_executor.layers.linear", "LinearMethodBase"),
+    "ModelWeightParameter": ("vllm.model_executor.parameter", "ModelWeightParameter"),
+    "QuantizationConfig": (f"{_QUANTIZATION}.base_config", "QuantizationConfig"),
+    "init_int8_linear_kernel": (_LINEAR, "init_int8_linear_kernel"),
+    "initialize_online_processing": (
+        "vllm.model_executor.model_loader.reload.layerwise",
+        "initialize_online_processing",
+    ),
+    "register_quantization_config": (_QUANTIZATION, "register_quantization_config"),
+    "replace_parameter": ("vllm.model_executor.utils", "replace_parameter"),
+    # hopper/
+    "AttentionCGSupport": ("vllm.v1.attention.backend", "AttentionCGSupport"),
+    "CompilationConfig": ("vllm.config", "CompilationConfig"),
+    "LayerNameType": ("vllm.utils.torch_utils", "LayerNameType"),
+    "ModelRegistry": ("vllm.model_executor.models", "ModelRegistry"),
+    "PerTensorTorchFP8ScaledMMLinearKernel": (
+        f"{_LINEAR}.scaled_mm.pytorch",
+        "PerTensorTorchFP8ScaledMMLinearKernel",
+    ),
+    "PlatformEnum": ("vllm.platforms", "PlatformEnum"),
+    "custom_ops": ("vllm._custom_ops", ""),
+    "direct_register_custom_op": ("vllm.utils.torch_utils", "direct_register_custom_op"),
+    "encode_layer_name": ("vllm.utils.torch_utils", "_encode_layer_name"),
+    "flash_attn": ("vllm.v1.attention.backends.flash_attn", ""),
+    "get_attention_context": ("vllm.model_executor.layers.attention.attention", "get_attention_context"),
+    "linear": (_LINEAR, ""),
+    "llama": ("vllm.model_executor.models.llama", ""),
+    "resolve_layer_name": ("vllm.utils.torch_utils", "_resolve_layer_name"),
+}
+# What is read, replaced or overridden in these.
+ATTRIBUTES: dict[str, tuple[str, ...]] = {
+    "AsyncLLM": ("from_engine_args", "generate", "shutdown"),
+    "Scheduler": ("schedule", "_preempt_request"),
+    "AsyncScheduler": ("schedule", "_preempt_request"),
+    "dummy_loader": ("initialize_dummy_weights", "initialize_single_dummy_weight"),
+    "CompilationConfig": ("_attention_ops",),
+    "PerTensorTorchFP8ScaledMMLinearKernel": ("apply_scaled_mm", "process_weights_after_loading"),
+    "flash_attn": ("FlashAttentionBackend", "FlashAttentionMetadataBuilder"),
+    "linear": ("_POSSIBLE_FP8_KERNELS",),
+    "llama": ("LlamaAttention", "LlamaDecoderLayer", "LlamaForCausalLM", "LlamaMLP", "LlamaModel"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in NAMES:
+        raise AttributeError(name)
+    module, attribute = NAMES[name]
+    try:
+        found = importlib.import_module(module)
+        return getattr(found, attribute) if attribute else found
+    except (ImportError, AttributeError) as error:
+        raise MissingError(
+            f"vLLM {installed()}: expected {module}{'.' if attribute else ''}{attribute}, as in "
+            f"{' and '.join(CHECKED)}: {error}; `make doctor` tells how to mend it"
+        ) from error
+
+
+def installed() -> str:
+    """vLLM's version without its build's suffix."""
+    import vllm
+
+    return str(vllm.__version__).split("+")[0]
+
+
+def check_version(extension: str) -> None:
+    """MissingError where this vLLM is another than those that `extension` was checked against."""
+    if installed() not in CHECKED:
+        raise MissingError(
+            f"{extension} changes vLLM from within and was checked against {' and '.join(CHECKED)}, found "
+            f"{installed()}: install one of them, or run vLLM's own path with "
+            """MLPERF_ENGINE_ARGS='{"worker_extension_cls": ""}'"""
+        )

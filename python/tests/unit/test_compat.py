@@ -1,0 +1,100 @@
+"""Each name of vLLM's that the package touches, in the vLLM that is installed here."""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from mlperf_llama import engine
+from mlperf_llama.engine import hopper
+from mlperf_llama.engine import vllm as vllm_engine
+from mlperf_llama.engine.hopper import compat
+from mlperf_llama.engine.vllm import VllmEngine
+from mlperf_llama.errors import MissingError
+
+FOLDER = Path(str(engine.__file__)).parent
+# What every user of vLLM may import.
+PUBLIC = {"vllm", "vllm.SamplingParams"}
+
+
+@pytest.fixture
+def vllm() -> object:
+    return pytest.importorskip("vllm")
+
+
+@pytest.mark.parametrize("name", compat.NAMES)
+def test_vllm_has_it(name: str, vllm: object) -> None:
+    found = getattr(compat, name)
+    for attribute in compat.ATTRIBUTES.get(name, ()):
+        assert hasattr(found, attribute), f"{name}.{attribute}"
+
+
+def test_attributes_are_of_known_names() -> None:
+    assert set(compat.ATTRIBUTES) <= set(compat.NAMES)
+
+
+def imported(path: Path) -> set[str]:
+    """What a module imports of vLLM's."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        if isinstance(node, ast.ImportFrom) and not node.level:
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return {name for name in found if name.split(".")[0] == "vllm"}
+
+
+def test_no_other_file_names_what_is_inside_vllm() -> None:
+    for path in FOLDER.parent.rglob("*.py"):
+        if path.name != "compat.py":
+            assert imported(path) <= PUBLIC, path
+
+
+def test_a_name_that_vllm_lost_is_told_with_the_versions_that_had_it(
+    vllm: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(compat.NAMES, "Scheduler", ("vllm.v1.core.sched.scheduler", "Gone"))
+    with pytest.raises(MissingError, match=r"expected vllm.v1.core.sched.scheduler.Gone, as in 0\.26\.0"):
+        from mlperf_llama.engine.hopper.compat import Scheduler  # noqa: F401
+
+
+def test_a_name_that_is_not_in_the_list_is_a_bug() -> None:
+    with pytest.raises(AttributeError):
+        compat.Nothing  # noqa: B018
+
+
+def with_version(version: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "vllm", SimpleNamespace(__version__=version))
+    monkeypatch.setattr(vllm_engine, "prepare_environment", lambda *_: None)
+
+
+def start(extension: str) -> None:
+    arguments = {"model": "m", "worker_extension_cls": extension}
+    asyncio.run(VllmEngine(arguments, Path("/nowhere"), {}).start(lambda message: None))
+
+
+@pytest.mark.parametrize("version", [*compat.CHECKED, "0.26.0+cu130"])
+def test_the_fast_path_takes_the_versions_it_was_checked_against(
+    version: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_version(version, monkeypatch)
+    compat.check_version("it")
+
+
+def test_another_version_is_refused_before_anything_loads(monkeypatch: pytest.MonkeyPatch) -> None:
+    with_version("0.99.0", monkeypatch)
+    with pytest.raises(MissingError, match=r"0\.26\.0 and 0\.27\.1, found 0\.99\.0: .*worker_extension_cls"):
+        start(hopper.EXTENSION)
+
+
+def test_without_the_fast_path_another_version_is_not_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    with_version("0.99.0", monkeypatch)
+    # It goes on, to the first name that is asked for.
+    monkeypatch.setitem(compat.NAMES, "current_platform", ("nowhere", ""))
+    with pytest.raises(MissingError, match=r"vLLM 0\.99\.0: expected nowhere"):
+        start("")

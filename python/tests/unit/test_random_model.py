@@ -79,6 +79,7 @@ def test_which_extension_vllm_is_asked_for(given: dict[str, Any], extension: str
     assert hopper.with_extension(given).get("worker_extension_cls") == extension
 
 
+@pytest.mark.slow
 def test_the_extension_s_operations_split_the_compiled_model() -> None:
     pytest.importorskip("vllm")
     assert hopper.with_splitting_ops({"dtype": "auto"}) == {"dtype": "auto"}

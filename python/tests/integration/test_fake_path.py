@@ -113,6 +113,6 @@ def test_a_full_disk_ends_in_one_line(small_disk: Path) -> None:
     assert ended.stdout == ""
     assert "Traceback" not in ended.stderr
     errors = [line for line in ended.stderr.splitlines() if "error:" in line]
-    # A rung that broke is named a second time by the chain it ended.
+    # A source that broke is named a second time by the chain it ended.
     assert len(errors) == 1 or (len(errors) == 2 and "could be had" in errors[1]), ended.stderr
     assert "No space left on device" in errors[0]

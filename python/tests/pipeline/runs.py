@@ -9,7 +9,7 @@ from pathlib import Path
 
 from harness import NO_NETWORK, expect, read, run_expecting, scratch, start, wait_for
 
-LATEST_RUNG_START_S = 30.0
+LATEST_SOURCE_START_S = 30.0
 ARTICLE = {
     "article": "The bridge opened on Monday. Mayor Ann Lee cut the ribbon.",
     "highlights": "A bridge opened.",
@@ -17,7 +17,7 @@ ARTICLE = {
 
 
 def dataset_chain() -> str:
-    """Without a network the chain comes to its last rung; a user's file is taken or refused alone."""
+    """Without a network the chain comes to its last source; a user's file is taken or refused alone."""
     folder = run_expecting(0, MLPERF_DATASET_SOURCE="auto", **NO_NETWORK)
     record = read(folder, "provenance.json")["dataset"]
     tried = [(a["rung"], a["outcome"]) for a in record["attempts"]]
@@ -27,13 +27,13 @@ def dataset_chain() -> str:
     )
     for attempt in record["attempts"][:-1]:
         expect(bool(attempt["reason"]), f"{attempt['rung']}: no reason recorded")
-        expect(attempt["seconds"] < LATEST_RUNG_START_S, f"{attempt['rung']} took {attempt['seconds']} s")
+        expect(attempt["seconds"] < LATEST_SOURCE_START_S, f"{attempt['rung']} took {attempt['seconds']} s")
     expect(record["source"] == "synthetic" and not record["eligible"], "synthetic data must not be eligible")
     lines = json.dumps(ARTICLE) + "\n"
     expect(_with_file(lines * 8, 0) == "path", "a user's file was not the source")
     for content in ("", "{", "[]", '{"article": "no summary"}\n', lines + "{}\n"):
         _with_file(content, 2)
-    return "3 rungs without a network, 1 file taken, 5 broken ones refused"
+    return "3 sources without a network, 1 file taken, 5 broken ones refused"
 
 
 def _with_file(content: str, code: int) -> str:

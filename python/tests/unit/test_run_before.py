@@ -97,7 +97,10 @@ def test_compare(run: RunFolder) -> None:
 def test_verdict(run: RunFolder) -> None:
     before = outcomes(run)
     assert verb("verdict", "--run-dir", run.path).returncode == 0
-    assert outcomes(run) == before and before["seal"] and not before["engine"]
+    after = outcomes(run)
+    # A later version may ask more, and answers the same where it asks the same.
+    assert {name: after.get(name) for name in before} == before
+    assert after["seal"] and not after["engine"]
     assert read(run, "verdict.json")["submittable"] is False
 
 

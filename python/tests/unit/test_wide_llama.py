@@ -17,6 +17,7 @@ safetensors = pytest.importorskip("safetensors")
 
 from mlperf_llama import config  # noqa: E402
 from mlperf_llama.errors import MissingError  # noqa: E402
+from mlperf_llama.records.schema import Provided  # noqa: E402
 from mlperf_llama.report import published  # noqa: E402
 from mlperf_llama.sources import model  # noqa: E402
 from mlperf_llama.sources.chain import Served  # noqa: E402
@@ -163,7 +164,7 @@ def test_the_source_is_named_and_never_eligible(
     found = model.serve("stand-in-8b", settings, {})
     assert (found.source, found.eligible) == ("stand-in-8b", False)
     assert "not Llama-3.1-8B-Instruct" in found.reason
-    assert published.has_the_shape(vars(found))
+    assert published.has_the_shape(Provided(**vars(found)))
     assert not model.is_random(json.loads((Path(found.path) / "config.json").read_text()))
     monkeypatch.setattr(standin_8b.child, "run", None)
     assert model.serve("stand-in-8b", settings, {}) == found, "the second time nothing is made"

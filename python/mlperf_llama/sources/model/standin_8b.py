@@ -10,12 +10,13 @@ from __future__ import annotations
 import logging
 import shutil
 import sys
-import tempfile
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from ...config import Config
 from ...errors import BrokeError, MissingError
+from ...records.files import atomic_folder
 from ..chain import Served
 from ..fetch import child
 from . import checkpoint, standin
@@ -44,7 +45,7 @@ def serve(config: Config, env: Mapping[str, str]) -> Served:
 
 
 def _make(folder: Path, small: Path, config: Config, env: Mapping[str, str]) -> None:
-    """Made beside `folder`, then renamed: what exists there is complete."""
+    """Make the checkpoint; a folder that exists is complete."""
     free = shutil.disk_usage(folder.parent).free
     if free < CHECKPOINT_BYTES + SPARE_BYTES:
         raise MissingError(
@@ -53,8 +54,8 @@ def _make(folder: Path, small: Path, config: Config, env: Mapping[str, str]) -> 
         )
     log.warning("making model=%s folder=%s size=16 GB", STAND_IN_8B, folder)
     try:
-        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{STAND_IN_8B}.") as temporary:
-            made = Path(temporary) / "checkpoint"
+        # Another process may have been faster.
+        with suppress(FileExistsError), atomic_folder(folder) as made:
             # Memory of CPU and GPU is free again when the child ends.
             child.run(
                 f"{STAND_IN_8B}: writing 16 GB of weights",
@@ -62,10 +63,7 @@ def _make(folder: Path, small: Path, config: Config, env: Mapping[str, str]) -> 
                 env=child.with_package(env),
                 stall_s=config.source_timeout_s,
                 timeout_s=config.source_timeout_s,
-                progress=child.growth(Path(temporary)),
+                progress=child.growth(made),
             )
-            shutil.copymode(folder.parent, made)
-            if not folder.exists():  # another process may have been faster
-                made.rename(folder)
     except OSError as error:
         raise MissingError(f"{folder}: {STAND_IN_8B} could not be written: {error.strerror}") from None

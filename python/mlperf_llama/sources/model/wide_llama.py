@@ -295,7 +295,7 @@ def widen(
     config = json.loads((source / "config.json").read_text(encoding="utf-8"))
     small = Shape.of(config)
     tensors, embedding = _Small(source, device), Embedding(small, large, device)
-    dest.mkdir(parents=True)
+    dest.mkdir(parents=True, exist_ok=True)
     writer = ShardWriter(dest)
     head = "lm_head.weight" if "lm_head.weight" in tensors else "model.embed_tokens.weight"
     ends = tensors["model.embed_tokens.weight"], tensors[head], tensors["model.norm.weight"]

@@ -65,7 +65,6 @@ def test_another_model_is_not_made_up() -> None:
     assert not model.is_random({"model_type": "llama"})
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("given", "extension"),
     [

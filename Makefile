@@ -42,15 +42,15 @@ help: ## this text
 
 .PHONY: run
 run: ## the benchmark, in the container or natively; stdout: the path of the run folder
-	@docker/launch.sh run
+	@scripts/launch.sh run
 
 .PHONY: resume
 resume: ## finishes RUN_DIR, a run that ended early, here or on another machine
-	@docker/launch.sh resume "$${RUN_DIR:?RUN_DIR=results/... names it}"
+	@scripts/launch.sh resume "$${RUN_DIR:?RUN_DIR=results/... names it}"
 
 .PHONY: doctor
 doctor: ## what this machine has, lacks, and how to mend it
-	@docker/launch.sh --native doctor
+	@scripts/launch.sh --native doctor
 
 .PHONY: build
 build: ## the CUDA image; TARGET=cpu: the CPU image
@@ -58,45 +58,49 @@ build: ## the CUDA image; TARGET=cpu: the CPU image
 
 .PHONY: tune
 tune: ## finds the highest TARGET_QPS that stays VALID, and the engine settings for this GPU
-	@docker/launch.sh tune
+	@scripts/launch.sh tune
 
 .PHONY: submission
 submission: ## every run that a submission needs, packed and checked
-	@docker/launch.sh submission
+	@scripts/launch.sh submission
 
 .PHONY: check
 check: ## MLCommons' checker and ours on the tree in SUBMISSION (default: what was packed last)
-	@docker/launch.sh --native check $${SUBMISSION:+"$$SUBMISSION"}
+	@scripts/launch.sh --native check $${SUBMISSION:+"$$SUBMISSION"}
 
 .PHONY: score
 score: ## scores the accuracy logs of RUN_DIR (default: the latest run) again
-	@docker/launch.sh --native score $${RUN_DIR:+--run-dir "$$RUN_DIR"}
+	@scripts/launch.sh --native score $${RUN_DIR:+--run-dir "$$RUN_DIR"}
 
 .PHONY: report
 report: ## words, tables and charts from the records of RUN_DIR (default: the latest run)
-	@docker/launch.sh --native report $${RUN_DIR:+--run-dir "$$RUN_DIR"}
+	@scripts/launch.sh --native report $${RUN_DIR:+--run-dir "$$RUN_DIR"}
 
 .PHONY: compare
 compare: ## two runs side by side: A= and B= name their folders
-	@docker/launch.sh --native compare "$$A" "$$B"
+	@scripts/launch.sh --native compare "$$A" "$$B"
 
 .PHONY: quantize
 quantize: ## an FP8 checkpoint of the model, made by the benchmark's rules
-	@docker/launch.sh quantize
+	@scripts/launch.sh quantize
 
 .PHONY: shell
 shell: ## a shell in the container (CONTAINER=0: with the native environment)
-	@docker/launch.sh shell
+	@scripts/launch.sh shell
 
 .PHONY: lint
 lint: ## ruff, mypy, ShellCheck and shfmt
-	@docker/native.sh --dev docker/lint.sh
+	@scripts/native.sh --dev scripts/lint.sh
 
 .PHONY: test
 test: lint ## everything that can be tested on this machine, without an image
-	@docker/native.sh --dev ./test_pipeline.sh
-	@docker/native.sh --dev python -m pytest -q -m 'not image and not vllm' -n 2 --dist loadfile
-	@docker/native.sh --dev python -m pytest -q -m 'vllm and not image' # takes every core
+	@scripts/native.sh --dev ./test_pipeline.sh
+	@scripts/native.sh --dev python -m pytest -q -m 'not image and not vllm' -n 2 --dist loadfile
+	@scripts/native.sh --dev python -m pytest -q -m 'vllm and not image' # takes every core
+
+.PHONY: test-quick
+test-quick: ## the tests of pure code
+	@scripts/native.sh --dev python -m pytest -q -m 'not slow and not image and not vllm' python/tests/unit -n 2
 
 .PHONY: test-image
 test-image: ## builds the CPU image (TARGET=cuda: the CUDA image) and runs it
@@ -104,7 +108,7 @@ test-image: ## builds the CPU image (TARGET=cuda: the CUDA image) and runs it
 
 .PHONY: lock
 lock: ## makes the lock files again from pyproject.toml
-	@docker/lock.sh
+	@scripts/lock.sh
 
 .PHONY: sbom
 sbom: ## what the image holds, as a CycloneDX list

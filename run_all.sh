@@ -4,21 +4,21 @@
 #
 # Usage: ./run_all.sh
 # Reads: everything in .env.example; SCENARIO and MODE default to all here
-# Exit codes: docker/lib.sh, the run's own; stdout: the run folder's path, alone, last
+# Exit codes: scripts/lib.sh, the run's own; stdout: the run folder's path, alone, last
 set -Eeuo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-# shellcheck source=docker/lib.sh
-source "$root/docker/lib.sh"
-# shellcheck source=docker/host.sh
-source "$root/docker/host.sh"
+# shellcheck source=scripts/lib.sh
+source "$root/scripts/lib.sh"
+# shellcheck source=scripts/host.sh
+source "$root/scripts/host.sh"
 
 # stage NAME COMMAND...: its code; an interrupted one ends the journey.
 stage() {
     local name=$1 began=$SECONDS code=0
     shift
     log "$(paint '1;36' "== $name")"
-    attend "$@" || code=$?
+    run_child "$@" || code=$?
     if ((code)); then
         log "$(paint 33 "== $name ended with $code, $(meaning "$code")") ($((SECONDS - began)) s)"
     else
@@ -29,7 +29,7 @@ stage() {
 }
 
 list_gpus() {
-    if gpu_answers; then
+    if has_gpu; then
         nvidia-smi -L
     else
         printf 'no NVIDIA GPU answers here: the run takes the CPU, and is never submittable\n'
@@ -37,26 +37,26 @@ list_gpus() {
 }
 
 main() {
-    local code=0 answer
+    local code=0 output
     (($# == 0)) || die "$EXIT_USAGE" "usage: ./run_all.sh (settings: .env.example)"
     cd "$root"
     MLPERF_SCENARIO=$(setting SCENARIO all)
     MLPERF_MODE=$(setting MODE all)
     export MLPERF_SCENARIO MLPERF_MODE
-    answer=$(mktemp)
+    output=$(mktemp)
     # shellcheck disable=SC2064  # the name as it is now
-    trap "rm -f '$answer'" EXIT
-    heed
+    trap "rm -f '$output'" EXIT
+    trap_signals
     # The doctor's findings are advice: what cannot work says so itself, with its own code.
-    stage "preflight" docker/launch.sh --native doctor >&2 || true
-    stage "set-up" docker/launch.sh prepare >&2
+    stage "preflight" scripts/launch.sh --native doctor >&2 || true
+    stage "set-up" scripts/launch.sh prepare >&2
     stage "GPU check" list_gpus >&2
-    stage "run: $MLPERF_SCENARIO, $MLPERF_MODE" docker/launch.sh run >"$answer" || code=$?
-    [[ -s $answer ]] || exit "$code" # nothing was opened, so there is nothing to report
-    stage "verdict" docker/launch.sh verdict >&2
-    stage "report" docker/launch.sh report >&2
+    stage "run: $MLPERF_SCENARIO, $MLPERF_MODE" scripts/launch.sh run >"$output" || code=$?
+    [[ -s $output ]] || exit "$code" # no folder was created, so there is nothing to report
+    stage "verdict" scripts/launch.sh verdict >&2
+    stage "report" scripts/launch.sh report >&2
     log "$(meaning "$code") ($code), $SECONDS s in all"
-    cat "$answer"
+    cat "$output"
     exit "$code"
 }
 

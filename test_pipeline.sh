@@ -8,13 +8,13 @@
 set -Eeuo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-# shellcheck source=docker/lib.sh
-source "$root/docker/lib.sh"
+# shellcheck source=scripts/lib.sh
+source "$root/scripts/lib.sh"
 
 # Name, then the command that decides it: 0 passed, 3 something is missing here, else failed.
 readonly CATEGORIES=(
-    "shell syntax and lint|docker/lint.sh shell"
-    "Python syntax and types|docker/lint.sh python"
+    "shell syntax and lint|scripts/lint.sh shell"
+    "Python syntax and types|scripts/lint.sh python"
     "settings|python python/tests/pipeline/check.py settings"
     "disk and memory|python python/tests/pipeline/check.py disk_and_memory"
     "network reach|python python/tests/pipeline/check.py network_reach"
@@ -34,11 +34,11 @@ wanted() {
     return 1
 }
 
-# category NAME COMMAND...: one line with its result, and all it said when it failed.
+# category NAME COMMAND...: one line with its result, and all its output when it failed.
 category() {
     local name=$1 began=$SECONDS code=0 last
     shift
-    attend "$@" >"$PIPELINE_SCRATCH/output" 2>&1 || code=$?
+    run_child "$@" >"$PIPELINE_SCRATCH/output" 2>&1 || code=$?
     [[ -z $stopped ]] || exit "$stopped"
     last=$(tail -n 1 "$PIPELINE_SCRATCH/output")
     case $code in
@@ -63,8 +63,8 @@ main() {
     local -a command
     cd "$root"
     [[ -t 1 ]] || export NO_COLOR=1 # the lines go to stdout
-    heed
-    attend docker/native.sh --dev
+    trap_signals
+    run_child scripts/native.sh --dev
     [[ -z $stopped ]] || exit "$stopped"
     PATH=$(setting VENV "$root/.venv")/bin:$PATH
     PIPELINE_SCRATCH=$(mktemp -d)

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Builds the image: its base first, then the lane, from the lock files.
+# Builds the image: its base first, then the target, from the lock files.
 #
 # Usage: docker/build.sh
 # Reads: MLPERF_TARGET (cuda, the default, or cpu), MLPERF_IMAGE, MLPERF_DOCKER, MLPERF_CA_BUNDLE,
@@ -8,15 +8,15 @@
 set -Eeuo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-# shellcheck source=docker/lib.sh
-source "$root/docker/lib.sh"
+# shellcheck source=scripts/lib.sh
+source "$root/scripts/lib.sh"
 # shellcheck source=docker/image.sh
 source "$root/docker/image.sh"
-# shellcheck source=docker/pip.sh
-source "$root/docker/pip.sh"
+# shellcheck source=scripts/pip.sh
+source "$root/scripts/pip.sh"
 
-# base: prints the base image to build on: the pinned one, or its likeness made here.
-base() {
+# base_image: prints the base image to build on: the pinned one, or its likeness made here.
+base_image() {
     local pinned name docker
     docker=$(setting DOCKER docker)
     pinned=$(sed -n 's/^ARG BASE=//p' "$root/docker/Dockerfile")
@@ -30,8 +30,8 @@ base() {
     printf '%s' "$name"
 }
 
-# wheels: the first of pip's folders of wheels, as an image that the build mounts; prints its name.
-wheels() {
+# wheels_image: the first of pip's folders of wheels, as an image that the build mounts; prints its name.
+wheels_image() {
     local folder
     for folder in $(pip_setting find-links); do
         folder=${folder#file://}
@@ -74,8 +74,8 @@ main() {
         --file "$root/docker/Dockerfile"
         --target "$target"
         --tag "$image"
-        --build-arg "BASE=$(base)"
-        --build-arg "WHEELS=$(wheels)"
+        --build-arg "BASE=$(base_image)"
+        --build-arg "WHEELS=$(wheels_image)"
         --build-arg "REVISION=$(revision)"
         --build-arg "SOURCE=$(origin)"
         --label "mlperf-llama.inputs=$(inputs "$target")"

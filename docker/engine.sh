@@ -7,12 +7,12 @@
 set -Eeuo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-# shellcheck source=docker/lib.sh
-source "$root/docker/lib.sh"
+# shellcheck source=scripts/lib.sh
+source "$root/scripts/lib.sh"
 
 readonly DEADLINE_S=60
 
-answers() {
+engine_responds() {
     "$docker" info >/dev/null 2>&1
 }
 
@@ -32,7 +32,7 @@ start() {
     dockerd >"$scratch/dockerd" 2>&1 &
     engine=$!
     for ((tries = 0; tries < DEADLINE_S * 2; tries++)); do
-        if answers; then return; fi
+        if engine_responds; then return; fi
         kill -0 "$engine" 2>/dev/null || break
         sleep 0.5
     done
@@ -52,17 +52,17 @@ finish() {
 main() {
     (($#)) || die "$EXIT_USAGE" "usage: docker/engine.sh COMMAND [ARGUMENTS]"
     docker=$(setting DOCKER docker)
-    if answers; then exec "$@"; fi
+    if engine_responds; then exec "$@"; fi
     [[ $docker == docker && $EUID -eq 0 ]] ||
         die "$EXIT_MISSING" "no $docker engine answers: start it, or run this as root to have one started"
     engine=""
     scratch=$(mktemp -d)
     trap finish EXIT
-    heed
+    trap_signals
     provide
     start
     log "engine: none answered, so one was started (process $engine)"
-    attend "$@"
+    run_child "$@"
 }
 
 if [[ ${BASH_SOURCE[0]} == "$0" ]]; then

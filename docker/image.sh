@@ -10,8 +10,8 @@ image_name() {
 
 # inputs TARGET: one word that changes with anything that goes into the image.
 inputs() {
-    local -a files=(LICENSE entrypoint.sh pyproject.toml docker/Dockerfile docker/environment.sh
-        docker/layer.sh docker/lib.sh "requirements-$1.lock" requirements-carried.lock requirements-loadgen.lock)
+    local -a files=(LICENSE entrypoint.sh pyproject.toml docker/Dockerfile scripts/environment.sh
+        docker/layer.sh scripts/lib.sh "locks/$1.lock" locks/vendored.lock locks/loadgen.lock)
     (
         cd "$root" || exit
         sha256sum "${files[@]}"

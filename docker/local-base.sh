@@ -8,8 +8,8 @@
 set -Eeuo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-# shellcheck source=docker/lib.sh
-source "$root/docker/lib.sh"
+# shellcheck source=scripts/lib.sh
+source "$root/scripts/lib.sh"
 
 readonly SUITE=bookworm
 readonly MIRROR=http://deb.debian.org/debian

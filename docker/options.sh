@@ -4,7 +4,7 @@
 #   HF_HOME, secrets and proxies. Exit codes: 2 for a folder that cannot be made.
 # shellcheck disable=SC2154  # $docker, $results and $options are run.sh's
 
-# Settings of the host's scripts, which mean nothing inside, and those that `places` sets anew.
+# Settings of the host's scripts, which mean nothing inside, and those that `add_volumes` sets anew.
 readonly HOST_ONLY=" CONTAINER IMAGE TARGET DOCKER CA_BUNDLE VENV RESULTS_DIR CACHE_DIR GIT_COMMIT IMAGE_ID "
 readonly INSIDE=/run/secrets
 
@@ -16,8 +16,8 @@ folder() {
     printf '%s' "$path"
 }
 
-# identity: the caller, so that the results are the caller's files.
-identity() {
+# add_user: the caller, so that the results are the caller's files.
+add_user() {
     if [[ $docker == *podman* && $EUID -ne 0 ]]; then
         options+=(--userns keep-id)
     elif [[ $("$docker" info --format '{{.SecurityOptions}}' 2>/dev/null) == *rootless* ]]; then
@@ -27,9 +27,9 @@ identity() {
     options+=(--user "$(id -u):$(id -g)")
 }
 
-# graphics: every GPU, where one answers.
-graphics() {
-    gpu_answers || return 0
+# add_gpus: every GPU, where one answers.
+add_gpus() {
+    has_gpu || return 0
     if [[ $docker == *podman* ]]; then
         options+=(--device nvidia.com/gpu=all)
     else
@@ -37,8 +37,8 @@ graphics() {
     fi
 }
 
-# places: what the run may write. The rest of the container it cannot.
-places() {
+# add_volumes: what the run may write. The rest of the container it cannot.
+add_volumes() {
     local cache hub
     cache=$(folder CACHE_DIR "$(setting CACHE_DIR "$HOME/.cache/mlperf-llama")")
     hub=$(folder HF_HOME "${HF_HOME:-$HOME/.cache/huggingface}")
@@ -52,8 +52,8 @@ places() {
     )
 }
 
-# material ARGUMENT...: what settings and flags name on the host, read-only, under the same path.
-material() {
+# add_bind_mounts ARGUMENT...: what settings and flags name on the host, read-only, under the same path.
+add_bind_mounts() {
     local word path
     local -A seen=()
     for word in "$(setting DATASET_SOURCE "")" "$(setting MODEL "")" "$(setting ENV_FILE .env)" "$@"; do
@@ -69,9 +69,9 @@ material() {
     done
 }
 
-# surroundings: settings, secrets, proxies, pip's settings by name only, so that their values stay off
+# add_environment: settings, secrets, proxies, pip's settings by name only, so that their values stay off
 # the command line; and the CA bundle.
-surroundings() {
+add_environment() {
     local name variable ca
     for name in $(compgen -e); do
         case $name in

@@ -10,19 +10,19 @@
 set -Eeuo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-# shellcheck source=docker/lib.sh
-source "$root/docker/lib.sh"
-# shellcheck source=docker/host.sh
-source "$root/docker/host.sh"
+# shellcheck source=scripts/lib.sh
+source "$root/scripts/lib.sh"
+# shellcheck source=scripts/host.sh
+source "$root/scripts/host.sh"
 # shellcheck source=docker/image.sh
 source "$root/docker/image.sh"
-# shellcheck source=docker/pip.sh
-source "$root/docker/pip.sh"
+# shellcheck source=scripts/pip.sh
+source "$root/scripts/pip.sh"
 # shellcheck source=docker/options.sh
 source "$root/docker/options.sh"
 
-# current: builds unless the image was made from just these files.
-current() {
+# build_if_old: builds unless the image was made from just these files.
+build_if_old() {
     if [[ -n $(setting IMAGE "") ]]; then return; fi
     if [[ $(label "$image" mlperf-llama.inputs) == "$(inputs "$target")" ]]; then return; fi
     log "the image $image is absent or older than these files"
@@ -35,9 +35,9 @@ main() {
     docker=$(setting DOCKER docker)
     "$docker" info >/dev/null 2>&1 ||
         die "$EXIT_MISSING" "expected a $docker engine that answers, found none: start it, or CONTAINER=0"
-    target=$(setting TARGET "$(if gpu_answers; then printf cuda; else printf cpu; fi)")
+    target=$(setting TARGET "$(if has_gpu; then printf cuda; else printf cpu; fi)")
     image=$(image_name "$target")
-    current
+    build_if_old
     if [[ ${1:-} == prepare ]]; then return; fi
     results=$(folder RESULTS_DIR "$(setting RESULTS_DIR results)")
     options=(
@@ -48,16 +48,16 @@ main() {
         --security-opt no-new-privileges
         --env "MLPERF_IMAGE_ID=$("$docker" image inspect --format '{{.Id}}' "$image" 2>/dev/null || true)"
     )
-    identity
-    graphics
-    places
-    surroundings
+    add_user
+    add_gpus
+    add_volumes
+    add_environment
     if [[ -t 0 && -t 1 && -t 2 ]]; then options+=(--interactive --tty); fi
     if [[ ${1:-} == shell ]]; then
         shift
         exec "$docker" run "${options[@]}" --entrypoint /bin/bash "$image" "$@"
     fi
-    material "$@"
+    add_bind_mounts "$@"
     exec "$docker" run "${options[@]}" "$image" "$@"
 }
 

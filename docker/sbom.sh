@@ -9,28 +9,28 @@
 set -Eeuo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-# shellcheck source=docker/lib.sh
-source "$root/docker/lib.sh"
-# shellcheck source=docker/host.sh
-source "$root/docker/host.sh"
+# shellcheck source=scripts/lib.sh
+source "$root/scripts/lib.sh"
+# shellcheck source=scripts/host.sh
+source "$root/scripts/host.sh"
 # shellcheck source=docker/image.sh
 source "$root/docker/image.sh"
-# shellcheck source=docker/pip.sh
-source "$root/docker/pip.sh"
+# shellcheck source=scripts/pip.sh
+source "$root/scripts/pip.sh"
 # shellcheck source=docker/options.sh
 source "$root/docker/options.sh"
 
-# inside ARGUMENT...: the image's Python with the caller's identity.
-inside() {
+# image_python ARGUMENT...: the image's Python as the caller.
+image_python() {
     "$docker" run --rm --read-only --tmpfs /tmp:mode=1777 --entrypoint python "${options[@]}" \
         --env PYTHONPATH=/tools "$image" "$@"
 }
 
-tools() {
-    local -a options=("${options[@]}" --volume "$scratch:/tools" --volume "$root/requirements-sbom.lock:/lock:ro")
-    surroundings
-    inside -m pip install --quiet --no-cache-dir --require-hashes --no-deps --target /tools -r /lock >&2 ||
-        die "$EXIT_MISSING" "the tools in requirements-sbom.lock cannot be installed, see above"
+install_tools() {
+    local -a options=("${options[@]}" --volume "$scratch:/tools" --volume "$root/locks/sbom.lock:/lock:ro")
+    add_environment
+    image_python -m pip install --quiet --no-cache-dir --require-hashes --no-deps --target /tools -r /lock >&2 ||
+        die "$EXIT_MISSING" "the tools in locks/sbom.lock cannot be installed, see above"
 }
 
 main() {
@@ -45,12 +45,12 @@ main() {
     name=$results/$target
     scratch=$(mktemp -d)
     trap 'rm -rf "$scratch"' EXIT
-    identity
-    tools
+    add_user
+    install_tools
     options+=(--network none --volume "$scratch:/tools:ro")
-    inside -m cyclonedx_py environment /opt/venv/bin/python --output-format JSON >"$name.python.cdx.json" ||
+    image_python -m cyclonedx_py environment /opt/venv/bin/python --output-format JSON >"$name.python.cdx.json" ||
         die "$EXIT_BROKE" "cyclonedx-py failed, see above"
-    inside /tools/bin/debsbom generate --sbom-type cdx --root / --out - >"$name.debian.cdx.json" ||
+    image_python /tools/bin/debsbom generate --sbom-type cdx --root / --out - >"$name.debian.cdx.json" ||
         die "$EXIT_BROKE" "debsbom failed, see above"
     printf '%s\n' "$name.python.cdx.json" "$name.debian.cdx.json"
 }

@@ -8,8 +8,8 @@
 set -Eeuo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-# shellcheck source=docker/lib.sh
-source "$root/docker/lib.sh"
+# shellcheck source=scripts/lib.sh
+source "$root/scripts/lib.sh"
 # shellcheck source=docker/image.sh
 source "$root/docker/image.sh"
 
@@ -17,23 +17,23 @@ readonly RECORD="$root/docker/built-cuda.txt"
 # A value that only the secrets of the build hold, for the test that looks for it in the image.
 readonly CANARY=secret-canary-51c07b.invalid
 
-# layers: one word that changes with what the CUDA image is made of, our own code apart.
-layers() {
-    (cd "$root" && cat docker/{Dockerfile,environment.sh,layer.sh} requirements-{cuda,loadgen,carried}.lock) |
+# layers_hash: one word that changes with what the CUDA image is made of, our own code apart.
+layers_hash() {
+    (cd "$root" && cat docker/{Dockerfile,layer.sh} scripts/environment.sh locks/{cuda,loadgen,vendored}.lock) |
         sha256sum | cut -d ' ' -f 1
 }
 
-# examine TARGET: build, then test.
-examine() {
-    local image made_of
+# build_and_test TARGET: build, then test.
+build_and_test() {
+    local image layers
     image=$(image_name "$1")
-    made_of=$(layers)
+    layers=$(layers_hash)
     PIP_TRUSTED_HOST="$(pip config get global.trusted-host 2>/dev/null || true) $CANARY" \
     MLPERF_TARGET=$1 "$root/docker/build.sh"
     IMAGE_UNDER_TEST=$image IMAGE_TARGET=$1 IMAGE_CANARY=$CANARY MLPERF_TARGET=cpu \
-        "$root/docker/native.sh" --dev python -m pytest -q "$root/python/tests/image"
+        "$root/scripts/native.sh" --dev python -m pytest -q "$root/python/tests/image"
     if [[ $1 == cuda ]]; then
-        printf '%s\n' "layers $made_of" "bytes $(docker image inspect --format '{{.Size}}' "$image")" >"$RECORD"
+        printf '%s\n' "layers $layers" "bytes $(docker image inspect --format '{{.Size}}' "$image")" >"$RECORD"
     fi
 }
 
@@ -42,11 +42,11 @@ main() {
         exec "$root/docker/engine.sh" "$0" --engine-answers
     fi
     cd "$root"
-    MLPERF_TARGET=cpu docker/native.sh --dev hadolint docker/Dockerfile
-    examine "$(setting TARGET cpu)"
-    if [[ -n ${CI:-} && $(setting TARGET cpu) == cpu && $(sed -n 's/^layers //p' "$RECORD") != "$(layers)" ]]; then
+    MLPERF_TARGET=cpu scripts/native.sh --dev hadolint docker/Dockerfile
+    build_and_test "$(setting TARGET cpu)"
+    if [[ -n ${CI:-} && $(setting TARGET cpu) == cpu && $(sed -n 's/^layers //p' "$RECORD") != "$(layers_hash)" ]]; then
         log "the CUDA image's layers changed since $(basename "$RECORD") was written: building it"
-        examine cuda
+        build_and_test cuda
     fi
 }
 

@@ -12,7 +12,7 @@ readonly PART=45M
 
 # locked NAME: NAME==VERSION as a lock file has it, the newest where there are several.
 locked() {
-    sed -n "s/^\($1==[^ ]*\).*/\1/p" "$root"/requirements-{cuda,loadgen,carried}.lock | sort -V | tail -n 1
+    sed -n "s/^\($1==[^ ]*\).*/\1/p" "$root"/locks/{cuda,loadgen,vendored}.lock | sort -V | tail -n 1
 }
 
 # fetch TARGET NAME

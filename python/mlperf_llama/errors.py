@@ -1,4 +1,4 @@
-"""The pipeline's exceptions and their exit codes (mirrored once in docker/lib.sh).
+"""The pipeline's exceptions and their exit codes (mirrored once in scripts/lib.sh).
 
 A message says what was expected, what was found and what to do, in one line.
 """

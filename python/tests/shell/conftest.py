@@ -138,7 +138,7 @@ def alive(marker: str) -> list[int]:
 @pytest.fixture
 def sandbox(tmp_path: Path) -> Sandbox:
     root = tmp_path / "repo"
-    for pattern in ("Makefile", "*.sh", "*.lock", "docker/*.sh"):
+    for pattern in ("Makefile", "*.sh", "locks/*.lock", "scripts/*.sh", "docker/*.sh"):
         for source in ROOT.glob(pattern):
             target = root / source.relative_to(ROOT)
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -148,5 +148,6 @@ def sandbox(tmp_path: Path) -> Sandbox:
     box.stub("docker", "nvidia-smi")
     box.on("nvidia-smi", code=9)
     # What belongs to the container or installs packages is watched, not run.
-    box.stub("run.sh", "build.sh", "environment.sh", folder=root / "docker")
+    box.stub("run.sh", "build.sh", folder=root / "docker")
+    box.stub("environment.sh", folder=root / "scripts")
     return box

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import re
 import signal
+import subprocess
+import sys
 
 import pytest
 
-from .conftest import Sandbox, alive, wait_for
+from .conftest import ROOT, Sandbox, alive, wait_for
 
 RUN = "python -m mlperf_llama"
 CREATED = "run_dir={dir}\ndataset_chain=mlcommons huggingface synthetic\nmodel_chain=mlcommons stand-in\n"
@@ -22,10 +26,10 @@ def box(sandbox: Sandbox) -> Sandbox:
 
 
 def test_the_default_verb_creates_a_run_tries_both_chains_and_executes(box: Sandbox) -> None:
-    box.on(f"{RUN} model", out="noise of a rung\n")
+    box.on(f"{RUN} model", out="noise of a source\n")
     done = box.run("./entrypoint.sh")
     assert (done.returncode, done.stdout) == (0, "/tmp/a run\n")
-    assert "noise of a rung" in done.stderr
+    assert "noise of a source" in done.stderr
     assert box.words() == [
         ["python", "-m", "mlperf_llama", "create-run"],
         ["python", "-m", "mlperf_llama", "model", "mlcommons", "--run-dir", "/tmp/a run"],
@@ -39,12 +43,11 @@ def test_flags_reach_create_run_unchanged(box: Sandbox) -> None:
     assert box.words()[0][3:] == ["create-run", "--dataset-source", "a b$c'd.json", "--samples", "4"]
 
 
-def test_resume_opens_the_folder_again(box: Sandbox) -> None:
+def test_resume_takes_up_the_folder(box: Sandbox) -> None:
     done = box.run("./entrypoint.sh", "resume", "/tmp/a run")
     assert (done.returncode, done.stdout) == (0, "/tmp/a run\n")
     assert box.words()[0][3:] == ["create-run", "--resume", "/tmp/a run"]
     assert box.words()[-1][3:] == ["execute", "--run-dir", "/tmp/a run"]
-    assert box.run("./entrypoint.sh", "resume").returncode == 2
 
 
 @pytest.mark.parametrize("code", [3, 4])
@@ -53,8 +56,8 @@ def test_the_chain_steps_on_and_says_so_in_one_line(box: Sandbox, code: int) -> 
     box.on(f"{RUN} dataset huggingface", code=7 - code)
     done = box.run("./entrypoint.sh", "run")
     assert done.returncode == 0
-    rungs = [c.split()[4] for c in box.calls() if c.startswith(f"{RUN} dataset")]
-    assert rungs == ["mlcommons", "huggingface", "synthetic"]
+    sources = [c.split()[4] for c in box.calls() if c.startswith(f"{RUN} dataset")]
+    assert sources == ["mlcommons", "huggingface", "synthetic"]
     lines = [line for line in done.stderr.splitlines() if "dataset chain:" in line]
     assert len(lines) == 2
     assert f"mlcommons ended with {code}" in lines[0] and lines[0].endswith("next: huggingface")
@@ -102,16 +105,93 @@ def test_other_verbs_become_the_python_process(box: Sandbox) -> None:
     assert box.words() == [["python", "-m", "mlperf_llama", "report", "--run-dir", "a b"]]
 
 
-def test_help_of_run_is_printed_and_nothing_runs(box: Sandbox) -> None:
-    box.on(f"{RUN} create-run --help", out="usage: text\n")
-    done = box.run("./entrypoint.sh", "run", "--help")
-    assert (done.returncode, done.stdout) == (0, "usage: text\n")
-    assert len(box.calls()) == 1
+HELP = [
+    "--help",
+    "-h",
+    "--version",
+    "run --help",
+    "run --hel",
+    "run --samples 4 -h",
+    "resume --help",
+    "resume folder -h",
+    "tune --help",
+    "submission --help",
+    "report --help",
+]
+
+
+@pytest.mark.parametrize("line", HELP)
+def test_help_is_pythons_and_nothing_else_happens(box: Sandbox, line: str) -> None:
+    box.on(f"{RUN} {line}", out="usage: text\n")
+    done = box.run("./entrypoint.sh", *line.split())
+    assert (done.returncode, done.stdout, done.stderr) == (0, "usage: text\n", "")
+    assert box.calls() == [f"{RUN} {line}"]
+
+
+@pytest.mark.parametrize(("line", "called"), [("help", "--help"), ("help run", "run --help")])
+def test_help_may_be_the_verb(box: Sandbox, line: str, called: str) -> None:
+    assert box.run("./entrypoint.sh", *line.split()).returncode == 0
+    assert box.calls() == [f"{RUN} {called}"]
+
+
+def test_the_real_help_lists_what_a_person_types() -> None:
+    """On stdout, alone; what only the scripts call is hidden."""
+    environment = {**os.environ, "MLPERF_VENV": sys.prefix, "MLPERF_ENV_FILE": "/dev/null"}
+    for words in (["help"], ["submission", "--help"], ["resume", "--help"], ["tune", "-h"], ["run", "-h"]):
+        done = subprocess.run(
+            [ROOT / "entrypoint.sh", *words], capture_output=True, text=True, timeout=60, env=environment
+        )
+        assert (done.returncode, done.stderr) == (0, ""), words
+        assert done.stdout.startswith("usage: mlperf-llama "), words
+        if words == ["help"]:
+            listed = re.findall(r"^ {4}([a-z-]+)", done.stdout, re.MULTILINE)
+            assert {"run", "resume", "tune", "submission", "check", "doctor"} <= set(listed)
+            assert not {"create-run", "execute", "dataset"} & set(listed)
+
+
+def test_a_verb_that_does_not_exist_ends_with_one_line() -> None:
+    done = subprocess.run(
+        [ROOT / "entrypoint.sh", "benchmark"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={**os.environ, "MLPERF_VENV": sys.prefix},
+    )
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+
+
+def test_a_word_that_holds_help_is_not_a_call_for_it(box: Sandbox) -> None:
+    box.run("./entrypoint.sh", "run", "--submitter", "a --help b")
+    assert box.words()[0][3:] == ["create-run", "--submitter", "a --help b"]
+
+
+@pytest.mark.parametrize("arguments", [[], ["/tmp/a run", "/tmp/b"], ["/tmp/a run", "--samples", "4"]])
+def test_resume_takes_one_folder_and_nothing_else(box: Sandbox, arguments: list[str]) -> None:
+    done = box.run("./entrypoint.sh", "resume", *arguments)
+    assert (done.returncode, done.stdout, box.calls()) == (2, "", [])
+    assert done.stderr.count("\n") == 1 and "resume FOLDER" in done.stderr
+
+
+def test_tune_and_submission_create_runs_of_their_kind(box: Sandbox) -> None:
+    box.run("./entrypoint.sh", "tune", "--samples", "4")
+    assert box.words()[0][3:] == ["create-run", "--tune", "--samples", "4"]
+    box.log.unlink()
+    box.on(f"{RUN} pack", out="/tmp/tree\n")
+    done = box.run("./entrypoint.sh", "submission", "--samples", "4")
+    assert (done.returncode, done.stdout) == (0, "/tmp/tree\n")
+    assert box.words()[0][3:] == ["create-run", "--submission", "--samples", "4"]
+    assert box.calls()[-1] == f"{RUN} pack"
+
+
+def test_a_submission_whose_runs_fail_is_not_packed(box: Sandbox) -> None:
+    box.on(f"{RUN} execute", code=5)
+    assert box.run("./entrypoint.sh", "submission").returncode == 5
+    assert not any("pack" in call for call in box.calls())
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("stage", ["model mlcommons", "dataset huggingface"])
-def test_an_interrupted_rung_marks_the_folder(box: Sandbox, number: signal.Signals, stage: str) -> None:
+def test_an_interrupted_source_sets_the_status(box: Sandbox, number: signal.Signals, stage: str) -> None:
     box.on(f"{RUN} dataset mlcommons", code=3)
     box.on(f"{RUN} {stage}", sleep=300)
     done = box.interrupt(["./entrypoint.sh", "run"], number, f"{RUN} {stage}")
@@ -130,7 +210,7 @@ def test_an_interrupted_create_run_leaves_no_child(box: Sandbox, number: signal.
     wait_for(lambda: not alive(str(box.log)), "a child outlived the script")
 
 
-def test_a_rung_that_was_itself_interrupted_ends_everything(box: Sandbox) -> None:
+def test_a_source_that_was_itself_interrupted_ends_everything(box: Sandbox) -> None:
     box.on(f"{RUN} model mlcommons", code=130)
     done = box.run("./entrypoint.sh")
     assert done.returncode == 130

@@ -1,4 +1,4 @@
-"""docker/lib.sh: exit codes, messages, settings."""
+"""scripts/lib.sh: exit codes, messages, settings."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .conftest import Sandbox
 
 
 def sourced(box: Sandbox, script: str, **env: str) -> tuple[int, str, str]:
-    done = box.run("bash", "-Eeuo", "pipefail", "-c", f"source docker/lib.sh\n{script}", **env)
+    done = box.run("bash", "-Eeuo", "pipefail", "-c", f"source scripts/lib.sh\n{script}", **env)
     return done.returncode, done.stdout, done.stderr
 
 
@@ -67,7 +67,7 @@ def test_no_colour_away_from_a_terminal(sandbox: Sandbox, env: dict[str, str]) -
 @pytest.mark.parametrize(("no_color", "coloured"), [("", True), ("1", False)])
 def test_colour_on_a_terminal_unless_told_not_to(sandbox: Sandbox, no_color: str, coloured: bool) -> None:
     # `script` gives its command a terminal; what the command writes comes on stdout.
-    command = "source docker/lib.sh; warn something"
+    command = "source scripts/lib.sh; warn something"
     done = sandbox.run("script", "-qec", f"bash -c '{command}'", "/dev/null", NO_COLOR=no_color)
     assert "something" in done.stdout
     assert ("\033[33m" in done.stdout) == coloured

@@ -17,7 +17,7 @@ TARGET = re.compile(r"^([a-z-]+):[^=]*?## (.+)$", re.MULTILINE)
 @pytest.fixture
 def box(sandbox: Sandbox) -> Sandbox:
     """`make run` shows the MLPERF_ part of the environment it passes on."""
-    sandbox.stub("launch.sh", folder=sandbox.root / "docker")
+    sandbox.stub("launch.sh", folder=sandbox.root / "scripts")
     sandbox.on("launch.sh run", env=True)
     return sandbox
 
@@ -133,7 +133,7 @@ def test_a_renamed_setting_stops_with_its_new_name(box: Sandbox, origin: str) ->
 
 def test_make_shows_the_real_command(box: Sandbox) -> None:
     done = box.run("make", "-n", "run")
-    assert done.stdout == "docker/launch.sh run\n"
+    assert done.stdout == "scripts/launch.sh run\n"
     assert box.calls() == []
 
 

@@ -1,4 +1,4 @@
-"""docker/native.sh: the environment is made once, whole, by one, and found quickly."""
+"""scripts/native.sh: the environment is made once, whole, by one, and found quickly."""
 
 from __future__ import annotations
 
@@ -26,67 +26,67 @@ def steps(box: Sandbox) -> list[str]:
 
 
 def test_every_step_once_then_nothing(box: Sandbox) -> None:
-    done = box.run("docker/native.sh")
+    done = box.run("scripts/native.sh")
     assert (done.returncode, done.stdout) == (0, "")
     assert sorted(steps(box)) == sorted(f"environment.sh {box.venv} cpu {step}" for step in STEPS)
     assert steps(box)[-1].endswith("nltk")
     assert "set-up: ready" in done.stderr
     before = len(box.calls())
-    again = box.run("docker/native.sh")
+    again = box.run("scripts/native.sh")
     assert (again.returncode, again.stdout, again.stderr) == (0, "", "")
     assert box.calls()[before:] == ["nvidia-smi -L"]
 
 
 def test_a_finished_environment_costs_little(box: Sandbox) -> None:
-    box.run("docker/native.sh")
+    box.run("scripts/native.sh")
     (box.stubs / "nvidia-smi").unlink()
     times = []
     for _ in range(5):
         started = time.monotonic()
-        box.run("docker/native.sh")
+        box.run("scripts/native.sh")
         times.append(time.monotonic() - started)
     assert min(times) < 0.2
 
 
-def test_a_gpu_decides_the_lane(box: Sandbox) -> None:
+def test_a_gpu_decides_the_build(box: Sandbox) -> None:
     box.on("nvidia-smi -L", out="GPU 0: NVIDIA A30\n")
-    box.run("docker/native.sh")
+    box.run("scripts/native.sh")
     assert f"environment.sh {box.venv} cuda packages" in steps(box)
 
 
 def test_target_decides_before_the_gpu(box: Sandbox) -> None:
     box.on("nvidia-smi -L", out="GPU 0: NVIDIA A30\n")
-    box.run("docker/native.sh", MLPERF_TARGET="cpu")
+    box.run("scripts/native.sh", MLPERF_TARGET="cpu")
     assert f"environment.sh {box.venv} cpu packages" in steps(box)
-    done = box.run("docker/native.sh", MLPERF_TARGET="tpu")
+    done = box.run("scripts/native.sh", MLPERF_TARGET="tpu")
     assert done.returncode == 2
     assert "TARGET: expected cpu or cuda, found 'tpu'" in done.stderr
 
 
 def test_a_changed_lock_is_installed_from_nothing(box: Sandbox) -> None:
-    box.run("docker/native.sh")
+    box.run("scripts/native.sh")
     (box.venv / "left-over").touch()
-    with (box.root / "requirements-cpu.lock").open("a") as lock:
+    with (box.root / "locks/cpu.lock").open("a") as lock:
         lock.write("one-more==1.0\n")
-    assert box.run("docker/native.sh").returncode == 0
+    assert box.run("scripts/native.sh").returncode == 0
     assert len(steps(box)) == 2 * len(STEPS)
     assert not (box.venv / "left-over").exists()
 
 
 def test_tools_come_only_when_asked(box: Sandbox) -> None:
-    box.run("docker/native.sh")
-    assert not any("requirements-dev.lock" in call for call in box.calls())
-    box.run("docker/native.sh", "--dev")
-    box.run("docker/native.sh", "--dev")
-    installs = [call for call in box.calls() if "requirements-dev.lock" in call]
+    box.run("scripts/native.sh")
+    assert not any("locks/dev.lock" in call for call in box.calls())
+    box.run("scripts/native.sh", "--dev")
+    box.run("scripts/native.sh", "--dev")
+    installs = [call for call in box.calls() if "locks/dev.lock" in call]
     assert len(installs) == 1
     assert "--require-hashes" in installs[0] and "--no-deps" in installs[0]
     assert len(steps(box)) == len(STEPS)
 
 
 def test_a_command_runs_inside(box: Sandbox) -> None:
-    box.run("docker/native.sh")
-    done = box.run("docker/native.sh", "bash", "-c", 'printf "%s" "$PATH"; exit 7')
+    box.run("scripts/native.sh")
+    done = box.run("scripts/native.sh", "bash", "-c", 'printf "%s" "$PATH"; exit 7')
     assert done.returncode == 7
     assert done.stdout.startswith(f"{box.venv}/bin:")
 
@@ -94,13 +94,13 @@ def test_a_command_runs_inside(box: Sandbox) -> None:
 @pytest.mark.parametrize("step", STEPS)
 def test_a_failed_step_says_why_and_is_done_again(box: Sandbox, step: str) -> None:
     box.on(f"environment.sh {box.venv} cpu {step}", code=1, err="ERROR: no such package\n")
-    done = box.run("docker/native.sh")
+    done = box.run("scripts/native.sh")
     assert (done.returncode, done.stdout) == (3, "")
     assert "ERROR: no such package" in done.stderr
     assert "then run the same command again" in done.stderr
     assert not list(box.venv.glob(".stamp*"))
     box.plan.pop(0)
-    assert box.run("docker/native.sh").returncode == 0
+    assert box.run("scripts/native.sh").returncode == 0
     assert list(box.venv.glob(".stamp*"))
 
 
@@ -108,20 +108,20 @@ def test_a_failed_step_says_why_and_is_done_again(box: Sandbox, step: str) -> No
 def test_an_interrupted_set_up_is_done_again(box: Sandbox, number: signal.Signals) -> None:
     step = f"environment.sh {box.venv} cpu packages"
     box.on(step, sleep=300)
-    done = box.interrupt(["docker/native.sh"], number, step)
+    done = box.interrupt(["scripts/native.sh"], number, step)
     assert done.returncode == 128 + number
     assert not list(box.venv.glob(".stamp*"))
     wait_for(lambda: not alive(str(box.log)), "a child outlived the script")
     box.plan.pop(0)
-    assert box.run("docker/native.sh").returncode == 0
+    assert box.run("scripts/native.sh").returncode == 0
     assert steps(box).count(step) == 2
 
 
 def test_two_at_once_make_it_once(box: Sandbox) -> None:
     box.on(f"environment.sh {box.venv} cpu packages", sleep=2)
-    first = box.start("docker/native.sh")
+    first = box.start("scripts/native.sh")
     wait_for(lambda: bool(steps(box)), "no step was started")
-    second = box.run("docker/native.sh")
+    second = box.run("scripts/native.sh")
     assert second.returncode == 0
     assert "another set-up is at work" in second.stderr
     assert first.wait(60) == 0
@@ -132,7 +132,7 @@ def test_two_at_once_make_it_once(box: Sandbox) -> None:
 def test_a_folder_of_someone_else_is_never_emptied(box: Sandbox) -> None:
     box.venv.mkdir()
     (box.venv / "precious").touch()
-    done = box.run("docker/native.sh")
+    done = box.run("scripts/native.sh")
     assert done.returncode == 2
     assert f"VENV: expected no folder, or one made by this script, found {box.venv}" in done.stderr
     assert (box.venv / "precious").exists()
@@ -151,7 +151,7 @@ def bare_path(box: Sandbox, tmp_path: Path) -> str:
 
 def test_no_python_of_the_right_version(box: Sandbox, bare_path: str) -> None:
     box.on("python3.11 -c", code=1)
-    done = box.run("docker/native.sh", PATH=bare_path)
+    done = box.run("scripts/native.sh", PATH=bare_path)
     assert (done.returncode, done.stdout) == (3, "")
     assert "expected Python 3.11 or 3.12 with venv on PATH, found none" in done.stderr
     assert steps(box) == []
@@ -162,5 +162,5 @@ def test_the_next_python_is_tried_when_the_first_does_not_answer(box: Sandbox, b
     box.stub("python3.12")
     box.on("python3.11 -c", code=127)
     box.on("python3.12 -m venv", copy="{last}/bin/python")
-    assert box.run("docker/native.sh", PATH=bare_path).returncode == 0
+    assert box.run("scripts/native.sh", PATH=bare_path).returncode == 0
     assert [call for call in box.calls() if " -m venv " in call] == [f"python3.12 -m venv {box.venv}"]

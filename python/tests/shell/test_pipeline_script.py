@@ -27,7 +27,7 @@ NAMES = [
 @pytest.fixture
 def box(sandbox: Sandbox) -> Sandbox:
     """Stubs decide every category: lint.sh and the checks' Python."""
-    sandbox.stub("native.sh", "lint.sh", folder=sandbox.root / "docker")
+    sandbox.stub("native.sh", "lint.sh", folder=sandbox.root / "scripts")
     sandbox.stub("python", folder=sandbox.venv / "bin")
     return sandbox
 

@@ -12,7 +12,7 @@ from .conftest import Sandbox, alive, wait_for
 
 @pytest.fixture
 def box(sandbox: Sandbox) -> Sandbox:
-    sandbox.stub("launch.sh", folder=sandbox.root / "docker")
+    sandbox.stub("launch.sh", folder=sandbox.root / "scripts")
     sandbox.on("launch.sh", out="chatter\n")
     sandbox.on("launch.sh run", out="/results/x\n")
     return sandbox
@@ -63,7 +63,7 @@ def test_an_invalid_run_is_still_reported(box: Sandbox) -> None:
     assert "finished but not valid (5)" in done.stderr
 
 
-def test_a_run_that_opened_nothing_has_no_report(box: Sandbox) -> None:
+def test_a_run_that_created_nothing_has_no_report(box: Sandbox) -> None:
     box.on("launch.sh run", code=2)
     done = box.run("./run_all.sh")
     assert (done.returncode, done.stdout) == (2, "")

@@ -27,6 +27,7 @@ def vllm() -> object:
     return pytest.importorskip("vllm")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", compat.NAMES)
 def test_vllm_has_it(name: str, vllm: object) -> None:
     found = getattr(compat, name)
@@ -55,6 +56,7 @@ def test_no_other_file_names_what_is_inside_vllm() -> None:
             assert imported(path) <= PUBLIC, path
 
 
+@pytest.mark.slow
 def test_a_name_that_vllm_lost_is_told_with_the_versions_that_had_it(
     vllm: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -34,6 +34,8 @@ from mlperf_llama.sources.chain import Served
 from mlperf_llama.sources.dataset import huggingface, mlcommons, official
 from mlperf_llama.sources.dataset.rows import read_rows
 
+pytestmark = pytest.mark.slow
+
 FULL, EDGE = 12, 5
 INSTRUCTION = rules.PROMPT_TEMPLATE.replace("{article}", "{input}")
 STALL_S = 4.0

@@ -50,7 +50,7 @@ def test_every_import_is_declared() -> None:
 
 @pytest.mark.parametrize("build", ["cpu", "cuda"])
 def test_what_is_declared_is_locked_with_hashes(build: str) -> None:
-    lock = (ROOT / f"requirements-{build}.lock").read_text()
+    lock = (ROOT / f"locks/{build}.lock").read_text()
     locked = re.findall(r"^([a-z0-9-]+)==\S+ \\\n    --hash=sha256:", lock, re.MULTILINE)
     assert names(PROJECT["dependencies"]) | names(EXTRAS[build]) <= set(locked)
 

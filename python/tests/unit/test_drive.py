@@ -20,6 +20,8 @@ from mlperf_llama.loadgen import accuracy_log, logs
 from mlperf_llama.loadgen.plan import Plan
 from mlperf_llama.records.events import Events
 
+pytestmark = pytest.mark.slow
+
 VARIED = {"output_tokens": [2, 60]}
 
 

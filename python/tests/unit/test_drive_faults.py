@@ -26,6 +26,8 @@ from mlperf_llama.loadgen import logs, process
 from mlperf_llama.loadgen.plan import Plan
 from mlperf_llama.records.events import Events
 
+pytestmark = pytest.mark.slow
+
 PACKAGES = Path(__file__).parents[2]
 
 

@@ -20,6 +20,8 @@ from mlperf_llama import config as configs
 from mlperf_llama.errors import Interrupted, MissingError
 from mlperf_llama.sources.fetch import child, http, mlcr, r2, wheel
 
+pytestmark = pytest.mark.slow
+
 STALL_S = 1.0
 PATIENCE = http.Patience(STALL_S, 60)
 BODY = bytes(range(256)) * 400
@@ -272,7 +274,7 @@ def test_a_child_is_ended_at_the_limit_and_on_interruption() -> None:
 
 
 @pytest.fixture
-def carried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+def vendored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     """A wheel of two files, a lock file that names it, and pip's settings to find it."""
     path = tmp_path / "wheels" / "carrier_demo-1.0-py3-none-any.whl"
     path.parent.mkdir()
@@ -283,7 +285,7 @@ def carried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
         archive.writestr(f"{info}/METADATA", "Metadata-Version: 2.1\nName: carrier-demo\nVersion: 1.0\n")
         archive.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
         archive.writestr(f"{info}/RECORD", "")
-    lock = tmp_path / wheel.LOCK
+    lock = tmp_path / "vendored.lock"
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     lock.write_text(
         f"other==2.0 \\\n    --hash=sha256:{'0' * 64}\ncarrier-demo==1.0 \\\n    --hash=sha256:{digest}\n"
@@ -301,26 +303,26 @@ def pick_data(member: str) -> bool:
     return member.endswith("data.bin")
 
 
-def test_a_wheel_gives_the_chosen_files(carried: dict[str, str], tmp_path: Path) -> None:
-    found = wheel.extract("carrier-demo", tmp_path / "out", pick_data, carried)
+def test_a_wheel_gives_the_chosen_files(vendored: dict[str, str], tmp_path: Path) -> None:
+    found = wheel.extract("carrier-demo", tmp_path / "out", pick_data, vendored)
     assert [p.name for p in (tmp_path / "out").iterdir()] == ["data.bin"]
     assert found[0].read_bytes() == b"data" * 100
 
 
-def test_a_wheel_that_is_not_the_locked_one_is_refused(carried: dict[str, str], tmp_path: Path) -> None:
+def test_a_wheel_that_is_not_the_locked_one_is_refused(vendored: dict[str, str], tmp_path: Path) -> None:
     lock = wheel.lock_file()
     lock.write_text("carrier-demo==1.0 \\\n    --hash=sha256:" + "0" * 64 + "\n")
     with pytest.raises(MissingError, match="HASHES"):
-        wheel.extract("carrier-demo", tmp_path / "out", pick_data, carried)
+        wheel.extract("carrier-demo", tmp_path / "out", pick_data, vendored)
     assert list((tmp_path / "out").iterdir()) == []
 
 
-def test_a_wheel_that_pip_cannot_find(carried: dict[str, str], tmp_path: Path) -> None:
-    carried["PIP_FIND_LINKS"] = str(tmp_path)
+def test_a_wheel_that_pip_cannot_find(vendored: dict[str, str], tmp_path: Path) -> None:
+    vendored["PIP_FIND_LINKS"] = str(tmp_path)
     with pytest.raises(MissingError, match="carrier-demo"):
-        wheel.extract("carrier-demo", tmp_path / "out", pick_data, carried)
+        wheel.extract("carrier-demo", tmp_path / "out", pick_data, vendored)
     with pytest.raises(MissingError, match="expected an entry for absent"):
-        wheel.extract("absent", tmp_path / "out", pick_data, carried)
+        wheel.extract("absent", tmp_path / "out", pick_data, vendored)
 
 
 def test_the_lock_file_is_found_beside_the_source() -> None:

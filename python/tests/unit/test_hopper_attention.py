@@ -19,6 +19,8 @@ pytest.importorskip("vllm")
 
 from mlperf_llama.engine.hopper import attention, fused
 
+pytestmark = pytest.mark.slow
+
 SIZE, Q, KV, PAGE, INPUTS = 128, 8, 2, 16, 256
 FP8 = torch.float8_e4m3fn
 SCALE, SOFTMAX = 0.02, SIZE**-0.5

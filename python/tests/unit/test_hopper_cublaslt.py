@@ -10,6 +10,8 @@ import torch
 
 from mlperf_llama.engine.hopper import cublaslt
 
+pytestmark = pytest.mark.slow
+
 ROWS, N, K = 3, 8, 16
 
 

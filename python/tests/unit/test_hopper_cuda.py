@@ -12,6 +12,8 @@ torch = pytest.importorskip("torch")
 
 from mlperf_llama.engine.hopper import cuda  # noqa: E402
 
+pytestmark = pytest.mark.slow
+
 
 class Code(int):
     """A result of cuda-bindings."""

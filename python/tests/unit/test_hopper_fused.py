@@ -19,6 +19,8 @@ pytest.importorskip("vllm")
 
 from mlperf_llama.engine.hopper import fused, kernels
 
+pytestmark = pytest.mark.slow
+
 FP8 = torch.float8_e4m3fn
 needs_compiler = pytest.mark.skipif(COMPILER is None, reason="no C++ compiler (g++) here")
 # Fewer than there are tiles, so that each block takes several.

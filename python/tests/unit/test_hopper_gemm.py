@@ -12,6 +12,8 @@ pytest.importorskip("vllm")
 
 from mlperf_llama.engine.hopper import gemm
 
+pytestmark = pytest.mark.slow
+
 
 class Library:
     """cuBLASLt as its callers see it: its heuristic, by the number of rows, and what it refuses."""

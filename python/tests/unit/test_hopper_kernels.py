@@ -16,7 +16,7 @@ from cuda_on_cpu import COMPILER
 
 from mlperf_llama.engine.hopper.kernels import HEAD_SIZE, WARPS, Kernels
 
-pytestmark = pytest.mark.skipif(COMPILER is None, reason="no C++ compiler (g++) here")
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(COMPILER is None, reason="no C++ compiler (g++) here")]
 FP8 = torch.float8_e4m3fn
 Q, KV = 8, 2
 GROUP = Q // KV

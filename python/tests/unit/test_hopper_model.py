@@ -16,6 +16,8 @@ pytest.importorskip("vllm")
 
 from mlperf_llama.engine.hopper import attention, extension, fused, mlp, model
 
+pytestmark = pytest.mark.slow
+
 FP8 = torch.float8_e4m3fn
 HIDDEN, WIDE = 96, 256
 SCALE, WEIGHT_SCALE = 0.05, 0.5

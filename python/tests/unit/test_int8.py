@@ -9,6 +9,8 @@ pytest.importorskip("vllm")
 
 from mlperf_llama.engine import int8  # noqa: E402
 
+pytestmark = pytest.mark.slow
+
 
 def test_a_matrix_keeps_its_values_to_half_a_step() -> None:
     torch.manual_seed(0)

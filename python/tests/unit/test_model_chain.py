@@ -29,6 +29,8 @@ from mlperf_llama.sources import chain, model
 from mlperf_llama.sources.fetch import hub
 from mlperf_llama.sources.model import checkpoint, huggingface, shape, tokens
 
+pytestmark = pytest.mark.slow
+
 TOKEN = "hf_standin"
 STALL_S = 3
 CF = {"CF_ACCESS_CLIENT_ID": CF_ID, "CF_ACCESS_CLIENT_SECRET": CF_SECRET}

@@ -52,6 +52,7 @@ def test_steps_of_answers_alone(steps: int, held: bool) -> None:
     assert Pacing(gap_steps=2).holds(running=100, since_prompts=steps) is held
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("gap_steps", "with_prompts"), [(0, [0, 1, 2, 3, 4, 5, 6]), (2, [0, 3, 6])])
 def test_the_scheduler_keeps_the_gap_and_its_slots(gap_steps: int, with_prompts: list[int]) -> None:
     capped = scheduled(whole_prompts=True, gap_steps=gap_steps)
@@ -61,6 +62,7 @@ def test_the_scheduler_keeps_the_gap_and_its_slots(gap_steps: int, with_prompts:
     assert capped.totals["steps"] == 7
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("whole", "first", "running", "budget", "split"),
     [

@@ -18,6 +18,8 @@ from mlperf_llama.sources.dataset import official
 from mlperf_llama.sources.dataset import prepare as module
 from mlperf_llama.sources.dataset.prepare import Samples, prepare
 
+pytestmark = pytest.mark.slow
+
 ARTICLES = ("The café {opens} on Monday.", "Rain.", "Goals were scored in the last minute of play.")
 
 

@@ -17,6 +17,8 @@ safetensors = pytest.importorskip("safetensors")
 from mlperf_llama.quantize import calibrate, checkpoint, weights  # noqa: E402
 from mlperf_llama.quantize.record import Calibration, Quantization  # noqa: E402
 
+pytestmark = pytest.mark.slow
+
 LAYER = "model.layers.1.self_attn."
 
 

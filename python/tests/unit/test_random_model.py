@@ -51,6 +51,7 @@ def test_the_checkpoint_of_quantize_has_a_shape_of_its_own(tmp_path: Path) -> No
     assert plain.sha256 != quantised.sha256
 
 
+@pytest.mark.slow
 def test_prompts_are_as_long_as_in_llama_s_tokens(tmp_path: Path) -> None:
     from tokenizers import Tokenizer
 
@@ -77,6 +78,7 @@ def test_which_extension_vllm_is_asked_for(given: dict[str, Any], extension: str
     assert hopper.with_extension(given).get("worker_extension_cls") == extension
 
 
+@pytest.mark.slow
 def test_the_extension_s_operations_split_the_compiled_model() -> None:
     pytest.importorskip("vllm")
     assert hopper.with_splitting_ops({"dtype": "auto"}) == {"dtype": "auto"}

@@ -25,6 +25,7 @@ from mlperf_llama.records import seal
 from mlperf_llama.records.files import digest
 from mlperf_llama.records.run_folder import RunFolder
 
+pytestmark = pytest.mark.slow
 ARCHIVE = Path(__file__).parents[1] / "data/run-before.tar.xz"
 PACKAGE = Path(__file__).parents[2]
 

@@ -17,6 +17,8 @@ from mlperf_llama.errors import BrokeError, Interrupted
 from mlperf_llama.score import processes
 from mlperf_llama.score.rouge import PairScore
 
+pytestmark = pytest.mark.slow
+
 Pairs = list[tuple[str, str]]
 
 

@@ -64,6 +64,7 @@ def tidied(text: str) -> str:
     return text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("clean_up", "expected"), [(True, tidied), (False, str)])
 def test_text_is_tidied_as_the_tokenizer_says(
     tmp_path: Path, clean_up: bool, expected: Callable[[str], str]
@@ -74,6 +75,7 @@ def test_text_is_tidied_as_the_tokenizer_says(
     assert decode(ids, tmp_path) == [expected(text) for text in TEXTS]
 
 
+@pytest.mark.slow
 def test_special_tokens_are_left_out_and_cut_characters_kept(tmp_path: Path) -> None:
     tokenizer = support.make_tokenizer(tmp_path, TEXTS, False)
     ids = [*tokenizer("done 🦊")["input_ids"], tokenizer.eos_token_id]
@@ -82,6 +84,7 @@ def test_special_tokens_are_left_out_and_cut_characters_kept(tmp_path: Path) -> 
     assert texts == ["done 🦊", "done \ufffd", "", ""]
 
 
+@pytest.mark.slow
 def test_no_tokenizer_is_one_clear_line(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="expected the model's tokenizer"):
         decode([(1,)], tmp_path / "nowhere")

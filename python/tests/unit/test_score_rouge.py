@@ -33,12 +33,13 @@ def assert_equal_to_official(pairs: Pairs, workers: int | None) -> None:
     assert sum(pair.characters for pair in scores) == whole["gen_len"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 2])
 def test_real_articles_score_as_the_official_recipe(workers: int) -> None:
     assert_equal_to_official(support.real_pairs(), workers)
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 4))])
 def test_made_up_text_scores_as_the_official_recipe(seed: int) -> None:
     assert_equal_to_official(support.made_up_pairs(200, seed), 1)
 
@@ -61,6 +62,7 @@ def test_each_word_is_stemmed_once(monkeypatch: pytest.MonkeyPatch) -> None:
     assert sorted(stemmed) == ["about", "runners", "running", "stories"]
 
 
+@pytest.mark.slow
 def test_equal_to_the_evaluate_package(tmp_path: Path) -> None:
     """ROUGE_SCRIPT may name a local copy of evaluate's metrics/rouge."""
     pairs = support.made_up_pairs(60, 10)

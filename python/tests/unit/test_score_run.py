@@ -75,6 +75,7 @@ def filled(pairs: list[tuple[str, str]]) -> list[tuple[str, str]]:
     return [(prediction, reference.strip() or "Nothing.") for prediction, reference in pairs]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 2])
 def test_the_numbers_are_the_official_ones(tmp_path: Path, cache: Path, workers: int) -> None:
     run, pairs = make_run(tmp_path, cache, filled(support.made_up_pairs(150, 21)))
@@ -89,6 +90,7 @@ def test_the_numbers_are_the_official_ones(tmp_path: Path, cache: Path, workers:
     assert result.word_overlap is None
 
 
+@pytest.mark.slow
 def test_the_real_articles_through_the_whole_path(tmp_path: Path, cache: Path) -> None:
     run, pairs = make_run(tmp_path, cache, support.real_pairs())
     score.score_run(run, rules.OFFLINE, 2)
@@ -96,6 +98,7 @@ def test_the_real_articles_through_the_whole_path(tmp_path: Path, cache: Path) -
     assert line == str(support.official_result(pairs))
 
 
+@pytest.mark.slow
 def test_accuracy_txt_is_what_the_checker_reads(tmp_path: Path, cache: Path) -> None:
     run, pairs = make_run(tmp_path, cache, filled(support.made_up_pairs(40, 22)))
     score.score_run(run, rules.OFFLINE, 1)
@@ -112,6 +115,7 @@ def test_accuracy_txt_is_what_the_checker_reads(tmp_path: Path, cache: Path) -> 
     assert second == f"hash={sha256}"
 
 
+@pytest.mark.slow
 def test_a_subset_is_scored_against_its_own_rows(tmp_path: Path, cache: Path) -> None:
     run, pairs = make_run(tmp_path, cache, filled(support.made_up_pairs(60, 23)), samples=24)
     result = score.score_run(run, rules.OFFLINE, 1)
@@ -121,6 +125,7 @@ def test_a_subset_is_scored_against_its_own_rows(tmp_path: Path, cache: Path) ->
     assert {target.met for target in (result.targets or {}).values()} == {None}
 
 
+@pytest.mark.slow
 def test_synthetic_rows_also_get_the_quick_overlap(tmp_path: Path, cache: Path) -> None:
     run, _ = make_run(tmp_path, cache, filled(support.made_up_pairs(20, 24)), source="synthetic")
     quick = score.score_run(run, rules.OFFLINE, 1).word_overlap
@@ -129,6 +134,7 @@ def test_synthetic_rows_also_get_the_quick_overlap(tmp_path: Path, cache: Path) 
     assert "not ROUGE" in quick.label
 
 
+@pytest.mark.slow
 def test_scoring_again_needs_no_network(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run, _ = make_run(tmp_path, cache, filled(support.made_up_pairs(10, 25)))
 

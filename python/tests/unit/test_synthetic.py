@@ -31,6 +31,7 @@ def words(text: str) -> int:
     return len(text.split())
 
 
+@pytest.mark.slow
 def test_the_full_set_is_made_and_every_index_is_different() -> None:
     made = [grammar.article(0, index) for index in range(rules.SAMPLE_COUNT[rules.DATACENTER])]
     assert len({row.article for row in made}) == len(made)
@@ -126,6 +127,7 @@ def test_persons_keep_their_pronouns_and_surnames_apart() -> None:
     assert not any(a == b for a, b in itertools.combinations(surnames, 2))
 
 
+@pytest.mark.slow
 def test_served_from_the_cache_the_second_time_and_made_again_when_damaged(tmp_path: Path) -> None:
     wanted = settings(tmp_path, CATEGORY="edge", SEED="5")
     served = serve("synthetic", wanted, {})

@@ -81,7 +81,7 @@ def truth_of(shape: str, goal: Goal, first: float) -> float:
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 20))])
 def test_ends_close_under_the_truth(shape: str, seed: int) -> None:
     search, first = search_of(shape, seed)
     end = search.finish()
@@ -104,6 +104,7 @@ def test_what_binds_is_what_the_shape_says(shape: str) -> None:
     assert (ttft, tpot) == wanted[shape]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("after", [2, 3])
 def test_a_machine_that_turns_slow(shape: str, after: int) -> None:
@@ -147,6 +148,7 @@ def test_crashes_in_a_row_end_it() -> None:
     assert len(search.history) == 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stopped_after", range(1, 6))
 def test_goes_on_where_it_stopped(stopped_after: int) -> None:
     whole, _ = search_of("both", 2)
@@ -160,6 +162,7 @@ def test_goes_on_where_it_stopped(stopped_after: int) -> None:
     assert rest.history == whole.history
 
 
+@pytest.mark.slow
 def test_a_tighter_limit_never_gives_a_higher_load() -> None:
     search, _ = search_of("tpot", 5)
     found = search.finish().answer

@@ -21,6 +21,8 @@ from mlperf_llama.records.events import Events
 from mlperf_llama.records.run_folder import RunFolder
 from mlperf_llama.verdict import test06
 
+pytestmark = pytest.mark.slow
+
 COUNT, DURATION_S = 40, 1.0
 SHORT = {"samples", "duration"}
 ENDS = ("min_duration", "lasted", ".samples")

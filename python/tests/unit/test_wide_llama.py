@@ -24,6 +24,8 @@ from mlperf_llama.sources.chain import Served  # noqa: E402
 from mlperf_llama.sources.model import checkpoint, standin, standin_8b, wide_llama  # noqa: E402
 from mlperf_llama.sources.model.wide_llama import Shape  # noqa: E402
 
+pytestmark = pytest.mark.slow
+
 SMALL = Shape(
     hidden=48, heads=6, kv_heads=2, head_size=8, intermediate=40, layers=2, vocabulary=96
 )  # fmt: skip

@@ -18,7 +18,7 @@ from ...errors import MissingError
 from ...records.files import atomic
 from . import child
 
-LOCK = "requirements-carried.lock"
+LOCK = "locks/vendored.lock"
 STALL_S, TIMEOUT_S = 20.0, 1800.0
 
 

@@ -1,25 +1,25 @@
 #!/usr/bin/env bash
 # Runs a verb in the container or natively, and says on stderr which and why.
 #
-# Usage: docker/launch.sh [--native] VERB [FLAGS]
+# Usage: scripts/launch.sh [--native] VERB [FLAGS]
 #   --native  never in the container
 #   VERB      prepare (build the image or make the environment), shell, or one of entrypoint.sh
 # Reads: MLPERF_CONTAINER (auto, 1 or 0), MLPERF_DOCKER (docker or podman), and what
-#   docker/run.sh, docker/native.sh and entrypoint.sh read
-# Exit codes: docker/lib.sh
+#   docker/run.sh, scripts/native.sh and entrypoint.sh read
+# Exit codes: scripts/lib.sh
 set -Eeuo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-# shellcheck source=docker/lib.sh
-source "$root/docker/lib.sh"
-# shellcheck source=docker/host.sh
-source "$root/docker/host.sh"
+# shellcheck source=scripts/lib.sh
+source "$root/scripts/lib.sh"
+# shellcheck source=scripts/host.sh
+source "$root/scripts/host.sh"
 
 # obstacle: prints why the container cannot be used with a GPU; nothing when it can.
 obstacle() {
     local docker
     docker=$(setting DOCKER docker)
-    if ! gpu_answers; then
+    if ! has_gpu; then
         printf 'no NVIDIA GPU answers here'
     elif ! command -v "$docker" >/dev/null; then
         printf '%s is not installed' "$docker"
@@ -56,15 +56,15 @@ main() {
         exec "$root/docker/run.sh" "$@"
     fi
     if [[ ${1:-} == doctor && ! -x $(setting VENV "$root/.venv")/bin/python ]]; then
-        # What is missing must be told before anything is installed.
+        # What is missing must be reported before anything is installed.
         PYTHONPATH=$root/python exec "$(find_python sys python3.11 python3.12 python3)" -m mlperf_llama "$@"
     fi
-    heed
-    attend "$root/docker/native.sh" >&2
+    trap_signals
+    run_child "$root/scripts/native.sh" >&2
     [[ -z $stopped ]] || exit "$stopped"
     case ${1:-} in
         prepare) ;;
-        shell) exec "$root/docker/native.sh" "${SHELL:-bash}" ;;
+        shell) exec "$root/scripts/native.sh" "${SHELL:-bash}" ;;
         *) exec "$root/entrypoint.sh" "$@" ;;
     esac
 }

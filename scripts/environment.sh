@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Fills a Python environment with one lane's locked packages: the same steps natively and in the image.
+# Fills a Python environment with one build's locked packages: the same steps natively and in the image.
 #
-# Usage: docker/environment.sh PREFIX LANE [STEP ...]
+# Usage: scripts/environment.sh PREFIX BUILD [STEP ...]
 #   PREFIX  a virtual environment that exists
-#   LANE    cpu or cuda
+#   BUILD   cpu or cuda
 #   STEP    packages, loadgen, nltk: all in this order when none is named
 # Reads: pip's own settings (index, proxy, CA, local folders of wheels).
 # Exit codes: 0 done, 2 usage, otherwise what pip answered.
@@ -26,23 +26,23 @@ install_torch_cpu() {
     pip_install --quiet "${TORCH_CPU}" 2>/dev/null || pip_install --index-url "${TORCH_CPU_INDEX}" "${TORCH_CPU}"
 }
 
-# --no-deps: a lock is complete, and docker/excluded-LANE.txt names what is left out on purpose.
+# --no-deps: a lock is complete, and scripts/excluded-BUILD.txt names what is left out on purpose.
 install_packages() {
-    if [[ "${LANE}" == cpu ]]; then
+    if [[ "${BUILD}" == cpu ]]; then
         install_torch_cpu
     fi
     # rouge-score comes as source only: the lock's own setuptools builds it, not one fetched beside it.
-    local build
-    build="$(mktemp)"
-    pinned setuptools== "${ROOT}/requirements-${LANE}.lock" >"${build}"
-    pip_install --require-hashes -r "${build}"
-    rm -f "${build}"
-    pip_install --no-build-isolation --require-hashes -r "${ROOT}/requirements-${LANE}.lock"
+    local setuptools
+    setuptools="$(mktemp)"
+    pinned setuptools== "${ROOT}/locks/${BUILD}.lock" >"${setuptools}"
+    pip_install --require-hashes -r "${setuptools}"
+    rm -f "${setuptools}"
+    pip_install --no-build-isolation --require-hashes -r "${ROOT}/locks/${BUILD}.lock"
     "${PREFIX}/bin/python" -c '
 import sys, torch, vllm
 print(f"torch {torch.__version__} (CUDA {torch.version.cuda}), vllm {vllm.__version__}")
-assert (torch.version.cuda is None) == (sys.argv[1] == "cpu"), "torch is of the other lane"
-' "${LANE}"
+assert (torch.version.cuda is None) == (sys.argv[1] == "cpu"), "torch is of the other build"
+' "${BUILD}"
 }
 
 # Each version of LoadGen in its own folder: the seeds are compiled in, a round needs its own.
@@ -51,18 +51,18 @@ install_loadgen() {
     local version
     lock="$(mktemp)"
     while read -r version; do
-        pinned "mlcommons-loadgen==${version}" "${ROOT}/requirements-loadgen.lock" >"${lock}"
+        pinned "mlcommons-loadgen==${version}" "${ROOT}/locks/loadgen.lock" >"${lock}"
         pip_install --require-hashes --upgrade --target "${PREFIX}/loadgen/${version}" -r "${lock}"
         PYTHONPATH="${PREFIX}/loadgen/${version}" "${PREFIX}/bin/python" -c 'import mlperf_loadgen'
-    done < <(sed -n 's/^mlcommons-loadgen==\([^ ]*\).*/\1/p' "${ROOT}/requirements-loadgen.lock")
+    done < <(sed -n 's/^mlcommons-loadgen==\([^ ]*\).*/\1/p' "${ROOT}/locks/loadgen.lock")
     rm -f "${lock}"
 }
 
-# NLTK's sentence splitter for English, out of a wheel that carries it, so that scoring needs no network.
+# NLTK's sentence splitter for English, out of a vendored wheel, so that scoring needs no network.
 install_nltk() {
     local scratch
     scratch="$(mktemp -d)"
-    pinned llama-index-core== "${ROOT}/requirements-carried.lock" >"${scratch}/lock"
+    pinned llama-index-core== "${ROOT}/locks/vendored.lock" >"${scratch}/lock"
     "${PREFIX}/bin/python" -m pip download --disable-pip-version-check --no-input --no-deps --require-hashes \
         --dest "${scratch}" -r "${scratch}/lock"
     "${PREFIX}/bin/python" -m zipfile -e "${scratch}"/llama_index_core-*.whl "${scratch}/wheel"
@@ -80,10 +80,10 @@ pinned() {
 
 main() {
     if (($# < 2)) || [[ ! "$2" =~ ^(cpu|cuda)$ ]]; then
-        printf 'usage: docker/environment.sh PREFIX cpu|cuda [packages|loadgen|nltk ...]\n' >&2
+        printf 'usage: scripts/environment.sh PREFIX cpu|cuda [packages|loadgen|nltk ...]\n' >&2
         exit 2
     fi
-    readonly PREFIX="$1" LANE="$2"
+    readonly PREFIX="$1" BUILD="$2"
     shift 2
     if (($# == 0)); then
         set -- packages loadgen nltk

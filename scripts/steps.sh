@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Runs the steps of docker/native.sh side by side, with progress on stderr.
-# Sourced, never executed; uses $root, $venv, $lane and $lock of native.sh. Exit codes: 3, 130, 143.
+# Runs the steps of scripts/native.sh side by side, with progress on stderr.
+# Sourced, never executed; uses $root, $venv, $build and $lock of native.sh. Exit codes: 3, 130, 143.
 # shellcheck disable=SC2154  # those four are native.sh's
 
 # Python's byte code is not made here: it makes, and keeps, that of the few modules it imports.
@@ -8,18 +8,18 @@ export PIP_NO_COMPILE=1
 # Warnings (they are about other people's packages) are hidden, errors are not.
 export PIP_QUIET=2
 
-# start NAME COMMAND...: as a process of its own, its output kept for the case of failure.
+# start_step NAME COMMAND...: as a process of its own, its output kept for the case of failure.
 # A process group of its own too, so that stopping it also stops pip's children; and without
 # the lock, so that a stray child cannot hold it.
-start() {
+start_step() {
     local name=$1
     shift
     setsid "$@" >"$scratch/$name.log" 2>&1 {lock}>&- &
     running[$name]=$!
 }
 
-# ended NAME: its line on the screen; a failed step ends the set-up.
-ended() {
+# end_step NAME: its line on the screen; a failed step ends the set-up.
+end_step() {
     local code=0
     wait "${running[$1]}" || code=$?
     unset "running[$1]"
@@ -31,20 +31,20 @@ ended() {
     log "set-up: $1 done ($SECONDS s)"
 }
 
-# finish: wait for all that was started; a line as each ends, and one every 15 seconds.
-finish() {
-    local name spoken=$SECONDS
+# wait_for_steps: wait for all that was started; a line as each ends, and one every 15 seconds.
+wait_for_steps() {
+    local name reported=$SECONDS
     while ((${#running[@]})); do
         sleep 0.2
         for name in "${!running[@]}"; do
             if ! kill -0 "${running[$name]}" 2>/dev/null; then
-                ended "$name"
-                spoken=$SECONDS
+                end_step "$name"
+                reported=$SECONDS
             fi
         done
-        if ((SECONDS - spoken >= 15)); then
+        if ((SECONDS - reported >= 15)); then
             log "set-up: still at ${!running[*]} ($SECONDS s)"
-            spoken=$SECONDS
+            reported=$SECONDS
         fi
     done
 }
@@ -61,15 +61,15 @@ make_base() {
     local python
     # 3.11 before 3.12: the image has it, and what runs natively is what runs in the image.
     python=$(find_python ensurepip python3.11 python3.12 python3)
-    log "set-up: $venv for the $lane lane with $("$python" --version 2>&1), about two minutes"
+    log "set-up: $venv for the $build build with $("$python" --version 2>&1), about two minutes"
     find "$venv" -mindepth 1 -maxdepth 1 ! -name .lock -exec rm -rf {} +
     "$python" -m venv "$venv"
     log "set-up: empty environment done ($SECONDS s)"
-    start packages "$root/docker/environment.sh" "$venv" "$lane" packages
-    start LoadGen "$root/docker/environment.sh" "$venv" "$lane" loadgen
-    finish
-    start NLTK "$root/docker/environment.sh" "$venv" "$lane" nltk
-    finish
+    start_step packages "$root/scripts/environment.sh" "$venv" "$build" packages
+    start_step LoadGen "$root/scripts/environment.sh" "$venv" "$build" loadgen
+    wait_for_steps
+    start_step NLTK "$root/scripts/environment.sh" "$venv" "$build" nltk
+    wait_for_steps
 }
 
 # install_all BASE_STAMP TOOLS_STAMP DEV: whatever is not stamped yet; the stamps come last.
@@ -84,9 +84,9 @@ install_all() {
         printf '%s\n' "$1" >"$venv/.stamp-base"
     fi
     if (($3)) && ! stamped dev "$2"; then
-        start tools "$venv/bin/python" -m pip install --disable-pip-version-check --no-input --no-deps \
-            --require-hashes -r "$root/requirements-dev.lock"
-        finish
+        start_step tools "$venv/bin/python" -m pip install --disable-pip-version-check --no-input --no-deps \
+            --require-hashes -r "$root/locks/dev.lock"
+        wait_for_steps
         printf '%s\n' "$2" >"$venv/.stamp-dev"
     fi
     clean_up

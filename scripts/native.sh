@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Makes the virtual environment of the native path, or finds it finished (then quiet and quick).
 #
-# Usage: docker/native.sh [--dev] [COMMAND ...]
+# Usage: scripts/native.sh [--dev] [COMMAND ...]
 #   --dev    adds the tools of `make lint` and `make test`
 #   COMMAND  what to become then, with the environment's commands first on PATH
 # Reads: MLPERF_VENV (default .venv), MLPERF_TARGET (cpu or cuda; default by nvidia-smi)
@@ -12,26 +12,26 @@
 set -Eeuo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-# shellcheck source=docker/lib.sh
-source "$root/docker/lib.sh"
-# shellcheck source=docker/host.sh
-source "$root/docker/host.sh"
-# shellcheck source=docker/steps.sh
-source "$root/docker/steps.sh"
+# shellcheck source=scripts/lib.sh
+source "$root/scripts/lib.sh"
+# shellcheck source=scripts/host.sh
+source "$root/scripts/host.sh"
+# shellcheck source=scripts/steps.sh
+source "$root/scripts/steps.sh"
 
-lane() {
+build_of_target() {
     local target
     target=$(setting TARGET "")
     case $target in
         cpu | cuda) printf '%s' "$target" ;;
-        "") if gpu_answers; then printf 'cuda'; else printf 'cpu'; fi ;;
+        "") if has_gpu; then printf 'cuda'; else printf 'cpu'; fi ;;
         *) die "$EXIT_USAGE" "TARGET: expected cpu or cuda, found '$target'" ;;
     esac
 }
 
-# fingerprint LOCK...: one word that changes with anything that went into the environment.
+# fingerprint LOCK_FILE...: one word that changes with anything that went into the environment.
 fingerprint() {
-    (cd "$root" && cat "$@" docker/environment.sh && printf '%s' "$venv" "$lane") |
+    (cd "$root" && cat "$@" scripts/environment.sh && printf '%s' "$venv" "$build") |
         sha256sum | cut -d ' ' -f 1
 }
 
@@ -40,8 +40,8 @@ stamped() {
     [[ -x $venv/bin/python && -f $venv/.stamp-$1 && $(<"$venv/.stamp-$1") == "$2" ]]
 }
 
-# claim: take the folder for us alone; a folder that we did not make is never emptied.
-claim() {
+# lock_venv: take the folder for us alone; a folder that we did not make is never emptied.
+lock_venv() {
     if [[ -d $venv && ! -e $venv/.lock && -n $(ls -A "$venv") ]]; then
         die "$EXIT_USAGE" "VENV: expected no folder, or one made by this script, found $venv: name another"
     fi
@@ -61,11 +61,11 @@ main() {
         shift
     fi
     venv=$(realpath -m "$(setting VENV "$root/.venv")")
-    lane=$(lane)
-    base=$(fingerprint "requirements-$lane.lock" requirements-loadgen.lock requirements-carried.lock)
-    tools=$(fingerprint requirements-dev.lock)
+    build=$(build_of_target)
+    base=$(fingerprint "locks/$build.lock" locks/loadgen.lock locks/vendored.lock)
+    tools=$(fingerprint locks/dev.lock)
     if ! stamped base "$base" || { ((dev)) && ! stamped dev "$tools"; }; then
-        claim
+        lock_venv
         install_all "$base" "$tools" "$dev"
     fi
     if (($#)); then PATH=$venv/bin:$PATH exec "$@"; fi

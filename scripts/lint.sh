@@ -1,19 +1,19 @@
 #!/usr/bin/env bash
 # Lint, format and types of everything we wrote; changes nothing.
 #
-# Usage: docker/lint.sh [shell|python]     default: both; needs the tools of native.sh --dev on PATH
+# Usage: scripts/lint.sh [shell|python]     default: both; needs the tools of native.sh --dev on PATH
 # Exit codes: 0 clean, 1 findings (shown), 3 a tool is missing
 set -Eeuo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-# shellcheck source=docker/lib.sh
-source "$root/docker/lib.sh"
+# shellcheck source=scripts/lib.sh
+source "$root/scripts/lib.sh"
 
 lint_shell() {
     local script
-    local -a scripts=(*.sh docker/*.sh benchmarks/gpu/*.sh .ci/run)
-    require shellcheck "docker/native.sh --dev installs it"
-    require shfmt "docker/native.sh --dev installs it"
+    local -a scripts=(*.sh scripts/*.sh docker/*.sh benchmarks/gpu/*.sh .ci/run)
+    require shellcheck "scripts/native.sh --dev installs it"
+    require shfmt "scripts/native.sh --dev installs it"
     for script in "${scripts[@]}"; do bash -n "$script"; done
     shellcheck --external-sources "${scripts[@]}"
     shfmt --indent 4 --case-indent --diff "${scripts[@]}"
@@ -21,8 +21,8 @@ lint_shell() {
 }
 
 lint_python() {
-    require ruff "docker/native.sh --dev installs it"
-    require mypy "docker/native.sh --dev installs it"
+    require ruff "scripts/native.sh --dev installs it"
+    require mypy "scripts/native.sh --dev installs it"
     ruff check python benchmarks >&2
     ruff format --check python benchmarks >&2
     mypy >&2
@@ -38,7 +38,7 @@ main() {
             lint_shell
             lint_python
             ;;
-        *) die "$EXIT_USAGE" "usage: docker/lint.sh [shell|python]" ;;
+        *) die "$EXIT_USAGE" "usage: scripts/lint.sh [shell|python]" ;;
     esac
 }
 

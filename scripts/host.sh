@@ -2,8 +2,8 @@
 # What the host has: GPU and Python. Sourced after lib.sh, never executed; not in the image.
 # Settings read: PYENV_ROOT. Exit codes: 3 without a Python.
 
-# gpu_answers: an NVIDIA driver that lists at least one GPU.
-gpu_answers() {
+# has_gpu: an NVIDIA driver that lists at least one GPU.
+has_gpu() {
     [[ $(nvidia-smi -L 2>/dev/null) == GPU* ]]
 }
 

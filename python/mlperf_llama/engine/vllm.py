@@ -84,7 +84,7 @@ class VllmEngine:
         counters = await self._utility("mlperf_counters")
         return EngineInfo("vllm", vllm.__version__, self._settings(), load_s, details=counters)
 
-    def _settings(self) -> dict[str, Any]:
+    def _settings(self) -> dict[str, object]:
         """What the engine really uses, read back from vLLM's own resolved configuration."""
         config = self._llm.vllm_config
         return {
@@ -103,7 +103,7 @@ class VllmEngine:
             "gpu_memory_utilization": config.cache_config.gpu_memory_utilization,
         }
 
-    async def _utility(self, name: str, *arguments: Any) -> Any:
+    async def _utility(self, name: str, *arguments: object) -> Any:
         return await self._llm.engine_core.call_utility_async(name, *arguments)
 
     async def set_limits(self, max_num_seqs: int | None, prefill_tokens: int | None) -> None:

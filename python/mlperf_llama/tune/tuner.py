@@ -138,14 +138,14 @@ async def _measured(session: Session, scenario: str, speed: Speed) -> float:
     """Offline and SingleStream have no limit to search for: one short run tells."""
     started = time.monotonic()
     if scenario == rules.SINGLE_STREAM:
-        found = await probes.single_latency_ms(session, speed.latency_ms)
-        _save(session, scenario, expected_latency_ms=float(f"{found:.4g}"))
+        measured = await probes.single_latency_ms(session, speed.latency_ms)
+        _save(session, scenario, expected_latency_ms=float(f"{measured:.4g}"))
     else:
-        found = await probes.offline_speed(session, speed.samples_per_s, scenario)
-        _save(session, scenario, target_qps=_choose(session, scenario, None, found))
+        measured = await probes.offline_speed(session, speed.samples_per_s, scenario)
+        _save(session, scenario, target_qps=_choose(session, scenario, None, measured))
     minutes = round((time.monotonic() - started) / 60, 1)
-    records.put(session.run, scenario, answer=found, minutes=minutes)
-    return found
+    records.put(session.run, scenario, answer=measured, minutes=minutes)
+    return measured
 
 
 def _save(session: Session, scenario: str, **values: float) -> None:
@@ -183,11 +183,11 @@ async def _engine_search(session: Session, speed: Speed) -> None:
     best = grid.best(measured, centre)
     # Offline takes the point; the other scenarios keep theirs, so the engine stays large enough.
     own = _own(session)
-    found = {
+    engine = {
         "max_num_seqs": max(own.seats, best.seats),
         "max_num_batched_tokens": max(own.tokens, best.tokens),
     }
-    tuned.save(session.tuned_path, session.identity, "engine", found)
+    tuned.save(session.tuned_path, session.identity, "engine", engine)
     limits = {"max_num_seqs": best.seats, "prefill_tokens": best.tokens}
     tuned.save(session.tuned_path, session.identity, rules.OFFLINE, limits)
     session.tuned = tuned.read(session.tuned_path, session.identity)

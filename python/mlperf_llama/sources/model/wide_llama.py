@@ -130,9 +130,9 @@ def exact(w: torch.Tensor) -> torch.Tensor:
 
 def shares(owner: Array, total: float, *purpose: int) -> Array:
     """Random shares of the copies, those of one owner with the sum `total` (1 or 0)."""
-    found = 0.5 + fractions(len(owner), *purpose)
-    sums, counts = np.bincount(owner, found), np.bincount(owner)
-    return found / sums[owner] if total else found / sums[owner] - 1.0 / counts[owner]
+    shares = 0.5 + fractions(len(owner), *purpose)
+    sums, counts = np.bincount(owner, shares), np.bincount(owner)
+    return shares / sums[owner] if total else shares / sums[owner] - 1.0 / counts[owner]
 
 
 class Embedding:
@@ -213,19 +213,19 @@ class Embedding:
         t = 2.0 * fractions(small // 2, ANGLES, number, head) - 1.0
         cosine, sine = (self.tensor(x)[:, None] for x in ((1 - t * t) / (1 + t * t), 2 * t / (1 + t * t)))
         low, high = rows.chunk(2)
-        found = torch.zeros(2, large // 2, rows.shape[1], dtype=rows.dtype, device=self.device)
-        found[0, :: large // small] = low * cosine - high * sine
-        found[1, :: large // small] = low * sine + high * cosine
-        return found.flatten(0, 1)
+        rotated = torch.zeros(2, large // 2, rows.shape[1], dtype=rows.dtype, device=self.device)
+        rotated[0, :: large // small] = low * cosine - high * sine
+        rotated[1, :: large // small] = low * sine + high * cosine
+        return rotated.flatten(0, 1)
 
     def _unused(self, like: torch.Tensor, number: int, head: int) -> torch.Tensor:
         """Random rows where `_turned` left zeros, of ordinary size."""
         small, large = self.small.head_size, self.large.head_size
-        found = torch.zeros(2, large // small, small // 2, like.shape[1], dtype=like.dtype)
-        count = found[:, 1:].numel()
+        padded = torch.zeros(2, large // small, small // 2, like.shape[1], dtype=like.dtype)
+        count = padded[:, 1:].numel()
         values = (2.0 * fractions(count, UNUSED, number, head) - 1.0) * 2.0 ** (exponent(like) - 2)
-        found[:, 1:] = torch.from_numpy(values).view(found[:, 1:].shape)
-        return found.transpose(1, 2).flatten(0, 2).to(self.device)
+        padded[:, 1:] = torch.from_numpy(values).view(padded[:, 1:].shape)
+        return padded.transpose(1, 2).flatten(0, 2).to(self.device)
 
     def _mlp(self, number: int, old: Mapping[str, torch.Tensor], total: float) -> _Named:
         gain = old["post_attention_layernorm.weight"]
@@ -275,8 +275,8 @@ class _Small:
         return name in self._files
 
     def __getitem__(self, name: str) -> torch.Tensor:
-        found: torch.Tensor = self._files[name].get_tensor(name)
-        return found.to(self._device, torch.float64)
+        tensor: torch.Tensor = self._files[name].get_tensor(name)
+        return tensor.to(self._device, torch.float64)
 
     def layer(self, number: int) -> dict[str, torch.Tensor]:
         prefix = f"model.layers.{number}."

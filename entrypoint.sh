@@ -80,7 +80,7 @@ run() {
 submission() {
     trap_signals
     run_child "$root/entrypoint.sh" run --submission "$@" >&2 || exit $?
-    exec "$python" -m mlperf_llama pack
+    exec "$python" -m mlperf_llama pack "$@"
 }
 
 # asks_for_help ARGUMENT...: then nothing may start. argparse knows --help by any of its beginnings.

@@ -2,7 +2,7 @@
 
 The script (setting FAKE, a JSON object), every key optional:
 
-    output_tokens   tokens an answer, or [low, high] to vary with the prompt; default the limit
+    output_tokens   tokens per answer, or [low, high] to vary with the prompt; default the limit
     answer          "echo": the answer is the prompt's own text (default); or a list of token ids
     ttft_ms         from the start of a request's service to its first token; default 0
     tpot_ms         between one token and the next; default 0

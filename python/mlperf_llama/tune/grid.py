@@ -13,7 +13,7 @@ from ..engine.preset import Preset
 
 SEATS = (1.0, 0.5, 0.75, 1.5)
 TOKENS = (1.0, 0.5, 2.0)
-# policy of this project: no more tokens a step (a published run lost its accuracy above).
+# policy of this project: no more tokens per step (a published run lost its accuracy above).
 MOST_TOKENS = 65536
 # A point has to be this much faster to replace one that is as good as known.
 GAIN = 1.01
@@ -21,7 +21,7 @@ GAIN = 1.01
 
 @dataclass(frozen=True)
 class Point:
-    """Sequences in a batch, and prompt tokens a step."""
+    """Sequences in a batch, and prompt tokens per step."""
 
     seats: int
     tokens: int

@@ -180,7 +180,7 @@ def test_tune_and_submission_create_runs_of_their_kind(box: Sandbox) -> None:
     done = box.run("./entrypoint.sh", "submission", "--samples", "4")
     assert (done.returncode, done.stdout) == (0, "/tmp/tree\n")
     assert box.words()[0][3:] == ["create-run", "--submission", "--samples", "4"]
-    assert box.calls()[-1] == f"{RUN} pack"
+    assert box.calls()[-1] == f"{RUN} pack --samples 4"
 
 
 def test_a_submission_whose_runs_fail_is_not_packed(box: Sandbox) -> None:

@@ -34,7 +34,7 @@ WAVE_COSTS = {
 }
 # x [tokens, depth] and w [rows, depth], E4M3, and the scale [1] of each, float32.
 GemmOperands: TypeAlias = tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]
-# Of a cache: log2 of the tokens a page, strides in bytes of page, token and head.
+# Of a cache: log2 of the tokens per page, strides in bytes of page, token and head.
 CacheLayout: TypeAlias = tuple[int, int, int, int]
 NO_CACHE: CacheLayout = (0, 0, 0, 0)
 

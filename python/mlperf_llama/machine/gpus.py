@@ -79,7 +79,7 @@ def _words(env: Mapping[str, str], used: int, listed: int, foreseen: bool) -> st
     if foreseen and used == listed and VISIBLE not in env:
         return None
     counted = "" if foreseen else ", unlike ones in an order that only CUDA knows"
-    return f"{' '.join([*settings, '']).lstrip()}{used} of {listed}{counted}"
+    return f"{' '.join(settings)}{': ' if settings else ''}{used} of {listed}{counted}"
 
 
 def _kind(card: Card) -> object:

@@ -45,3 +45,13 @@ def test_it_is_asked_once(sandbox: Sandbox) -> None:
 def test_no_nvidia_smi_is_no_gpu(sandbox: Sandbox) -> None:
     (sandbox.stubs / "nvidia-smi").unlink()
     assert sandbox.run("bash", "-c", PROBE + PRINT, PATH="/usr/bin:/bin").stdout == "none|"
+
+
+@pytest.mark.parametrize("visible", ["1", ""])
+def test_the_container_gets_the_choice_of_gpus(sandbox: Sandbox, visible: str) -> None:
+    script = (
+        "set -Eeuo pipefail; source scripts/lib.sh; source scripts/pip.sh; source docker/options.sh; "
+        'options=(); add_environment; printf "%s " "${options[@]}"'
+    )
+    done = sandbox.run("bash", "-c", script, CUDA_VISIBLE_DEVICES=visible, CUDA_DEVICE_ORDER="PCI_BUS_ID")
+    assert "--env CUDA_VISIBLE_DEVICES " in done.stdout and "--env CUDA_DEVICE_ORDER " in done.stdout

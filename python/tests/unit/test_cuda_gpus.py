@@ -83,7 +83,7 @@ def test_without_settings_all_are_used_in_the_drivers_order() -> None:
 
 
 def test_the_choice_is_said() -> None:
-    assert gpus.choose(CARDS, {"CUDA_VISIBLE_DEVICES": "1"}).choice == "CUDA_VISIBLE_DEVICES=1 1 of 2"
+    assert gpus.choose(CARDS, {"CUDA_VISIBLE_DEVICES": "1"}).choice == "CUDA_VISIBLE_DEVICES=1: 1 of 2"
 
 
 @pytest.mark.parametrize("order", ["FASTEST_FIRST", ""])

@@ -276,7 +276,7 @@ def test_a_gpu_that_tells_little_is_no_claim(cfg: config.Config) -> None:
 
 
 def test_gpus_that_cuda_does_not_see(cfg: config.Config) -> None:
-    gpu = examined(cfg, {"MLPERF_TARGET": "cuda"}, gpu_choice="CUDA_VISIBLE_DEVICES=7 0 of 2")["GPU"]
+    gpu = examined(cfg, {"MLPERF_TARGET": "cuda"}, gpu_choice="CUDA_VISIBLE_DEVICES=7: 0 of 2")["GPU"]
     assert gpu.level == FAIL and "CUDA_VISIBLE_DEVICES=7" in gpu.detail
     assert "CUDA_VISIBLE_DEVICES" in gpu.remedy
 

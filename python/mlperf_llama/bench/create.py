@@ -9,12 +9,14 @@ from pathlib import Path
 
 from .. import rules
 from ..config import Config
+from ..engine.fake import check_script
+from ..engine.preset import GENERIC, load_preset
 from ..errors import MissingError, UsageError
 from ..machine import gpus, system
 from ..records import seal
 from ..records.run_folder import RunFolder
 from ..records.schema import COMPLETE, RUNNING, Provenance, Provided, Results, Resumed, System
-from ..settings import PREFIX
+from ..settings import AUTO, PREFIX
 
 log = logging.getLogger(__name__)
 
@@ -23,9 +25,18 @@ def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
+def check_engine(config: Config) -> None:
+    """UsageError for settings that the engine would refuse only once data and model are there."""
+    if config.engine == "fake":
+        check_script(config.fake)
+    elif config.preset not in (AUTO, GENERIC):
+        load_preset(config.preset)
+
+
 def create_run(config: Config, env: Mapping[str, str], label: str = "") -> RunFolder:
     """Make the run folder with config.json, system.json, the first provenance and the first results;
     `label`: in its name before the scenarios."""
+    check_engine(config)
     here = system.describe(env)
     check_gpus(config, env, here)
     scenarios = "-".join(config.scenario)

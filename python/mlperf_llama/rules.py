@@ -92,6 +92,11 @@ class ModelShape:
     vocabulary: int = 128256
 
     @property
+    def group(self) -> int:
+        """Query heads that share a KV head."""
+        return self.heads // self.kv_heads
+
+    @property
     def body_weights(self) -> int:
         """Weights every token is multiplied with: attention and MLP matrices of all layers."""
         query_out = 2 * self.hidden * self.heads * self.head_size

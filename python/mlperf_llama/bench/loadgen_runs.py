@@ -84,7 +84,7 @@ async def _drive(session: Session, planned: plan.Plan) -> ModeRecord:
     """Drive one plan; what LoadGen logged and what the engine counted."""
     run, scenario, mode = session.run, planned.scenario, planned.mode
     out, conf = run.log_dir(scenario, mode), run.scenario(scenario) / "user.conf"
-    session.events.emit(f"{scenario} {mode}", message=planner.words(planned))
+    session.events.emit(f"{scenario} {mode}", message=planner.describe(planned))
     before = await session.counters()
     await drive.drive(
         session.engine, session.samples, session.limits, planned, out, session.events, conf_path=conf

@@ -28,7 +28,7 @@ OFFICIAL = ("mlcommons", "huggingface")
 HEADS = ("scenario", "mode", "queries", "minutes", "at", "from")
 
 
-def words(planned: Plan) -> str:
+def describe(planned: Plan) -> str:
     """One run's size and time."""
     seconds = planned.expected_seconds
     time = "as long as the engine takes" if seconds is None else f"about {duration(seconds)}"

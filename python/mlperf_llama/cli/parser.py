@@ -20,7 +20,9 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> None:  # type: ignore[override]
         if message.startswith("argument verb:"):
             message = message.partition(" (choose from")[0]  # the choices are more than help lists
-        self.exit(EXIT_USAGE, f"error: {message}; `{self.prog} --help` lists what is known\n")
+        # entrypoint.sh hands the flags of `run` to this verb.
+        verb = self.prog.replace("create-run", "run")
+        self.exit(EXIT_USAGE, f"error: {message}; `{verb} --help` lists what is known\n")
 
 
 def help_of(setting: Setting) -> str:

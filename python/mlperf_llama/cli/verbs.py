@@ -91,12 +91,16 @@ def try_source(arguments: argparse.Namespace, flags: Mapping[str, str], env: Env
 
 def execute(arguments: argparse.Namespace, flags: Mapping[str, str], env: Env) -> int:
     """The benchmark (or the tuning) in a run folder whose dataset and model are there."""
-    from .. import report as reports
-    from ..bench import execute as benchmark
-    from ..bench import loadgen_runs
-    from ..tune import tuner
+    from ..bench import finalize
+    from ..records import seal
 
     run, settings = _run_folder(arguments)
+    # The imports take seconds on a slow disk: a signal that comes meanwhile ends the run as any other.
+    with seal.stage(run, "start"), finalize.on_interrupt(run):
+        from .. import report as reports
+        from ..bench import execute as benchmark
+        from ..bench import loadgen_runs
+        from ..tune import tuner
     work = tuner.WORK if run.is_tuning else benchmark.Work(loadgen_runs.every_run, reports.terminal)
     code = benchmark.execute(run, settings, env, work, reports.write)
     _print(run.path)

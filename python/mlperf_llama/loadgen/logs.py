@@ -121,9 +121,9 @@ def read_detail(folder: Path) -> Detail:
             entry = json.loads(body) if mark else {}
             key, value, metadata = entry["key"], entry["value"], entry["metadata"]
             is_error, is_warning = metadata.get("is_error"), metadata.get("is_warning")
-        except (ValueError, KeyError, TypeError, AttributeError):
+            values[key] = value
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             continue
-        values[key] = value
         if is_error:
             errors.append(str(value))
         elif is_warning:

@@ -48,7 +48,7 @@ def last_event(path: Path) -> JsonObject | None:
         try:
             event = json.loads(line)
             datetime.fromisoformat(event["time"])
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             continue
         if isinstance(event, dict):
             return event

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from ..errors import UsageError
-from ..records.files import digest, read_object, write_text
+from ..records.files import atomic_folder, digest, read_object, write_text
 from ..sources.model import checkpoint, shape
 from . import record, weights
 from .record import Calibration, Quantization
@@ -36,17 +36,15 @@ def write(
         from . import calibrate
 
         scales = calibrate.scales(source, prompts, progress)
-    work = dest.with_name(f".{dest.name}.part")
-    shutil.rmtree(work, ignore_errors=True)
-    shutil.copytree(source, work, ignore=shutil.ignore_patterns(*LEFT_OUT))
-    weights.write(source, work, scales, progress)
-    scheme = "static" if prompts is not None else "dynamic"
-    config = read_object(source / "config.json")
-    config["quantization_config"] = {**shape.FP8_STATIC, "activation_scheme": scheme}
-    write_text(work / "config.json", json.dumps(config, indent=2) + "\n")
-    sha256 = {name: digest(source / name) for name in checkpoint.shard_names(source)}
-    record.write(Quantization(scheme, str(source), sha256, calibration), work)
-    work.rename(dest)
+    with atomic_folder(dest) as work:
+        shutil.copytree(source, work, ignore=shutil.ignore_patterns(*LEFT_OUT), dirs_exist_ok=True)
+        weights.write(source, work, scales, progress)
+        scheme = "static" if prompts is not None else "dynamic"
+        config = read_object(source / "config.json")
+        config["quantization_config"] = {**shape.FP8_STATIC, "activation_scheme": scheme}
+        write_text(work / "config.json", json.dumps(config, indent=2) + "\n")
+        sha256 = {name: digest(source / name) for name in checkpoint.shard_names(source)}
+        record.write(Quantization(scheme, str(source), sha256, calibration), work)
     return dest
 
 

@@ -81,7 +81,7 @@ def read_object(path: Path) -> JsonObject:
         data = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise MissingError(f"{path}: expected a file, found none; is the run finished?") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UsageError(f"{path}: expected a JSON object, could not read it: {error}") from None
     if not isinstance(data, dict):
         raise UsageError(f"{path}: expected a JSON object, found a {type(data).__name__}")

@@ -31,7 +31,7 @@ def read_events(path: Path) -> tuple[TimedEvent, ...]:
         try:
             event = codec.from_json(Event, json.loads(line))
             events.append(TimedEvent(datetime.fromisoformat(event["time"]).timestamp(), event))
-        except (ValueError, KeyError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             # The last line of a killed run may be cut.
             continue
     return tuple(events)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from mlperf_llama.errors import UsageError
 from mlperf_llama.records import files
 
 
@@ -42,3 +43,28 @@ def test_the_faster_process_keeps_its_folder(tmp_path: Path) -> None:
         (target / "faster").write_text("")
     assert [path.name for path in target.iterdir()] == ["faster"]
     assert list(tmp_path.iterdir()) == [target]
+
+
+def test_a_text_that_cannot_be_written_leaves_the_old_one(tmp_path: Path) -> None:
+    path = tmp_path / "results.json"
+    files.write_text(path, "old")
+    with pytest.raises(UnicodeEncodeError):
+        files.write_text(path, "new \ud800")
+    assert (path.read_text(), [p.name for p in tmp_path.iterdir()]) == ("old", ["results.json"])
+
+
+def test_a_file_is_replaced_never_written_over(tmp_path: Path) -> None:
+    path = tmp_path / "results.json"
+    files.write_text(path, "old")
+    with path.open() as reader:
+        files.write_text(path, "new")
+        assert reader.read() == "old"
+
+
+@pytest.mark.parametrize("text", ["[1]", "{", "[" * 100_000])
+def test_what_is_no_json_object_is_told(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "results.json"
+    path.write_text(text)
+    with pytest.raises(UsageError, match="expected a JSON object"):
+        files.read_object(path)
+    assert files.object_or_empty(path) == {}

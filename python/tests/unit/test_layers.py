@@ -42,8 +42,12 @@ def _imports(name: str, path: Path, modules: dict[str, Path]) -> Iterator[str]:
             for alias in node.names:
                 whole = f"{module}.{alias.name}".strip(".")
                 yield whole if whole in modules else module
-        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("mlperf_llama."):
-            yield str(node.module).removeprefix("mlperf_llama.")
+        elif isinstance(node, ast.ImportFrom) and f"{node.module}.".startswith("mlperf_llama."):
+            module = str(node.module).removeprefix("mlperf_llama").strip(".")
+            yield from (f"{module}.{alias.name}".strip(".") for alias in node.names)
+        elif isinstance(node, ast.Import):
+            own = (alias.name for alias in node.names if alias.name.startswith("mlperf_llama."))
+            yield from (name.removeprefix("mlperf_llama.") for name in own)
 
 
 def test_every_package_has_a_floor() -> None:

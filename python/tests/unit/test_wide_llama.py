@@ -19,17 +19,18 @@ from mlperf_llama import config  # noqa: E402
 from mlperf_llama.errors import MissingError  # noqa: E402
 from mlperf_llama.records.schema import Provided  # noqa: E402
 from mlperf_llama.report import published  # noqa: E402
+from mlperf_llama.rules import ModelShape  # noqa: E402
 from mlperf_llama.sources import model  # noqa: E402
 from mlperf_llama.sources.chain import Served  # noqa: E402
 from mlperf_llama.sources.model import checkpoint, standin, standin_8b, wide_llama, wide_numbers  # noqa: E402
-from mlperf_llama.sources.model.wide_llama import Shape  # noqa: E402
+from mlperf_llama.sources.model.shape import config_of, shape_of  # noqa: E402
 
 pytestmark = pytest.mark.slow
 
-SMALL = Shape(
+SMALL = ModelShape(
     hidden=48, heads=6, kv_heads=2, head_size=8, intermediate=40, layers=2, vocabulary=96
 )  # fmt: skip
-LARGE = Shape(
+LARGE = ModelShape(
     hidden=128, heads=16, kv_heads=4, head_size=16, intermediate=200, layers=3, vocabulary=200
 )  # fmt: skip
 
@@ -40,7 +41,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("small") / "tiny"
     torch.manual_seed(0)
     settings = transformers.LlamaConfig(
-        **SMALL.to_config(), max_position_embeddings=64, tie_word_embeddings=True, rms_norm_eps=1e-5
+        **config_of(SMALL), max_position_embeddings=64, tie_word_embeddings=True, rms_norm_eps=1e-5
     )
     network = transformers.LlamaForCausalLM(settings).float()
     with torch.no_grad():
@@ -84,7 +85,7 @@ def test_the_logits_are_the_small_model_s(small: Path, wide: Path) -> None:
 def test_it_is_whole_has_the_shape_and_is_dense(wide: Path) -> None:
     assert checkpoint.problem(wide) == ""
     read = json.loads((wide / "config.json").read_text())
-    assert Shape.of(read) == LARGE
+    assert shape_of(read) == LARGE
     for name, tensor in tensors(wide).items():
         if "q_proj" in name:  # pairs of new frequencies
             assert float((tensor == 0).float().mean()) == 0.5
@@ -129,11 +130,11 @@ def test_draws_are_numpy_s_own_for_ever() -> None:
 
 def test_what_does_not_fit_is_refused(small: Path, tmp_path: Path) -> None:
     for field, value in (("head_size", 12), ("kv_heads", 1), ("layers", 1), ("vocabulary", 50)):
-        given = Shape(**{**vars(LARGE), field: value})
+        given = ModelShape(**{**vars(LARGE), field: value})
         with pytest.raises(ValueError, match=field.split("_")[0].replace("kv", "heads")):
             wide_llama.widen(small, tmp_path / "no", given)
     with pytest.raises(ValueError, match="power of two"):
-        wide_llama.widen(small, tmp_path / "no", Shape(**{**vars(LARGE), "hidden": 100}))
+        wide_llama.widen(small, tmp_path / "no", ModelShape(**{**vars(LARGE), "hidden": 100}))
 
 
 # The source
@@ -179,7 +180,3 @@ def test_a_small_disk_is_named_before_anything_is_written(
     with pytest.raises(MissingError, match=r"needs 17 GB in .*, found 15\.3 GB free.*CACHE_DIR"):
         model.serve("stand-in-8b", settings, {})
     assert [p.name for p in (tmp_path / "models").iterdir()] == ["small"]
-
-
-def test_the_shape_is_llama_s() -> None:
-    assert Shape(4096, 32, 8, 128, 14336, 32, 128256) == wide_llama.LLAMA_8B

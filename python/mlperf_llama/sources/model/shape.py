@@ -4,18 +4,41 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ...rules import EOS_IDS, MODEL_SHAPE
+from ...rules import EOS_IDS, MODEL_SHAPE, ModelShape
+
+# config.json's names of a shape's fields.
+KEYS = {
+    "vocabulary": "vocab_size",
+    "hidden": "hidden_size",
+    "intermediate": "intermediate_size",
+    "layers": "num_hidden_layers",
+    "heads": "num_attention_heads",
+    "kv_heads": "num_key_value_heads",
+    "head_size": "head_dim",
+}
+
+
+def config_of(shape: ModelShape) -> dict[str, int]:
+    """The part of config.json that is the shape."""
+    return {key: int(getattr(shape, field)) for field, key in KEYS.items()}
+
+
+def shape_of(config: Mapping[str, object]) -> ModelShape:
+    """The shape out of a Llama's config.json; ValueError where it says none."""
+    numbers = {field: config.get(key) for field, key in KEYS.items()}
+    hidden, heads = numbers["hidden"], numbers["heads"]
+    if numbers["head_size"] is None and isinstance(hidden, int) and isinstance(heads, int):
+        numbers["head_size"] = hidden // heads
+    whole = {field: number for field, number in numbers.items() if isinstance(number, int)}
+    if missing := sorted(KEYS[field] for field in numbers.keys() - whole.keys()):
+        raise ValueError(f"config.json: expected whole numbers for {', '.join(missing)}")
+    return ModelShape(**whole)
+
 
 CONFIG: Mapping[str, object] = {
     "architectures": ["LlamaForCausalLM"],
     "model_type": "llama",
-    "vocab_size": MODEL_SHAPE.vocabulary,
-    "hidden_size": MODEL_SHAPE.hidden,
-    "intermediate_size": MODEL_SHAPE.intermediate,
-    "num_hidden_layers": MODEL_SHAPE.layers,
-    "num_attention_heads": MODEL_SHAPE.heads,
-    "num_key_value_heads": MODEL_SHAPE.kv_heads,
-    "head_dim": MODEL_SHAPE.head_size,
+    **config_of(MODEL_SHAPE),
     "hidden_act": "silu",
     "max_position_embeddings": 131072,
     "rms_norm_eps": 1e-5,

@@ -6,13 +6,13 @@ from pathlib import Path
 
 from ...errors import UsageError
 from ...records.files import digest, read_object
+from ...rules import MODEL_SHAPE
 
 # tokenizer.json of meta-llama/Llama-3.1-8B-Instruct, revision 0e9e39f2 (9,085,657 bytes); Llama
 # 3.2 and 3.3 ship the same file.
 REFERENCE_SHA256 = "79e3e522635f3171300913bb421464a87de6222182a0570b9b2ccba2a964b2b4"
 # The same tokenizer written again by transformers has other bytes. Then: the size of its
 # vocabulary, its named tokens and a known encoding (BOS first) have to agree.
-REFERENCE_VOCABULARY = 128256
 REFERENCE_IDS = {
     "<|begin_of_text|>": 128000,
     "<|end_of_text|>": 128001,
@@ -49,7 +49,7 @@ def is_reference_tokenizer(model_dir: Path) -> bool:
     except Exception as error:  # the library raises nothing narrower
         raise UsageError(f"{path}: expected a tokenizer, could not read it: {error}") from None
     return (
-        tokenizer.get_vocab_size() == REFERENCE_VOCABULARY
+        tokenizer.get_vocab_size() == MODEL_SHAPE.vocabulary
         and all(tokenizer.token_to_id(name) == number for name, number in REFERENCE_IDS.items())
         and tuple(tokenizer.encode(PROBE).ids) == PROBE_IDS
     )

@@ -24,7 +24,6 @@ import math
 import shutil
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +31,8 @@ import numpy as np
 import torch
 from safetensors import safe_open
 
+from ...records.files import read_object
+from ...rules import MODEL_SHAPE, ModelShape
 from . import checkpoint, shape
 from .shards import ShardWriter
 from .wide_numbers import (
@@ -54,53 +55,10 @@ from .wide_numbers import (
 )
 
 
-@dataclass(frozen=True)
-class Shape:
-    hidden: int
-    heads: int
-    kv_heads: int
-    head_size: int
-    intermediate: int
-    layers: int
-    vocabulary: int
-
-    @staticmethod
-    def of(config: Mapping[str, Any]) -> Shape:
-        """From a Llama's config.json."""
-        hidden, heads = config["hidden_size"], config["num_attention_heads"]
-        return Shape(
-            hidden,
-            heads,
-            config["num_key_value_heads"],
-            config.get("head_dim") or hidden // heads,
-            config["intermediate_size"],
-            config["num_hidden_layers"],
-            config["vocab_size"],
-        )
-
-    def to_config(self) -> dict[str, int]:
-        return {
-            "hidden_size": self.hidden,
-            "num_attention_heads": self.heads,
-            "num_key_value_heads": self.kv_heads,
-            "head_dim": self.head_size,
-            "intermediate_size": self.intermediate,
-            "num_hidden_layers": self.layers,
-            "vocab_size": self.vocabulary,
-        }
-
-    @property
-    def group(self) -> int:
-        return self.heads // self.kv_heads
-
-
-LLAMA_8B = Shape.of(shape.CONFIG)
-
-
 class Embedding:
     """Small tensors to large ones. `device`: where the products are computed."""
 
-    def __init__(self, small: Shape, large: Shape, device: str) -> None:
+    def __init__(self, small: ModelShape, large: ModelShape, device: str) -> None:
         _check(small, large)
         self.small, self.large, self.device = small, large, device
         self._residual = hadamard(small.hidden, large.hidden).to(device)
@@ -207,7 +165,7 @@ class Embedding:
 _Named = Iterator[tuple[str, torch.Tensor]]
 
 
-def _check(small: Shape, large: Shape) -> None:
+def _check(small: ModelShape, large: ModelShape) -> None:
     wrong = [
         name
         for name, holds in (
@@ -249,13 +207,13 @@ class _Small:
 def widen(
     source: Path,
     dest: Path,
-    large: Shape = LLAMA_8B,
+    large: ModelShape = MODEL_SHAPE,
     dtype: torch.dtype = torch.bfloat16,
     device: str = "cpu",
 ) -> None:
     """Write the checkpoint `dest` from the small one in `source`, with its tokenizer."""
-    config = json.loads((source / "config.json").read_text(encoding="utf-8"))
-    small = Shape.of(config)
+    config = read_object(source / "config.json")
+    small = shape.shape_of(config)
     tensors, embedding = _Small(source, device), Embedding(small, large, device)
     dest.mkdir(parents=True, exist_ok=True)
     writer = ShardWriter(dest)
@@ -267,7 +225,11 @@ def widen(
         for name, tensor in embedding.layer(number, tensors.layer(number % small.layers)):
             writer.add(f"model.layers.{number}.{name}", tensor.float().to(dtype))
     writer.close()
-    changed = {**large.to_config(), "tie_word_embeddings": False, "dtype": str(dtype).removeprefix("torch.")}
+    changed = {
+        **shape.config_of(large),
+        "tie_word_embeddings": False,
+        "dtype": str(dtype).removeprefix("torch."),
+    }
     (dest / "config.json").write_text(json.dumps({**config, **changed}, indent=2) + "\n", encoding="utf-8")
     for path in source.iterdir():
         if path.suffix != ".safetensors" and path.name not in ("config.json", checkpoint.INDEX):

@@ -31,6 +31,8 @@ A ?=
 B ?=
 SUBMISSION ?=
 export RUN_DIR A B SUBMISSION
+# Never expanded by make either, as the settings; and the secrets, where make's command line has one.
+$(foreach name,RUN_DIR A B SUBMISSION $(filter HF_% CF_%,$(GIVEN)),$(eval override $(name) := $$(value $(name))))
 
 .PHONY: help
 help: ## this text

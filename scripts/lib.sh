@@ -16,20 +16,43 @@ paint() {
     fi
 }
 
+# redacted TEXT: without the user and password of an address and the secrets of the environment.
+# What Python says goes through credentials/redaction.py.
+redacted() {
+    local text=$* name value
+    for name in HF_TOKEN CF_ACCESS_CLIENT_ID CF_ACCESS_CLIENT_SECRET; do
+        read -r value <<<"${!name:-}" || true
+        if ((${#value} >= 8)); then text=${text//"$value"/***}; fi
+    done
+    while [[ $text =~ ^(.*https?://)[^/?#[:space:]*]+@(.*)$ ]]; do
+        text="${BASH_REMATCH[1]}***@${BASH_REMATCH[2]}"
+    done
+    printf '%s' "$text"
+}
+
+# visible TEXT: with control characters shown, so that a name can send none to the terminal.
+visible() {
+    local text=$*
+    local LC_ALL=C
+    text=${text//$'\e'/'\x1b'}
+    text=${text//$'\r'/'\r'}
+    printf '%s' "${text//[$'\x01'-$'\x08'$'\x0b'-$'\x1f'$'\x7f']/?}"
+}
+
 # log TEXT: one time-stamped line on stderr; stdout is for results only.
 log() {
-    printf '%(%H:%M:%S)T %s\n' -1 "$*" >&2
+    printf '%(%H:%M:%S)T %s\n' -1 "$(redacted "$*")" >&2
 }
 
 warn() {
-    log "$(paint 33 warning:) $*"
+    log "$(paint 33 warning:) $(visible "$*")"
 }
 
 # die CODE TEXT: say what was expected, what was found and what to do, then exit.
 die() {
     local code=$1
     shift
-    log "$(paint 31 error:) $*"
+    log "$(paint 31 error:) $(visible "$*")"
     exit "$code"
 }
 

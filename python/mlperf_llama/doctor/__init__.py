@@ -13,6 +13,7 @@ from dataclasses import asdict
 from typing import TextIO
 
 from ..config import Config
+from ..credentials.redaction import visible
 from ..errors import EXIT_MISSING, EXIT_OK
 from ..machine import system
 from ..terminal.style import Style, colour_wanted
@@ -47,7 +48,7 @@ def render(findings: Sequence[Finding], style: Style, width: int) -> str:
     columns = max(NARROWEST, width) - column - 8
     lines = []
     for f in findings:
-        level, detail = style.paint(f"{f.level:<4}", COLOURS[f.level]), f.detail
+        level, detail = style.paint(f"{f.level:<4}", COLOURS[f.level]), visible(f.detail)
         if len(detail) > columns:
             detail = f"{detail[: columns - 1]}…"
         lines.append(f"{level}  {f.name:<{column}}  {detail}")

@@ -32,7 +32,7 @@ B ?=
 SUBMISSION ?=
 export RUN_DIR A B SUBMISSION
 # Never expanded by make either, as the settings; and the secrets, where make's command line has one.
-$(foreach name,RUN_DIR A B SUBMISSION $(filter HF_% CF_%,$(GIVEN)),$(eval override $(name) := $$(value $(name))))
+$(foreach name,RUN_DIR A B SUBMISSION $(filter HF_% CF_%,$(GIVEN)),$(eval override export $(name) := $$(value $(name))))
 
 .PHONY: help
 help: ## this text

@@ -22,6 +22,7 @@ redacted() {
     local text=$* name value
     for name in HF_TOKEN CF_ACCESS_CLIENT_ID CF_ACCESS_CLIENT_SECRET; do
         read -r value <<<"${!name:-}" || true
+        value=${value%$'\r'}
         if ((${#value} >= 8)); then text=${text//"$value"/***}; fi
     done
     while [[ $text =~ ^(.*https?://)[^/?#[:space:]*]+@(.*)$ ]]; do
@@ -32,11 +33,7 @@ redacted() {
 
 # visible TEXT: with control characters shown, so that a name can send none to the terminal.
 visible() {
-    local text=$*
-    local LC_ALL=C
-    text=${text//$'\e'/'\x1b'}
-    text=${text//$'\r'/'\r'}
-    printf '%s' "${text//[$'\x01'-$'\x08'$'\x0b'-$'\x1f'$'\x7f']/?}"
+    printf '%s\n' "$*" | LC_ALL=C sed -e 's/\x1b/\\x1b/g' -e 's/\r/\\r/g' | LC_ALL=C tr '\001-\010\013-\037\177' '?'
 }
 
 # log TEXT: one time-stamped line on stderr; stdout is for results only.

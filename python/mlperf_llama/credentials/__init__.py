@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import codecs
 import difflib
+import re
 import unicodedata
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,21 +20,9 @@ from ..settings import PREFIX, SECRETS
 SECRET_NAMES = (*SECRETS, *(f"{name}_FILE" for name in SECRETS))
 # What other tools and older guides call the same secrets.
 SECRET_ALIASES = {
-    "HF_TOKEN": [
-        "HUGGING_FACE_HUB_TOKEN",
-        "HUGGING_FACE_TOKEN",
-        "HUGGINGFACE_TOKEN",
-        "HUGGINGFACE_HUB_TOKEN",
-        "HUGGINGFACE_API_KEY",
-        "HUGGINGFACEHUB_API_TOKEN",
-        "HF_HUB_TOKEN",
-        "HF_API_TOKEN",
-        "HF_API_KEY",
-        "HF_ACCESS_TOKEN",
-        "HF_AUTH_TOKEN",
-        "HF_KEY",
-    ],
-    "CF_ACCESS_CLIENT_SECRET": ["CF_ACCESS_KEY", "CF_ACCESS_TOKEN"],
+    "HF_TOKEN": re.compile(r"(HF|HUGGING_?FACE)(_?HUB)?_((API|ACCESS|AUTH|USER|READ)_)?(TOKEN|KEY)"),
+    "CF_ACCESS_CLIENT_ID": re.compile(r"(CF|CLOUDFLARE)_(ACCESS_)?(CLIENT_)?ID"),
+    "CF_ACCESS_CLIENT_SECRET": re.compile(r"(CF|CLOUDFLARE)_(ACCESS_)?(CLIENT_)?(SECRET|TOKEN|KEY)"),
 }
 # Names that look like ours and are other programs' own.
 FOREIGN_NAMES = ("HF_TOKEN_PATH",)
@@ -106,7 +95,8 @@ def misnamed_secrets(env: Mapping[str, str]) -> dict[str, str]:
         upper = name.upper()
         if not value or name in (*SECRET_NAMES, *FOREIGN_NAMES) or not upper.startswith(SECRET_STARTS):
             continue
-        known = [secret_name for secret_name, aliases in SECRET_ALIASES.items() if upper in aliases]
+        base, suffix = upper.removesuffix("_FILE"), "_FILE" if upper.endswith("_FILE") else ""
+        known = [meant + suffix for meant, alias in SECRET_ALIASES.items() if alias.fullmatch(base)]
         right = next(iter(known or difflib.get_close_matches(upper, SECRET_NAMES, 1, ALIKE)), None)
         if right and not env.get(right):
             found[name] = right

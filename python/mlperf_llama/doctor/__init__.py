@@ -44,11 +44,12 @@ def exit_code(findings: Sequence[Finding]) -> int:
 
 def render(findings: Sequence[Finding], style: Style, width: int) -> str:
     """A table: level, what, detail; each remedy on its own line below."""
-    column = max(len(f.name) for f in findings)
+    shown = [Finding(visible(f.name), f.level, visible(f.detail), visible(f.remedy)) for f in findings]
+    column = max(len(f.name) for f in shown)
     columns = max(NARROWEST, width) - column - 8
     lines = []
-    for f in findings:
-        level, detail = style.paint(f"{f.level:<4}", COLOURS[f.level]), visible(f.detail)
+    for f in shown:
+        level, detail = style.paint(f"{f.level:<4}", COLOURS[f.level]), f.detail
         if len(detail) > columns:
             detail = f"{detail[: columns - 1]}…"
         lines.append(f"{level}  {f.name:<{column}}  {detail}")

@@ -8,20 +8,32 @@ from pathlib import Path
 
 from .. import rules
 from ..config import Config
+from ..engine.fake import check_script
+from ..engine.preset import GENERIC, load_preset
 from ..errors import UsageError
 from ..machine import system
 from ..records import seal
 from ..records.run_folder import RunFolder
 from ..records.schema import COMPLETE, RUNNING, Provenance, Provided, Results, Resumed, System
+from ..settings import AUTO
 
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
+def check_engine(config: Config) -> None:
+    """UsageError for settings that the engine would refuse only once data and model are there."""
+    if config.engine == "fake":
+        check_script(config.fake)
+    elif config.preset not in (AUTO, GENERIC):
+        load_preset(config.preset)
+
+
 def create_run(config: Config, env: Mapping[str, str], label: str = "") -> RunFolder:
     """Make the run folder with config.json, system.json, the first provenance and the first results;
     `label`: in its name before the scenarios."""
+    check_engine(config)
     scenarios = "-".join(config.scenario)
     run = RunFolder.create(Path(config.results_dir), f"{label}-{scenarios}" if label else scenarios)
     run.write(config)

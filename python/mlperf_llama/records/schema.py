@@ -4,6 +4,8 @@ Dataclasses, because doctor and health run before anything is installed; codec.p
 JSON and back with msgspec. Names carry their units. A field of None is written as null, one that
 is `absent()` is left out until its stage has written it. Keys are added, never renamed: some
 are older than the words used elsewhere (`rung`, `stood_on`, `memory_steps`).
+
+Over 250 lines: whoever looks for a key finds every record in one place.
 """
 
 from __future__ import annotations

@@ -31,6 +31,8 @@ A ?=
 B ?=
 SUBMISSION ?=
 export RUN_DIR A B SUBMISSION
+# Never expanded by make either, as the settings; and the secrets, where make's command line has one.
+$(foreach name,RUN_DIR A B SUBMISSION $(filter HF_% CF_%,$(GIVEN)),$(eval override export $(name) := $$(value $(name))))
 # $(call need,NAME,what it names): one line and code 2 where NAME is empty.
 need = [[ -n $$$(1) ]] || { printf 'error: %s: expected %s, found nothing: make $@ %s=results/...\n' $(1) '$(2)' $(1) >&2; exit 2; }
 

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Shared by every script: exit codes, messages, settings, children. Sourced, never executed.
-# Settings read: NO_COLOR, MLPERF_ENV_FILE. Exit codes: none of its own.
+# Settings read: NO_COLOR, MLPERF_ENV_FILE, and the secrets, to hide them. Exit codes: none of its own.
+# Over 100 lines: one file that every script sources.
 
 # The contract of mlperf_llama.errors, mirrored here once; a test compares the two.
 # shellcheck disable=SC2034  # read by the scripts that source this file
@@ -16,20 +17,40 @@ paint() {
     fi
 }
 
+# redacted TEXT: without the user and password of an address and the secrets of the environment.
+# What Python says goes through credentials/redaction.py.
+redacted() {
+    local text=$* name value
+    for name in HF_TOKEN CF_ACCESS_CLIENT_ID CF_ACCESS_CLIENT_SECRET; do
+        read -r value <<<"${!name:-}" || true
+        value=${value%$'\r'}
+        if ((${#value} >= 8)); then text=${text//"$value"/***}; fi
+    done
+    while [[ $text =~ ^(.*https?://)[^/?#[:space:]*]+@(.*)$ ]]; do
+        text="${BASH_REMATCH[1]}***@${BASH_REMATCH[2]}"
+    done
+    printf '%s' "$text"
+}
+
+# visible TEXT: with control characters shown, so that a name can send none to the terminal.
+visible() {
+    printf '%s\n' "$*" | LC_ALL=C sed -e 's/\x1b/\\x1b/g' -e 's/\r/\\r/g' | LC_ALL=C tr '\001-\010\013-\037\177' '?'
+}
+
 # log TEXT: one time-stamped line on stderr; stdout is for results only.
 log() {
-    printf '%(%H:%M:%S)T %s\n' -1 "$*" >&2
+    printf '%(%H:%M:%S)T %s\n' -1 "$(redacted "$*")" >&2
 }
 
 warn() {
-    log "$(paint 33 warning:) $*"
+    log "$(paint 33 warning:) $(visible "$*")"
 }
 
 # die CODE TEXT: say what was expected, what was found and what to do, then exit.
 die() {
     local code=$1
     shift
-    log "$(paint 31 error:) $*"
+    log "$(paint 31 error:) $(visible "$*")"
     exit "$code"
 }
 

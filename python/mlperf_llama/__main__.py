@@ -6,6 +6,7 @@ everything else goes to stderr.
 
 from __future__ import annotations
 
+import argparse
 import errno
 import logging
 import os
@@ -15,6 +16,7 @@ from collections.abc import Sequence
 
 from . import config
 from .cli import parser, table
+from .credentials import redaction
 from .errors import EXIT_BROKE, EXIT_FAULT, EXIT_MISSING, Interrupted, PipelineError
 from .settings import PREFIX
 from .terminal import signals
@@ -24,23 +26,37 @@ FILE_TROUBLE = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.ERO
 REMEDY = "`make doctor` shows the disks; RESULTS_DIR and CACHE_DIR choose others"
 
 
+class _Formatter(logging.Formatter):
+    """A message may hold what a server or a file said: its control characters are shown."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        record.message = redaction.visible(record.message)
+        return super().formatMessage(record)
+
+
 def set_up_logging(debug: bool) -> None:
-    level = logging.DEBUG if debug else logging.WARNING
-    logging.basicConfig(stream=sys.stderr, level=level, format="%(asctime)s %(levelname)s %(message)s")
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_Formatter("%(asctime)s %(levelname)s %(message)s"))
+    logging.basicConfig(handlers=[handler], level=logging.DEBUG if debug else logging.WARNING)
 
 
 def _say(prefix: str, message: str) -> None:
     colour = sys.stderr.isatty() and not os.environ.get("NO_COLOR")
     start, end = ("\033[31m", "\033[0m") if colour else ("", "")
-    print(f"{start}{prefix}:{end} {message}", file=sys.stderr)
+    print(f"{start}{prefix}:{end} {redaction.visible(message)}", file=sys.stderr)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     signals.install()
     arguments = parser.build().parse_args(argv)
-    verb = table.BY_NAME[arguments.verb]
+    with redaction.streams():
+        return _run(table.BY_NAME[arguments.verb], arguments)
+
+
+def _run(verb: table.Verb, arguments: argparse.Namespace) -> int:
     try:
         env = config.environment()
+        redaction.install(env)
         set_up_logging(bool(env.get(PREFIX + "DEBUG")))
         return verb.function(arguments, parser.flags(arguments), env)
     except PipelineError as error:

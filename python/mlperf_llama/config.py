@@ -1,7 +1,8 @@
 """Reads flags, environment and .env once, checks them, gives a frozen Config.
 
 Flags beat the environment, the environment beats .env. The only reader of
-os.environ in the package. A secret may also come as a file (NAME_FILE).
+os.environ in the package. A secret may also come as a file (NAME_FILE); `secret` is
+its only reader, and `user_info` that of an address's user and password.
 """
 
 from __future__ import annotations
@@ -13,9 +14,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from . import rules
+from . import rules, settings
+from .credentials import SECRET_NAMES
+from .credentials import secret as secret
+from .credentials import user_info as user_info
 from .errors import UsageError
-from .settings import BY_NAME, PREFIX, RENAMED, SECRETS, SHELL_NAMES, TABLE
+from .settings import BY_NAME, PREFIX, RENAMED, SHELL_NAMES, TABLE
 
 # Written into an image by its build, for system.json; nobody's setting.
 IMAGE_NAMES = ("GIT_COMMIT", "IMAGE_ID")
@@ -97,10 +101,13 @@ def current_names(data: Mapping[str, object]) -> dict[str, object]:
 
 
 def read_env_file(path: Path) -> dict[str, str]:
-    """NAME=value lines, no quotes, no expansion; # starts a comment line."""
+    """NAME=value lines, no quotes, no expansion; # starts a comment line.
+
+    A line that cannot be read may hold a secret: its fault is named, and nothing of it is shown.
+    """
     values: dict[str, str] = {}
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{path}: expected NAME=value lines, could not read it: {error}") from None
     for number, line in enumerate(lines, 1):
@@ -108,9 +115,19 @@ def read_env_file(path: Path) -> dict[str, str]:
             continue
         name, sign, value = line.partition("=")
         if not sign or not name.strip().isidentifier():
-            raise UsageError(f"{path}:{number}: expected NAME=value, found {line.strip()!r}")
+            raise UsageError(f"{path}:{number}: expected NAME=value, found {_fault_of(name, sign)}")
         values[name.strip()] = value.strip()
     return values
+
+
+def _fault_of(name: str, sign: str) -> str:
+    if not sign:
+        return "a line without ="
+    if not name.strip():
+        return "no name before ="
+    if name.split()[0] == "export":
+        return "the word export before the name: take it out"
+    return "a name with other characters than letters, digits and _"
 
 
 def environment() -> dict[str, str]:
@@ -132,6 +149,8 @@ def _check_names(flags: Mapping[str, str], env: Mapping[str, str]) -> None:
             continue
         if bare in RENAMED:
             raise UsageError(f"{name} was renamed: set {PREFIX}{RENAMED[bare]}")
+        if bare in SECRET_NAMES:
+            raise UsageError(f"{name} is not a setting; a secret's name has no prefix: set {bare}")
         near = difflib.get_close_matches(bare, [*BY_NAME, *SHELL_NAMES], 1)
         hint = f"; did you mean {PREFIX}{near[0]}?" if near else "; .env.example lists all settings"
         raise UsageError(f"{name} is not a setting{hint}")
@@ -161,27 +180,19 @@ def load(flags: Mapping[str, str], env: Mapping[str, str]) -> Config:
     for setting in TABLE:
         value = flags.get(setting.name) or env.get(setting.env_name) or ""
         origin = setting.flag if flags.get(setting.name) else setting.env_name
+        if flags.get(setting.name) and setting.read is settings.address and settings.user_info(value):
+            raise UsageError(
+                f"{origin}: expected an address without user and password, which every user of this machine "
+                f"could read off the command line: set {setting.env_name} to it, or put it in .env"
+            )
         try:
             values[setting.name.lower()] = setting.read(value.strip() or setting.default)
         except ValueError as error:
-            raise UsageError(f"{origin}: expected {error}, found {value!r}") from None
+            hidden = setting.read is settings.address
+            found = "another one, not shown as it may hold a password" if hidden else repr(value)
+            raise UsageError(f"{origin}: expected {error}, found {found}") from None
     if (flags.get("SCENARIO") or env.get(PREFIX + "SCENARIO") or "").strip().lower() == "all":
         values["scenario"] = rules.CATEGORY_SCENARIOS[values["category"]]
     config = Config(**values)
     _check_together(config)
     return config
-
-
-def secret(name: str, env: Mapping[str, str]) -> str | None:
-    """A secret's value from NAME or from the file that NAME_FILE names; None if absent."""
-    if name not in SECRETS:
-        raise KeyError(name)
-    if env.get(name):
-        return env[name]
-    path = env.get(name + "_FILE")
-    if not path:
-        return None
-    try:
-        return Path(path).read_text(encoding="utf-8").strip() or None
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{name}_FILE: expected a readable file, found {path}: {error}") from None

@@ -7,6 +7,7 @@ Over 250 lines: the whole table stands in one place.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -59,6 +60,29 @@ class SomeOf:
 
 def text(value: str) -> str:
     return value
+
+
+_WEB_ADDRESS = re.compile(r"(https?://)(?:([^\s/?#]*)@)?([^\s/?#]*)", re.IGNORECASE)
+
+
+def user_info(value: str) -> str:
+    """USER:PASSWORD of a web address, as it is written there; empty without."""
+    match = _WEB_ADDRESS.match(value)
+    return (match[2] or "") if match else ""
+
+
+def address(value: str) -> str:
+    """An address without its user and password: config.user_info gives those to who needs them.
+
+    What is no web address (owner@name, git@host:path, a folder) stays as it is.
+    """
+    match = _WEB_ADDRESS.match(value)
+    if not match:
+        return value
+    _, colon, port = match[3].rpartition(":")
+    if colon and not port.endswith("]") and not port.isdigit():
+        raise ValueError("an address whose user and password write / ? # @ as %2F %3F %23 %40")
+    return match[1] + match[3] + value[match.end() :]
 
 
 def number(
@@ -180,11 +204,11 @@ DATA = Group("Dataset and model", (
         "(seconds, 1 to 30)."),
     Setting("SOURCE_TIMEOUT_S", "7200", number(float, 1),
         "A source that takes longer than this in all is given up (seconds)."),
-    Setting("MLC_REPO", "mlcommons@mlperf-automations", text,
+    Setting("MLC_REPO", "mlcommons@mlperf-automations", address,
         "Script repository of mlcr, for the sources named mlcommons (owner@name of GitHub)."),
-    Setting("R2_BASE_URL", "https://inference.mlcommons-storage.org/metadata", text,
+    Setting("R2_BASE_URL", "https://inference.mlcommons-storage.org/metadata", address,
         "Where MLCommons keeps the metadata of its dataset files (URL)."),
-    Setting("R2_MODEL_URL", "https://llama3-1.mlcommons-storage.org/metadata", text,
+    Setting("R2_MODEL_URL", "https://llama3-1.mlcommons-storage.org/metadata", address,
         "Where MLCommons keeps the metadata of its model files (URL; needs the CF_ACCESS_ token)."),
 ))
 

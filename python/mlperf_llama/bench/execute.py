@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from ..config import Config
+from ..credentials import redaction
 from ..errors import EXIT_INVALID, EXIT_OK, BrokeError, Interrupted, PipelineError
 from ..machine.gpu_sampler import GpuSampler
 from ..records import seal
@@ -59,7 +60,7 @@ def execute(
         finally:
             progress.close()
             events.close()
-        print(work.summarize(run, colour_wanted(terminal, env)), file=terminal)
+        print(redaction.text(work.summarize(run, colour_wanted(terminal, env))), file=terminal)
     return exit_code(run)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 
+from ..credentials import redaction
 from ..errors import Interrupted
 from ..records.events import Events
 from ..records.run_folder import RunFolder
@@ -14,6 +15,7 @@ from ..records.schema import INTERRUPTED, RUNNING, Results
 
 def finalize_run(run: RunFolder, status: str, message: str = "") -> None:
     """Set the status of an open run, inside a stage of the seal; one that has ended stays as it is."""
+    redaction.scrub(run.file("run.log"))
     if not is_open(run):
         return
     run.update(Results, status=status, finished=datetime.now(UTC).isoformat(timespec="seconds"))

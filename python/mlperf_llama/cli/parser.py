@@ -6,6 +6,7 @@ import argparse
 from typing import Any
 
 from .. import __version__
+from ..credentials import redaction
 from ..errors import EXIT_USAGE
 from ..settings import PIPELINE, RENAMED, Setting
 from . import table
@@ -20,6 +21,7 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> None:  # type: ignore[override]
         if message.startswith("argument verb:"):
             message = message.partition(" (choose from")[0]  # the choices are more than help lists
+        message = redaction.visible(redaction.text(message))
         # entrypoint.sh hands the flags of `run` to this verb.
         verb = self.prog.replace("create-run", "run")
         self.exit(EXIT_USAGE, f"error: {message}; `{verb} --help` lists what is known\n")

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from .. import config
 from ..config import Config
+from ..credentials import misnamed_secrets
 from . import entrypoint, env_example
 
 if TYPE_CHECKING:
@@ -59,6 +60,8 @@ def create_run(arguments: argparse.Namespace, flags: Mapping[str, str], env: Env
     from ..submission import preflight
     from ..tune import records as tuning
 
+    for given, right in misnamed_secrets(env).items():
+        print(f"warning: {given} is set, and nothing here reads it: {right} is the name", file=sys.stderr)
     if arguments.resume:
         run = create.reopen_run(arguments.resume, env)
         settings = run.config()

@@ -13,6 +13,7 @@ from dataclasses import asdict
 from typing import TextIO
 
 from ..config import Config
+from ..credentials.redaction import visible
 from ..errors import EXIT_MISSING, EXIT_OK
 from ..machine import system
 from ..terminal.style import Style, colour_wanted
@@ -43,10 +44,11 @@ def exit_code(findings: Sequence[Finding]) -> int:
 
 def render(findings: Sequence[Finding], style: Style, width: int) -> str:
     """A table: level, what, detail; each remedy on its own line below."""
-    column = max(len(f.name) for f in findings)
+    shown = [Finding(visible(f.name), f.level, visible(f.detail), visible(f.remedy)) for f in findings]
+    column = max(len(f.name) for f in shown)
     columns = max(NARROWEST, width) - column - 8
     lines = []
-    for f in findings:
+    for f in shown:
         level, detail = style.paint(f"{f.level:<4}", COLOURS[f.level]), f.detail
         if len(detail) > columns:
             detail = f"{detail[: columns - 1]}…"

@@ -11,7 +11,8 @@ from pathlib import Path
 from .. import config as settings
 from .. import rules
 from ..config import Config
-from ..errors import UsageError
+from ..credentials import misnamed
+from ..errors import MissingError, UsageError
 from ..records.schema import System
 from .finding import FAIL, OK, WARN, Finding
 
@@ -118,28 +119,37 @@ def findings(config: Config, env: Mapping[str, str], system: System) -> list[Fin
     ]
 
 
-def _secret(name: str, env: Mapping[str, str]) -> tuple[bool, str]:
-    """(present, fault): a file that cannot be read is a fault of the settings."""
+def _secret(name: str, env: Mapping[str, str]) -> tuple[bool, Finding | None]:
+    """(set, fault). A file that cannot be read stops a run; a value that is no token only its source."""
     try:
-        return settings.secret(name, env) is not None, ""
+        return settings.secret(name, env) is not None, None
     except UsageError as error:
-        return False, str(error)
+        return False, Finding(name, FAIL, str(error), f"mend or unset {name}_FILE")
+    except MissingError as error:
+        return False, Finding(name, WARN, str(error), "the sources that need it are passed over until then")
+
+
+def _hub_token(env: Mapping[str, str]) -> Finding:
+    token, fault = _secret("HF_TOKEN", env)
+    if fault:
+        return fault
+    if token:
+        return Finding("HF_TOKEN", OK, "set")
+    remedy = f"ask for access at {MODEL_PAGE}, then set HF_TOKEN (or HF_TOKEN_FILE)"
+    text = f"not set{misnamed('HF_TOKEN', env)}: Llama's weights cannot come from Hugging Face"
+    return Finding("HF_TOKEN", WARN, text, remedy)
 
 
 def tokens(env: Mapping[str, str]) -> list[Finding]:
     """Which tokens are set; without them the chain takes the stand-in and never an eligible source."""
-    token, fault = _secret("HF_TOKEN", env)
-    remedy = f"ask for access at {MODEL_PAGE}, then set HF_TOKEN (or HF_TOKEN_FILE)"
-    if fault:
-        first = Finding("HF_TOKEN", FAIL, fault, "mend or unset HF_TOKEN_FILE")
-    elif token:
-        first = Finding("HF_TOKEN", OK, "set")
-    else:
-        first = Finding("HF_TOKEN", WARN, "not set: Llama's weights cannot come from Hugging Face", remedy)
     names = ("CF_ACCESS_CLIENT_ID", "CF_ACCESS_CLIENT_SECRET")
-    have = [_secret(name, env)[0] for name in names]
+    states = [_secret(name, env) for name in names]
+    if faults := [fault for _, fault in states if fault]:
+        return [_hub_token(env), *faults]
+    have = [is_set for is_set, _ in states]
     if all(have):
-        return [first, Finding("MLCommons token", OK, "both parts set")]
+        return [_hub_token(env), Finding("MLCommons token", OK, "both parts set")]
     remedy = f"members of MLCommons set {names[0]} and {names[1]}"
     text = "only one of its two parts is set" if any(have) else "not set: no download from MLCommons' storage"
-    return [first, Finding("MLCommons token", WARN, text, remedy)]
+    text += "".join(misnamed(name, env) for name in names)
+    return [_hub_token(env), Finding("MLCommons token", WARN, text, remedy)]

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import TypeAlias, Unpack
 
+from ..credentials import redaction
 from .codec import to_json
 from .run_folder import RunFolder
 from .schema import Event, EventFields
@@ -45,11 +46,8 @@ class Events:
             fields["eta_s"] = round((now - started) * (total - done) / done, 1)
         if done and self._gpu and (readings := self._gpu()):
             fields["gpu"] = to_json(readings)
-        event: Event = {
-            "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
-            "stage": stage,
-            **fields,
-        }
+        time_utc = datetime.now(UTC).isoformat(timespec="milliseconds")
+        event: Event = redaction.data(Event(time=time_utc, stage=stage, **fields))
         if self._stream:
             self._stream.write(json.dumps(event, ensure_ascii=False) + "\n")
             self._stream.flush()

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeAlias
 
+from ..credentials import redaction
 from ..errors import MissingError, UsageError
 
 # A JSON object whose content belongs to somebody else: its values must be looked at before use.
@@ -70,9 +71,9 @@ def atomic_folder(path: Path) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write atomically: a file that exists is complete."""
+    """Write atomically, without secrets: a file that exists is complete."""
     with atomic(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(redaction.text(text), encoding="utf-8")
 
 
 def read_object(path: Path) -> JsonObject:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Protocol, TypeVar
 
 from ..config import Config
+from ..credentials import redaction
 from ..errors import UsageError
 from . import codec
 from .files import object_or_empty, read_object, write_text
@@ -101,7 +102,8 @@ class RunFolder:
         """Write a record's file, with the keys that are there and that this version does not know."""
         path = self.file(record.FILE)
         data = codec.keep_unknown(type(record), object_or_empty(path), codec.to_json(record))
-        whole = {"schema_version": SCHEMA_VERSION, **data}
+        # Before JSON escapes what it must: what reads the record back reads it redacted.
+        whole = {"schema_version": SCHEMA_VERSION, **redaction.data(data)}
         write_text(path, json.dumps(whole, indent=2, ensure_ascii=False) + "\n")
 
     def update(self, kind: type[R], **changes: Any) -> R:

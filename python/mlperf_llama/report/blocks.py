@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import html
 from dataclasses import dataclass, field
+
+from ..credentials.redaction import visible
 
 NOTHING = "—"
 
@@ -79,6 +82,11 @@ TONES = {
     "reached": "good", "missed": "bad", "yes": "good", "no": "bad", "complete": "good",
     "interrupted": "warn", "running": "warn",
 }  # fmt: skip
+
+
+def escape(text: str) -> str:
+    """Text as HTML and SVG show it as it is, control characters too."""
+    return html.escape(visible(text))
 
 
 def number(value: object, digits: int = 2) -> str:

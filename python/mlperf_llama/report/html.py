@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from html import escape
 from pathlib import Path
 
-from .blocks import TONES, Block, Chart, Document, Items, Section, Table, Text
+from .blocks import TONES, Block, Chart, Document, Items, Section, Table, Text, escape
 
 
 def prose(text: str) -> str:

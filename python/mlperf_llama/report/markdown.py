@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import html
 import re
 from dataclasses import replace
 
+from ..credentials.redaction import visible
+from . import blocks
 from .blocks import Block, Chart, Document, Items, Table, Text
 
 MARKS = {"good": "✅ ", "bad": "❌ ", "warn": "⚠️ ", "plain": ""}
@@ -20,7 +21,7 @@ def escape(text: str) -> str:
 
 def prose(text: str) -> str:
     """Text on one line: `code` keeps its meaning, all else shows as it is."""
-    line = " ".join(text.split())
+    line = " ".join(visible(text).split())
     parts = line.split("`")
     if len(parts) % 2 == 0:
         return escape(line)
@@ -30,7 +31,7 @@ def prose(text: str) -> str:
 
 def table(block: Table) -> list[str]:
     if block.folded:
-        opened = ["<details>", f"<summary>{html.escape(block.title)}</summary>", ""]
+        opened = ["<details>", f"<summary>{blocks.escape(block.title)}</summary>", ""]
         return [*opened, *table(replace(block, title="", folded=False)), "</details>", ""]
     lines = [f"**{prose(block.title)}**", ""] if block.title else []
     if not block.rows:

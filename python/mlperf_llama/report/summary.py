@@ -52,5 +52,5 @@ def render(run: Run, colour: bool) -> str:
     lines += [f"  {style.paint('-', TONES[banner.tone])} {plain(r)}" for r in reasons[:MOST_REASONS]]
     if len(reasons) > MOST_REASONS:
         lines.append(f"  - and {len(reasons) - MOST_REASONS} more, in the report")
-    lines.append(f"  {style.paint('report', 'dim')} {run.path / 'report.html'}")
+    lines.append(f"  {style.paint('report', 'dim')} {plain(str(run.path / 'report.html'))}")
     return "\n".join(lines)

@@ -9,9 +9,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from html import escape
 
-from .blocks import number
+from .blocks import escape, number
 
 WIDTH, HEIGHT = 720, 240
 LEFT, RIGHT, TOP, BOTTOM = 62, 18, 14, 36
@@ -89,7 +88,7 @@ def _frame(y: Axis, unit: str) -> list[str]:
 
 
 def _wrap(parts: Sequence[str], description: str) -> str:
-    label = escape(description, quote=True)
+    label = escape(description)
     head = f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" class="chart" aria-label="{label}">'
     return head + "".join(parts) + "</svg>"
 

@@ -14,12 +14,19 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 
+from ..credentials import redaction
+
 _FAULT = re.compile(r"^(?:.*\s)?([A-Za-z_.]*(?:Error|Exception|Interrupt)): (.+)$")
 
 
 @contextmanager
 def captured(log: Path) -> Iterator[TextIO]:
-    """Send descriptors 1 and 2 to `log`; yields the terminal (the old standard error)."""
+    """Send descriptors 1 and 2 to `log`; yields the terminal (the old standard error).
+
+    Other processes write straight into the file, so secrets are overwritten in it at the end, and at the
+    start what a killed run left.
+    """
+    redaction.scrub(log)
     sys.stdout.flush()
     sys.stderr.flush()
     out, err = os.dup(1), os.dup(2)
@@ -38,6 +45,7 @@ def captured(log: Path) -> Iterator[TextIO]:
         for descriptor in (out, err, handle):
             os.close(descriptor)
         terminal.close()
+        redaction.scrub(log)
 
 
 def last_fault(log: Path, limit: int = 262_144) -> str:

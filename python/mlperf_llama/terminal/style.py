@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TextIO
 
+from ..credentials import redaction
+
 RESET = "\x1b[0m"
 COLOURS = {"dim": "\x1b[2m", "bold": "\x1b[1m", "green": "\x1b[32m", "yellow": "\x1b[33m", "red": "\x1b[31m"}
 
@@ -31,5 +33,5 @@ def colour_wanted(stream: TextIO, env: Mapping[str, str]) -> bool:
 
 
 def plain(text: str) -> str:
-    """Text on one line, without control characters (an event may carry any message)."""
-    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    """Text on one line, control characters shown (an event may carry any message)."""
+    return " ".join(redaction.visible(text).split())

@@ -71,3 +71,28 @@ def test_colour_on_a_terminal_unless_told_not_to(sandbox: Sandbox, no_color: str
     done = sandbox.run("script", "-qec", f"bash -c '{command}'", "/dev/null", NO_COLOR=no_color)
     assert "something" in done.stdout
     assert ("\033[33m" in done.stdout) == coloured
+
+
+SECRETS = ("HF_TOKEN", "CF_ACCESS_CLIENT_ID", "CF_ACCESS_CLIENT_SECRET")
+
+
+@pytest.mark.parametrize("say", ['log "$TEXT"', 'warn "$TEXT"', 'die 3 "$TEXT"'])
+@pytest.mark.parametrize("name", SECRETS)
+@pytest.mark.parametrize("end", ["", "\n", "\r\n"])
+def test_messages_show_no_secret(sandbox: Sandbox, say: str, name: str, end: str) -> None:
+    secret = "hf_S*CRET[x]yz"
+    text = f"expected x, found {secret}, at https://me:SECRET@host/x and http://SECRET@other"
+    _, _, err = sourced(sandbox, say, TEXT=text, **{name: secret + end})
+    assert err.endswith("expected x, found ***, at https://***@host/x and http://***@other\n")
+
+
+@pytest.mark.parametrize("text", ["x in xylophone", "https://host/a@b", "git@host:a", "100% \\n"])
+def test_ordinary_messages_stay(sandbox: Sandbox, text: str) -> None:
+    _, _, err = sourced(sandbox, 'warn "$TEXT"', TEXT=text, HF_TOKEN="x")
+    assert err.endswith(f"warning: {text}\n")
+
+
+@pytest.mark.parametrize("say", ['warn "$TEXT"', 'die 3 "$TEXT"'])
+def test_messages_pass_no_control_character_on(sandbox: Sandbox, say: str) -> None:
+    _, _, err = sourced(sandbox, say, TEXT="a\x1b[2J\r\x07\x7f\tÜ")
+    assert err.endswith(": a\\x1b[2J\\r??\tÜ\n")

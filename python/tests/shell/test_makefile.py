@@ -152,3 +152,36 @@ def test_a_run_folder_is_passed_as_one_word(box: Sandbox) -> None:
         ["launch.sh", "--native", "report", "--run-dir", "results/a b"],
         ["launch.sh", "--native", "report"],
     ]
+
+
+POISON = "$(shell touch made-by-make) `touch made-by-shell` $HOME $$ ;&\"' x"
+
+
+@pytest.mark.parametrize("origin", ["argument", "environment"])
+@pytest.mark.parametrize(
+    ("target", "variables", "words"),
+    [
+        ("resume", ("RUN_DIR",), ["resume", POISON]),
+        ("score", ("RUN_DIR",), ["--native", "score", "--run-dir", POISON]),
+        ("report", ("RUN_DIR",), ["--native", "report", "--run-dir", POISON]),
+        ("compare", ("A", "B"), ["--native", "compare", POISON, POISON]),
+        ("check", ("SUBMISSION",), ["--native", "check", POISON]),
+    ],
+)
+def test_a_folder_is_never_expanded(
+    box: Sandbox, target: str, variables: tuple[str, ...], words: list[str], origin: str
+) -> None:
+    given = dict.fromkeys(variables, POISON)
+    arguments = [] if origin == "environment" else [f"{name}={value}" for name, value in given.items()]
+    done = box.run("make", target, *arguments, **({} if arguments else given))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert box.words() == [["launch.sh", *words]]
+    assert not list(box.root.rglob("made*"))
+
+
+@pytest.mark.parametrize("name", ["HF_TOKEN", "CF_ACCESS_CLIENT_SECRET"])
+def test_a_secret_on_the_command_line_is_never_expanded(box: Sandbox, name: str) -> None:
+    (box.root / "scripts/launch.sh").write_text(f'#!/bin/sh\nprintf "%s" "${name}"\n')
+    done = box.run("make", "run", f"{name}={POISON}")
+    assert (done.returncode, done.stdout, done.stderr) == (0, POISON, "")
+    assert not list(box.root.rglob("made*"))

@@ -12,7 +12,7 @@ ROOT = Path(mlperf_llama.__file__).parent
 # From the lowest floor up. A module may import from its own package and from the floors below: names on
 # one line stand beside each other, and import each other only in the order in which they stand.
 LAYERS = (
-    ("errors", "rules", "settings", "config"),
+    ("errors", "rules", "settings", "credentials", "config"),
     ("records", "machine", "terminal"),
     ("sources", "engine", "loadgen"),
     ("score", "verdict", "quantize"),

@@ -327,7 +327,7 @@ def test_a_stream_that_goes_away_never_ends_the_run() -> None:
 def test_words_for_numbers() -> None:
     assert [duration(s) for s in (7, 754, 3723)] == ["0:07", "12:34", "1:02:03"]
     assert [quantity(v) for v in (0.374, 3.4, 45.13, 5777.1)] == ["0.37", "3.40", "45.1", "5777"]
-    assert plain("a\x1b[2J\r\n b") == "a [2J b"
+    assert plain("a\x1b[2J\t\n b\u202e\r") == r"a\x1b[2J b\u202e\r"
 
 
 @pytest.mark.parametrize("tty", [False, True])

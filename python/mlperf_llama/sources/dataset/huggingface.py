@@ -16,6 +16,7 @@ from pathlib import Path
 
 from ... import rules
 from ...config import Config, secret
+from ...credentials import without_secrets
 from ...errors import MissingError, UsageError
 from ...records import files
 from ..chain import Served
@@ -145,7 +146,7 @@ def _environment(config: Config, env: Mapping[str, str], scratch: Path) -> dict[
     token = secret("HF_TOKEN", env)
     limit = str(max(1, int(config.source_stall_s / 2)))
     return {
-        **env,
+        **without_secrets(env),
         **({"HF_TOKEN": token} if token else {}),
         "HF_DATASETS_CACHE": str(scratch),
         "HF_HUB_DOWNLOAD_TIMEOUT": limit,

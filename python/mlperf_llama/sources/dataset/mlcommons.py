@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ... import rules
 from ...config import Config
+from ...credentials import user_info
 from ...errors import MissingError, UsageError
 from ...records.files import JsonObject
 from ...settings import BY_NAME
@@ -74,9 +75,10 @@ def _fetch(config: Config, env: Mapping[str, str]) -> tuple[Path, str]:
     name = official.OFFICIAL[config.category].uri_name
     dest = store.folder(config, "mlcommons", config.category)
     uri = f"{config.r2_base_url.rstrip('/')}/{name}.uri"
+    login = user_info("R2_BASE_URL", config.r2_base_url, env)
     tools: dict[str, Callable[[], Path]] = {
         "mlcr": lambda: mlcr.run(TAGS[config.category], config, env, stall_s),
-        "r2": lambda: r2.download(uri, dest, env, stall_s, config.source_timeout_s),
+        "r2": lambda: r2.download(uri, dest, env, stall_s, config.source_timeout_s, login),
     }
     reasons = []
     for tool, fetch in tools.items():

@@ -6,13 +6,14 @@ status for a caller that can say more about it.
 
 from __future__ import annotations
 
+import base64
 import logging
 import os
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import unquote_to_bytes, urljoin, urlsplit
 
 import requests
 from urllib3.exceptions import HTTPError, ReadTimeoutError
@@ -63,6 +64,14 @@ class Patience:
 
     stall_s: float
     timeout_s: float
+
+
+def basic(user_info: str) -> dict[str, str]:
+    """The header for USER:PASSWORD as an address writes them; none without."""
+    if not user_info:
+        return {}
+    encoded = base64.b64encode(unquote_to_bytes(user_info)).decode("ascii")
+    return {"Authorization": f"Basic {encoded}"}
 
 
 def get(url: str, patience: Patience, headers: Mapping[str, str] | None = None) -> bytes:

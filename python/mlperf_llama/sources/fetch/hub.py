@@ -13,6 +13,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from ...credentials import without_secrets
 from ...errors import MissingError
 from . import child, http
 
@@ -105,7 +106,7 @@ def snapshot(
     cache = cache_dir(env)
     base = cache / f"models--{repo.replace('/', '--')}"
     environment = {
-        **child.with_package(env),
+        **child.with_package(without_secrets(env)),
         "HF_ENDPOINT": endpoint(env),
         "HF_HUB_DISABLE_TELEMETRY": "1",
         "HF_HUB_DISABLE_PROGRESS_BARS": "1",

@@ -23,9 +23,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ...config import Config
+from ...credentials import user_info, without_secrets
 from ...errors import MissingError
 from ...records.files import write_text
-from ...settings import SECRETS
+from ...settings import PREFIX
 from . import child, r2
 
 log = logging.getLogger(__name__)
@@ -58,6 +59,7 @@ def run(tags: Sequence[str], config: Config, env: Mapping[str, str], stall_s: fl
     commands = _commands(env)
     out.mkdir(parents=True, exist_ok=True)
     environment = _environment(root, env)
+    environment |= _git_login(config.mlc_repo, user_info("MLC_REPO", config.mlc_repo, env), env)
     _pull(commands, config.mlc_repo, root, environment, stall_s, config.source_timeout_s)
     child.run(
         f"mlcr {joined}",
@@ -100,7 +102,8 @@ def _environment(root: Path, env: Mapping[str, str]) -> dict[str, str]:
         "CF_ACCESS_CLIENT_SECRET": token.get("CF-Access-Client-Secret", ""),
     }
     return {
-        **{name: value for name, value in env.items() if name.removesuffix("_FILE") not in SECRETS},
+        # Our own settings mean nothing to it, and an address among them may hold a password.
+        **{name: value for name, value in without_secrets(env).items() if not name.startswith(PREFIX)},
         "HOME": str(root),
         "MLC_REPOS": str(root / "repos"),
         "GIT_TERMINAL_PROMPT": "0",
@@ -109,6 +112,22 @@ def _environment(root: Path, env: Mapping[str, str]) -> dict[str, str]:
         "DISPLAY": "",
         "PIP_NO_INPUT": "1",
         **{name: value for name, value in credentials.items() if value},
+    }
+
+
+def _git_login(address: str, login: str, env: Mapping[str, str]) -> dict[str, str]:
+    """Has git put USER:PASSWORD into the address itself, so that neither stands in the clone's configuration
+    or in a list of processes (https://git-scm.com/docs/git-config, GIT_CONFIG_COUNT and insteadOf)."""
+    if not login:
+        return {}
+    scheme, _, rest = address.partition("://")
+    host = rest.split("/")[0]
+    count = env.get("GIT_CONFIG_COUNT", "")
+    number = int(count) if count.isdigit() else 0
+    return {
+        "GIT_CONFIG_COUNT": str(number + 1),
+        f"GIT_CONFIG_KEY_{number}": f"url.{scheme}://{login}@{host}/.insteadOf",
+        f"GIT_CONFIG_VALUE_{number}": f"{scheme}://{host}/",
     }
 
 

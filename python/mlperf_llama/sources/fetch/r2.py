@@ -19,6 +19,7 @@ from pathlib import Path, PurePosixPath
 from urllib.parse import quote, urlsplit
 
 from ...config import secret
+from ...credentials import misnamed
 from ...errors import MissingError
 from ...records.files import digest, object_or_empty, write_text
 from . import http
@@ -40,8 +41,19 @@ def token_headers(env: Mapping[str, str]) -> dict[str, str]:
     return {"CF-Access-Client-Id": name, "CF-Access-Client-Secret": key} if name and key else {}
 
 
-def download(uri: str, dest: Path, env: Mapping[str, str], stall_s: float, timeout_s: float) -> Path:
+def advice(env: Mapping[str, str]) -> str:
+    """What to set, and under which wrong name it may be set."""
+    return ADVICE + "".join(
+        misnamed(name, env) for name in ("CF_ACCESS_CLIENT_ID", "CF_ACCESS_CLIENT_SECRET")
+    )
+
+
+def download(
+    uri: str, dest: Path, env: Mapping[str, str], stall_s: float, timeout_s: float, user_info: str = ""
+) -> Path:
     """Every file that the metadata URI (`.../NAME.uri`) names, in the folder `dest`.
+
+    `user_info`: USER:PASSWORD for a mirror that asks for them.
 
     A folder that was completed before is given back without touching the network.
     MissingError: no access, not there, stalled, cut off, or not matching its MD5.
@@ -50,7 +62,8 @@ def download(uri: str, dest: Path, env: Mapping[str, str], stall_s: float, timeo
         return dest
     if not uri.endswith(".uri"):
         raise MissingError(f"{uri}: expected a metadata address that ends in .uri")
-    headers, patience = token_headers(env), http.Patience(stall_s, timeout_s)
+    token, patience = token_headers(env), http.Patience(stall_s, timeout_s)
+    headers = {**token, **http.basic(user_info)}
     try:
         base = http.get(uri, patience, headers).decode("utf-8", "replace").strip()
         sums = http.get(uri.removesuffix(".uri") + ".md5", patience, headers).decode("utf-8", "replace")
@@ -62,11 +75,11 @@ def download(uri: str, dest: Path, env: Mapping[str, str], stall_s: float, timeo
             log.info("downloading file=%s number=%d of=%d", name, number, len(files))
             http.download(_address(base, name, len(files)), dest / name, patience, headers, md5)
     except http.LoginPage as error:
-        cause = "the service token was refused" if headers else "no service token is set"
-        raise MissingError(f"{error} ({cause}); {ADVICE}") from None
+        cause = "the service token was refused" if token else "no service token is set"
+        raise MissingError(f"{error} ({cause}); {advice(env)}") from None
     except http.Refused as error:
-        advice = f"; {ADVICE}" if error.status in (401, 403) else ""
-        raise MissingError(f"{error}{advice}") from None
+        remedy = f"; {advice(env)}" if error.status in (401, 403) else ""
+        raise MissingError(f"{error}{remedy}") from None
     mark_complete(dest, list(files))
     return dest
 

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path, PurePosixPath
 
 from ...config import environment
+from ...credentials import without_secrets
 from ...errors import MissingError
 from ...records.files import atomic
 from . import child
@@ -74,7 +75,7 @@ def _download(
         f"{name} (pip download)",
         [*command, "--dest", downloads, "--requirement", requirements],
         # pip downloads into TMPDIR first: put it where its growth can be watched.
-        env={**env, "TMPDIR": str(folder)},
+        env={**without_secrets(env), "TMPDIR": str(folder)},
         stall_s=stall_s,
         timeout_s=timeout_s,
         progress=child.growth(folder),

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ... import rules
 from ...config import Config, secret
+from ...credentials import misnamed
 from ...errors import MissingError
 from ..chain import Served
 from ..fetch import hub
@@ -30,7 +31,7 @@ def serve(config: Config, env: Mapping[str, str]) -> Served:
     token = secret("HF_TOKEN", env)
     if not token:
         raise MissingError(
-            f"huggingface: {rules.MODEL_ID} is gated and HF_TOKEN is not set; "
+            f"huggingface: {rules.MODEL_ID} is gated and HF_TOKEN is not set{misnamed('HF_TOKEN', env)}; "
             f"{hub.access_advice(rules.MODEL_ID)}, then set HF_TOKEN ({hub.TOKENS_PAGE})"
         )
     half = Patience(config.source_stall_s / 2, config.source_timeout_s)

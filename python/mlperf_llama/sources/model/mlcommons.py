@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ...config import Config
+from ...credentials import user_info
 from ...errors import MissingError
 from ..chain import Served
 from ..fetch import mlcr, r2
@@ -24,7 +25,9 @@ NAME = "llama3-1-8b-instruct"
 def serve(config: Config, env: Mapping[str, str]) -> Served:
     """Without a service token nothing is tried: the bucket gives a log-in page to everyone else."""
     if not r2.token_headers(env):
-        raise MissingError(f"mlcommons: the model needs MLCommons access and no token is set; {r2.ADVICE}")
+        raise MissingError(
+            f"mlcommons: the model needs MLCommons access and no token is set; {r2.advice(env)}"
+        )
     # Both tools share the source's patience, so that the next source starts in time.
     stall_s = config.source_stall_s / 2
     try:
@@ -34,7 +37,9 @@ def serve(config: Config, env: Mapping[str, str]) -> Served:
         first = str(error)
         try:
             uri = f"{config.r2_model_url.rstrip('/')}/{NAME}.uri"
-            folder = r2.download(uri, config.cache_path / "r2" / NAME, env, stall_s, config.source_timeout_s)
+            dest = config.cache_path / "r2" / NAME
+            login = user_info("R2_MODEL_URL", config.r2_model_url, env)
+            folder = r2.download(uri, dest, env, stall_s, config.source_timeout_s, login)
         except MissingError as second:
             raise MissingError(f"mlcommons: {second}; before that, {first}") from None
         tool = "r2"

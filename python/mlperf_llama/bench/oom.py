@@ -15,6 +15,7 @@ from ..records.files import JsonObject
 from ..records.run_folder import RunFolder
 from ..records.schema import Gpu, MemoryStep, Provenance
 from ..rules import MODEL_SHAPE, ModelShape
+from ..terminal import console
 
 log = logging.getLogger(__name__)
 
@@ -59,10 +60,11 @@ class MemoryFallback:
         """All steps that are needed, where `reported` or the log of the load tells of a lack of memory; none
         where that was not the cause. MissingError: no step gives what is missing. BrokeError: it is missing
         after MOST_RELOADS, too. `serving`: the engine had been loaded."""
-        log_text = _log(self._run, self._log_from)
-        shortage = oom_messages.shortage(f"{log_text}\n{reported}", serving)
-        if shortage is None:
+        fault = console.last_fault(self._run.file("run.log"), start=self._log_from)
+        if not oom_messages.is_out_of_memory(f"{reported} {fault}"):
             return ()
+        # The figures may stand elsewhere in the log.
+        shortage = oom_messages.shortage(f"{_log(self._run, self._log_from)}\n{reported}", serving)
         load = _load(settings, self._gpu, self._model_config)
         plan = make_plan(shortage, load)
         if not plan.suffices:

@@ -68,11 +68,9 @@ def is_out_of_memory(text: str) -> bool:
     return any(sign in lower for sign in SIGNS) or _STARTUP.search(text) is not None
 
 
-def shortage(text: str, serving: bool = False) -> Shortage | None:
-    """The last lack of memory in `text`, the log of one load and what the engine reported; None: there is
-    none. `serving`: the engine had been loaded."""
-    if not is_out_of_memory(text):
-        return None
+def shortage(text: str, serving: bool = False) -> Shortage:
+    """The last lack of memory in `text`, the log of one load and what the engine reported, where that was
+    what it died of. `serving`: the engine had been loaded."""
     known = sorted(_known(text, serving), key=lambda found: found[0])
     return known[-1][1] if known else Shortage(_phase(text, serving), cache=_last(_AVAILABLE, text))
 

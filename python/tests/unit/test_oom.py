@@ -90,16 +90,12 @@ VAGUE = "Engine core initialization failed. See root cause above. Failed core pr
         # The last one of a load counts.
         (AVAILABLE.format(9.0) + FULL + ONE_REQUEST.format(2.0, 1.5),
          Shortage(Phase.CACHE, 0.5, one_request=2.0, cache=1.5)),
-        (FINE + "RuntimeError: CUDA error: an illegal memory access was encountered", None),
-        ("the model's memory of the article", None),
     ],
 )  # fmt: skip
-def test_what_the_messages_say(text: str, expected: Shortage | None) -> None:
+def test_what_the_messages_say(text: str, expected: Shortage) -> None:
+    assert is_out_of_memory(text)
     found = shortage(f"{text}\n{VAGUE}")
-    if expected is None:
-        assert found is None
-        return
-    assert found is not None and found.phase is expected.phase
+    assert found.phase is expected.phase
     for name in ("missing", "free", "total", "others", "one_request", "cache"):
         value = getattr(expected, name)
         assert getattr(found, name) == (value if value is None else pytest.approx(value, abs=1e-6)), name
@@ -227,7 +223,6 @@ def test_two_gpus_hold_half_of_heads_and_mlp_each() -> None:
 
 def line(text: str, *user_fixed: str, **changes: object) -> str:
     lack, engine = shortage(text), load(*user_fixed, **changes)
-    assert lack is not None
     plan = make_plan(lack, engine)
     assert not plan.suffices
     said = advice(lack, plan, engine)
@@ -364,11 +359,33 @@ def test_no_reload_where_nothing_helps(folder: RunFolder) -> None:
     assert len(session.loads) == 1 and folder.read(Provenance).memory_steps is None
 
 
-def test_another_failure_is_its_own(folder: RunFolder) -> None:
+@pytest.mark.parametrize(
+    "text",
+    [
+        LOADED + "RuntimeError: an illegal memory access was encountered\n",
+        # Killed: no last word.
+        LOADED,
+        # Told of, and not what it died of.
+        LOADED + FULL + "RuntimeError: an illegal memory access was encountered\n",
+        LOADED + "WARNING: larger steps may run out of memory\nRuntimeError: NCCL error\n",
+    ],
+)
+def test_another_failure_is_its_own(text: str, folder: RunFolder) -> None:
     """Also where an earlier load of this run lacked memory."""
-    session = ScriptedSession(folder, {}, [SHORT, LOADED + "RuntimeError: an illegal memory access\n"])
+    session = ScriptedSession(folder, {}, [SHORT, text])
     with pytest.raises(BrokeError, match="could not load"):
         asyncio.run(session.start())
+    assert len(session.loads) == 2
+
+
+def test_a_worker_s_lack_of_memory_is_found_below_its_parents_words(folder: RunFolder) -> None:
+    """With tensor parallelism."""
+    parent = (
+        "Exception: WorkerProc initialization failed due to an exception in a background process. See stack "
+        "trace for root cause.\n"
+    )
+    session = ScriptedSession(folder, {"TENSOR_PARALLEL": "2"}, [SHORT + parent])
+    asyncio.run(session.start())
     assert len(session.loads) == 2
 
 
@@ -382,5 +399,8 @@ def test_an_engine_that_died_of_it_in_a_run_starts_again(folder: RunFolder) -> N
     assert fixed.loads[0] == fixed.loads[-1], "nothing helps: the same again"
 
 
-def test_signs_of_a_lack_of_memory() -> None:
-    assert is_out_of_memory(STARTUP) and is_out_of_memory(CPU_STARTUP) and not is_out_of_memory(FINE)
+@pytest.mark.parametrize(
+    "text", [FINE, "RuntimeError: CUDA error: an illegal memory access", "the model's memory of the article"]
+)
+def test_no_sign_of_a_lack_of_memory(text: str) -> None:
+    assert not is_out_of_memory(text)

@@ -175,7 +175,7 @@ def _activations(load: Load, lacking: float, _: Shortage) -> Given:
     after = derive.activations_gib(shape, tokens, seqs)
     if after >= now:
         return [], 0.0
-    # One of the two may not have to go so far as the other cannot follow.
+    # Neither goes further than the other can follow.
     if load.may(SEQS):
         seqs = min(load.seqs, max(seqs, _below(after / derive.activations_gib(shape, 0, 1), 8)))
     if load.may(TOKENS):

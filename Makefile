@@ -31,6 +31,8 @@ A ?=
 B ?=
 SUBMISSION ?=
 export RUN_DIR A B SUBMISSION
+# $(call need,NAME,what it names): one line and code 2 where NAME is empty.
+need = [[ -n $$$(1) ]] || { printf 'error: %s: expected %s, found nothing: make $@ %s=results/...\n' $(1) '$(2)' $(1) >&2; exit 2; }
 
 .PHONY: help
 help: ## this text
@@ -46,7 +48,8 @@ run: ## the benchmark, in the container or natively; stdout: the path of the run
 
 .PHONY: resume
 resume: ## finishes RUN_DIR, a run that ended early, here or on another machine
-	@scripts/launch.sh resume "$${RUN_DIR:?RUN_DIR=results/... names it}"
+	@$(call need,RUN_DIR,the folder of a run that ended early)
+	@scripts/launch.sh resume "$$RUN_DIR"
 
 .PHONY: doctor
 doctor: ## what this machine has, lacks, and how to mend it
@@ -78,6 +81,8 @@ report: ## words, tables and charts from the records of RUN_DIR (default: the la
 
 .PHONY: compare
 compare: ## two runs side by side: A= and B= name their folders
+	@$(call need,A,the folder of a run)
+	@$(call need,B,the folder of another run)
 	@scripts/launch.sh --native compare "$$A" "$$B"
 
 .PHONY: quantize

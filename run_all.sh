@@ -31,6 +31,8 @@ stage() {
 list_gpus() {
     if has_gpu; then
         nvidia-smi -L
+    elif [[ $gpu_state == failing ]]; then
+        printf '%s: %s\n' "$gpu_failure" "$REPAIR_GPU"
     else
         printf 'no NVIDIA GPU answers here: the run takes the CPU, and is never submittable\n'
     fi

@@ -80,6 +80,7 @@ add_environment() {
                 options+=(--volume "$(realpath "${!name}"):$INSIDE/$name:ro" --env "$name=$INSIDE/$name")
                 ;;
             HF_TOKEN | HF_ENDPOINT | CF_ACCESS_CLIENT_* | VLLM_* | NO_COLOR) options+=(--env "$name") ;;
+            CUDA_VISIBLE_DEVICES | CUDA_DEVICE_ORDER) options+=(--env "$name") ;;
             HTTP_PROXY | HTTPS_PROXY | NO_PROXY | http_proxy | https_proxy | no_proxy) options+=(--env "$name") ;;
         esac
     done

@@ -35,6 +35,11 @@ main() {
     docker=$(setting DOCKER docker)
     "$docker" info >/dev/null 2>&1 ||
         die "$EXIT_MISSING" "expected a $docker engine that answers, found none: start it, or CONTAINER=0"
+    probe_gpu
+    if [[ $gpu_state == failing && -z $(setting TARGET "") ]]; then
+        die "$EXIT_MISSING" "expected a GPU that answers, found $gpu_failure: $REPAIR_GPU;" \
+            "TARGET=cpu runs on the CPU"
+    fi
     target=$(setting TARGET "$(if has_gpu; then printf cuda; else printf cpu; fi)")
     image=$(image_name "$target")
     build_if_old

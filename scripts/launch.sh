@@ -19,7 +19,9 @@ source "$root/scripts/host.sh"
 obstacle() {
     local docker
     docker=$(setting DOCKER docker)
-    if ! has_gpu; then
+    if [[ $gpu_state == failing ]]; then
+        printf '%s: %s' "$gpu_failure" "$REPAIR_GPU"
+    elif [[ $gpu_state == none ]]; then
         printf 'no NVIDIA GPU answers here'
     elif ! command -v "$docker" >/dev/null; then
         printf '%s is not installed' "$docker"
@@ -41,6 +43,7 @@ main() {
         1) reason="CONTAINER=1 asks for it" ;;
         0) ;;
         auto)
+            probe_gpu
             reason=$(obstacle)
             if [[ -z $reason ]]; then
                 choice=1

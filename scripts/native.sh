@@ -19,12 +19,30 @@ source "$root/scripts/host.sh"
 # shellcheck source=scripts/steps.sh
 source "$root/scripts/steps.sh"
 
+# build_of_target: as TARGET says, else by the GPU. One that fails changes no environment that is finished, and
+# stands for no build of a new one.
 build_of_target() {
-    local target
+    local target build
     target=$(setting TARGET "")
     case $target in
         cpu | cuda) printf '%s' "$target" ;;
-        "") if has_gpu; then printf 'cuda'; else printf 'cpu'; fi ;;
+        "")
+            probe_gpu
+            case $gpu_state in
+                present) printf 'cuda' ;;
+                none) printf 'cpu' ;;
+                *)
+                    for build in cuda cpu; do
+                        if stamped base "$(fingerprint_of_build)"; then
+                            printf '%s' "$build"
+                            return
+                        fi
+                    done
+                    die "$EXIT_MISSING" "expected a GPU that answers, found $gpu_failure: $REPAIR_GPU;" \
+                        "TARGET=cpu sets up for the CPU"
+                    ;;
+            esac
+            ;;
         *) die "$EXIT_USAGE" "TARGET: expected cpu or cuda, found '$target'" ;;
     esac
 }
@@ -33,6 +51,11 @@ build_of_target() {
 fingerprint() {
     (cd "$root" && cat "$@" scripts/environment.sh && printf '%s' "$venv" "$build") |
         sha256sum | cut -d ' ' -f 1
+}
+
+# fingerprint_of_build: that of the environment itself, without the developers' tools.
+fingerprint_of_build() {
+    fingerprint "locks/$build.lock" locks/loadgen.lock locks/vendored.lock
 }
 
 # stamped NAME FINGERPRINT: the environment works and was finished with just these files.
@@ -62,7 +85,7 @@ main() {
     fi
     venv=$(realpath -m "$(setting VENV "$root/.venv")")
     build=$(build_of_target)
-    base=$(fingerprint "locks/$build.lock" locks/loadgen.lock locks/vendored.lock)
+    base=$(fingerprint_of_build)
     tools=$(fingerprint locks/dev.lock)
     if ! stamped base "$base" || { ((dev)) && ! stamped dev "$tools"; }; then
         lock_venv

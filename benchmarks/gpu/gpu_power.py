@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 import threading
 
-from mlperf_llama.machine import gpus
+from mlperf_llama.machine import nvml
 from mlperf_llama.records.schema import GpuReading
 
 PERIOD_S = 0.25
@@ -18,13 +18,14 @@ class Power(threading.Thread):
         super().__init__(daemon=True)
         self._end = threading.Event()
         self._readings: list[GpuReading] = []
-        self._nvml = gpus.nvml()
+        self._nvml = nvml.load()
+        self._handle = self._nvml.nvmlDeviceGetHandleByIndex(0) if self._nvml else None
         if self._nvml:
             self.start()
 
     def run(self) -> None:
         while self._nvml and not self._end.wait(PERIOD_S):
-            self._readings.append(gpus.read_one(self._nvml, 0))
+            self._readings.append(nvml.read_one(self._nvml, self._handle))
 
     def stop(self) -> dict[str, int]:
         self._end.set()

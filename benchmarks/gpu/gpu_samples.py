@@ -6,7 +6,7 @@ import threading
 import time
 from typing import Any
 
-from mlperf_llama.machine import gpus
+from mlperf_llama.machine import nvml
 
 PERIOD_S = 0.1
 # nvml.h: NVML_FI_DEV_POWER_INSTANT; nvmlDeviceGetPowerUsage is a mean over a second.
@@ -21,7 +21,7 @@ class GpuSamples(threading.Thread):
         super().__init__(daemon=True)
         self._end = threading.Event()
         self._rows: list[list[float | None]] = []
-        self._nvml: Any = gpus.nvml()
+        self._nvml: Any = nvml.load()
         self._handle = self._nvml.nvmlDeviceGetHandleByIndex(0) if self._nvml else None
         self._energy_mj = self._energy()
         if self._nvml:
@@ -29,7 +29,7 @@ class GpuSamples(threading.Thread):
 
     def run(self) -> None:
         while not self._end.wait(PERIOD_S):
-            known = gpus.read_one(self._nvml, 0)
+            known = nvml.read_one(self._nvml, self._handle)
             self._rows.append(
                 [
                     time.perf_counter(),

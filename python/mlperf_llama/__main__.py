@@ -49,7 +49,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         _say(f"{verb.name} not here" if next_source else "error", str(error))
         return error.exit_code
     except Interrupted as error:
-        _say("interrupted", "stopped before the end; what was finished is kept")
+        folder = getattr(arguments, "run_dir", None)
+        further = f"; `make resume RUN_DIR={folder}` goes on with it" if folder else ""
+        _say("interrupted", f"stopped before the end; what was finished is kept{further}")
         return error.exit_code
     except ModuleNotFoundError as error:
         _say("error", f"the Python package {error.name} is missing here; `make doctor` tells how to mend it")

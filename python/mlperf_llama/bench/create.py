@@ -2,33 +2,62 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
 from .. import rules
 from ..config import Config
-from ..errors import UsageError
-from ..machine import system
+from ..engine.fake import check_script
+from ..engine.preset import GENERIC, load_preset
+from ..errors import MissingError, UsageError
+from ..machine import gpus, system
 from ..records import seal
 from ..records.run_folder import RunFolder
 from ..records.schema import COMPLETE, RUNNING, Provenance, Provided, Results, Resumed, System
+from ..settings import AUTO, PREFIX
+
+log = logging.getLogger(__name__)
 
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
+def check_engine(config: Config) -> None:
+    """UsageError for settings that the engine would refuse only once data and model are there."""
+    if config.engine == "fake":
+        check_script(config.fake)
+    elif config.preset not in (AUTO, GENERIC):
+        load_preset(config.preset)
+
+
 def create_run(config: Config, env: Mapping[str, str], label: str = "") -> RunFolder:
     """Make the run folder with config.json, system.json, the first provenance and the first results;
     `label`: in its name before the scenarios."""
+    check_engine(config)
+    here = system.describe(env)
+    check_gpus(config, env, here)
     scenarios = "-".join(config.scenario)
     run = RunFolder.create(Path(config.results_dir), f"{label}-{scenarios}" if label else scenarios)
     run.write(config)
-    run.write(system.describe(env))
+    run.write(here)
     run.write(Provenance(config.round, rules.ROUNDS[config.round].loadgen_version))
     run.write(Results(RUNNING, started=_now(), round=config.round, category=config.category))
     return run
+
+
+def check_gpus(config: Config, env: Mapping[str, str], here: System) -> None:
+    """A GPU that is there and fails ends the run, unless the settings need none: the CPU in its place would
+    be another benchmark than the one that was asked for."""
+    if here.gpu_failure:
+        words = f"{here.gpu_failure}: {gpus.REPAIR}"
+        if not here.gpus and config.engine != "fake" and env.get(f"{PREFIX}TARGET", "").lower() != "cpu":
+            raise MissingError(f"expected a GPU that answers, found {words}; TARGET=cpu runs on the CPU")
+        log.warning("a GPU fails: %s", words)
+    elif here.gpu_choice and not here.gpus:
+        log.warning("no GPU is visible to CUDA: %s", here.gpu_choice)
 
 
 def reopen_run(path: Path, env: Mapping[str, str]) -> RunFolder:
@@ -40,9 +69,11 @@ def reopen_run(path: Path, env: Mapping[str, str]) -> RunFolder:
     run = RunFolder.open(path)
     if run.read(Results).status == COMPLETE:
         raise UsageError(f"{path}: expected a run that ended early, found a complete one")
+    here = system.describe(env)
+    check_gpus(run.config(), env, here)
     with seal.stage(run, "resume"):
         provenance = run.read(Provenance)
-        resumed = Resumed(_now(), other_system(run, env))
+        resumed = Resumed(_now(), other_system(run, here))
         inputs = {"dataset": provenance.dataset, "model": provenance.model}
         run.update(
             Provenance,
@@ -53,9 +84,9 @@ def reopen_run(path: Path, env: Mapping[str, str]) -> RunFolder:
     return run
 
 
-def other_system(run: RunFolder, env: Mapping[str, str]) -> tuple[str, ...]:
+def other_system(run: RunFolder, here: System) -> tuple[str, ...]:
     """Which parts of this machine differ from the one that the run began on."""
-    before, here = run.read(System), system.describe(env)
+    before = run.read(System)
     parts = {
         "cpu": before.cpu != here.cpu,
         "gpus": before.gpus != here.gpus,

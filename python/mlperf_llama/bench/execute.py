@@ -10,11 +10,11 @@ from dataclasses import dataclass
 
 from ..config import Config
 from ..errors import EXIT_INVALID, EXIT_OK, BrokeError, Interrupted, PipelineError
-from ..machine.gpus import GpuSampler
+from ..machine.gpu_sampler import GpuSampler
 from ..records import seal
 from ..records.events import Events
 from ..records.run_folder import RunFolder
-from ..records.schema import COMPLETE, FAILED, INTERRUPTED, Provenance, Results
+from ..records.schema import COMPLETE, FAILED, INTERRUPTED, Provenance, Results, System
 from ..terminal import console, signals
 from ..terminal.progress import TerminalProgress
 from ..terminal.style import colour_wanted
@@ -39,7 +39,8 @@ def execute(
     run: RunFolder, config: Config, env: Mapping[str, str], work: Work, write_report: stages.WriteReport
 ) -> int:
     """Do everything the config asks for; returns the exit code. Finished runs are kept."""
-    with console.captured(run.file("run.log")) as terminal, GpuSampler() as sampler:
+    gpus = run.read(System).gpus
+    with console.captured(run.file("run.log")) as terminal, GpuSampler(gpus) as sampler:
         progress = TerminalProgress(terminal, env)
         events = Events(run, progress, gpu=lambda: sampler.latest)
         try:

@@ -120,7 +120,7 @@ def plan(arguments: argparse.Namespace, flags: Mapping[str, str], env: Env) -> i
     from ..bench import planner
     from ..machine import gpus
 
-    _print(planner.table(config.load(flags, env), gpus.describe()))
+    _print(planner.table(config.load(flags, env), gpus.describe(env).gpus))
     return 0
 
 

@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ..config import Config
-from ..machine.gpus import summary
+from ..machine.gpu_table import capability_of
+from ..machine.gpus import ONE_OF, REPAIR, summary
 from ..records.schema import System
 from .finding import FAIL, OK, WARN, Finding
 from .software import chosen_build
@@ -18,7 +19,7 @@ from .software import chosen_build
 GIB = 1024**3
 # CUDA 13's oldest driver (CUDA Toolkit release notes, table of minimum versions) and oldest chip, Turing.
 OLDEST_DRIVER = 580
-OLDEST_CAPABILITY = (7, 5)
+OLDEST_CAPABILITY = 7.5
 # Free space: what the smallest run leaves behind, and Llama's 16 GB of weights with the dataset.
 LEAST_DISK_GIB, FULL_DISK_GIB = 2.0, 25.0
 # The stand-in with vLLM on the CPU, and what makes it comfortable.
@@ -80,27 +81,57 @@ def _cpu(system: System, build: str) -> Finding:
     return Finding("CPU", OK, text)
 
 
-def _gpu(system: System, build: str) -> Finding:
-    gpus = system.gpus
+def _gpu(config: Config, env: Mapping[str, str], system: System, build: str) -> Finding:
     level = FAIL if build == "cuda" else WARN
-    if not gpus:
-        remedy = "install the NVIDIA driver, or MLPERF_TARGET=cpu" if build == "cuda" else ""
-        return Finding("GPU", FAIL if build == "cuda" else OK, "none answers: the CPU build runs", remedy)
-    first = gpus[0]
-    text = f"{summary(gpus)}, driver {first.driver}, {first.memory_gib} GiB"
+    if not system.gpus:
+        return _no_gpu(config, env, system, build)
+    text, first = _in_words(system), system.gpus[0]
     major = str(first.driver).split(".")[0]
-    if not major.isdigit() or int(major) < OLDEST_DRIVER:
+    if first.driver is not None and (not major.isdigit() or int(major) < OLDEST_DRIVER):
         return Finding("GPU", level, text, f"CUDA 13 needs driver {OLDEST_DRIVER} or newer: update it")
-    capability = tuple(int(p) for p in str(first.compute_capability or "").split(".") if p.isdigit())
-    if capability and capability < OLDEST_CAPABILITY:
+    capability = capability_of(first)
+    if capability is not None and capability < OLDEST_CAPABILITY:
         return Finding("GPU", level, text, "CUDA 13 no longer knows this chip: MLPERF_TARGET=cpu")
     if build == "cpu":
         return Finding(
             "GPU", WARN, f"{text}: not used by the CPU build", "MLPERF_TARGET=cuda make run uses it"
         )
-    if (first.memory_gib or 0) < FULL_GPU_GIB:
+    if system.gpu_failure:
+        return Finding("GPU", WARN, f"{system.gpu_failure}; usable: {text}", REPAIR)
+    if first.memory_gib is not None and first.memory_gib < FULL_GPU_GIB:
         return Finding("GPU", WARN, text, "Llama-3.1-8B in 16 bits does not fit: set QUANTIZATION")
-    return Finding("GPU", OK, text)
+    return Finding("GPU", OK, text, *_advice(system))
+
+
+def _no_gpu(config: Config, env: Mapping[str, str], system: System, build: str) -> Finding:
+    if system.gpu_failure:
+        needless = config.engine == "fake" or env.get("MLPERF_TARGET", "").lower() == "cpu"
+        remedy = f"{REPAIR}; MLPERF_TARGET=cpu runs on the CPU"
+        return Finding("GPU", WARN if needless else FAIL, system.gpu_failure, remedy)
+    level = FAIL if build == "cuda" else OK
+    if system.gpu_choice:
+        remedy = "name one that `nvidia-smi -L` lists, or unset CUDA_VISIBLE_DEVICES"
+        return Finding("GPU", level, f"none is visible to CUDA: {system.gpu_choice}", remedy)
+    remedy = "install the NVIDIA driver, or MLPERF_TARGET=cpu" if build == "cuda" else ""
+    return Finding("GPU", level, "none answers: the CPU build runs", remedy)
+
+
+def _in_words(system: System) -> str:
+    """Which GPUs CUDA will use, their driver, the memory of the first, and why these."""
+    first = system.gpus[0]
+    memory = "memory unknown" if first.memory_gib is None else f"{first.memory_gib} GiB"
+    shared = " shared with the system" if first.shared_memory else ""
+    choice = f" ({system.gpu_choice})" if system.gpu_choice else ""
+    return f"{summary(system.gpus)}, driver {first.driver or 'unknown'}, {memory}{shared}{choice}"
+
+
+def _advice(system: System) -> tuple[str, ...]:
+    """What to set where unlike GPUs leave open which one is used."""
+    if any(gpu.name == ONE_OF for gpu in system.gpus):
+        return ("CUDA_DEVICE_ORDER=PCI_BUS_ID makes the numbers those of nvidia-smi",)
+    if len({gpu.name for gpu in system.gpus}) > 1:
+        return (f"the first one is used, {system.gpus[0].name}: CUDA_VISIBLE_DEVICES names another",)
+    return ()
 
 
 def _docker(env: Mapping[str, str], system: System) -> Finding:
@@ -131,6 +162,6 @@ def findings(config: Config, env: Mapping[str, str], system: System) -> list[Fin
         _disk("disk for results", Path(config.results_dir), LEAST_DISK_GIB),
         _memory(system),
         _cpu(system, build),
-        _gpu(system, build),
+        _gpu(config, env, system, build),
         _docker(env, system),
     ]

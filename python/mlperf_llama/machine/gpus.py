@@ -1,230 +1,143 @@
-"""NVIDIA GPUs as they are and as they run: through NVML where it can be had, else nvidia-smi.
+"""The GPUs that CUDA will use: what the driver lists, less what CUDA_VISIBLE_DEVICES and MIG leave out.
 
-A machine without a GPU gives an empty list, never an error.
+A machine without a GPU gives an empty list, never an error; a driver that fails gives its own words.
+
+CUDA counts the GPUs by CUDA_DEVICE_ORDER: PCI_BUS_ID, which is the driver's own order, or FASTEST_FIRST, a
+guess of CUDA's that nothing outside it can foresee. The engine sets PCI_BUS_ID where the user sets nothing.
 """
 
 from __future__ import annotations
 
-import csv
-import io
-import subprocess
-import threading
+import re
 from collections import Counter
-from collections.abc import Callable, Sequence
-from contextlib import suppress
-from functools import partial
-from types import ModuleType, TracebackType
-from typing import TypeVar
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 
-from ..records.schema import Gpu, GpuReading
+from ..records.schema import Gpu, Memory
+from . import nvidia_smi, nvml
+from .driver import Card, DriverError, limited
+from .gpu_table import shares_system_memory
 
-T = TypeVar("T")
-GIB = 1024**3
-# The most NVLink links any card has (nvml.h: NVML_NVLINK_MAX_LINKS).
-NVLINKS = 18
-# nvidia-smi takes seconds when its persistence daemon is off.
-SMI_TIMEOUT_S = 10.0
-SMI_FIELDS = {
-    "index": "index", "name": "name", "uuid": "uuid", "memory_mib": "memory.total",
-    "driver": "driver_version", "power_limit_w": "power.limit", "max_sm_clock_mhz": "clocks.max.sm",
-    "max_memory_clock_mhz": "clocks.max.memory", "pcie_generation": "pcie.link.gen.max",
-    "pcie_width": "pcie.link.width.max", "compute_capability": "compute_cap", "mig": "mig.mode.current",
-}  # fmt: skip
+VISIBLE, ORDER = "CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER"
+PCI_ORDER = "PCI_BUS_ID"
+ONE_OF = "one of unlike GPUs"
+REPAIR = "reboot, or repair the NVIDIA driver"
 
 
-def nvml() -> ModuleType | None:
-    """The initialised pynvml module, or None where it or the driver is missing."""
+@dataclass(frozen=True)
+class CudaGpus:
+    """What CUDA will use. `failure`: the driver's own words, where a GPU is there and fails. `choice`: how
+    these came to be chosen, where CUDA will not simply use all in the driver's order."""
+
+    gpus: tuple[Gpu, ...] = ()
+    failure: str | None = None
+    choice: str | None = None
+
+
+def describe(env: Mapping[str, str], memory: Memory | None = None) -> CudaGpus:
+    """The GPUs that CUDA will use with this environment, first what it counts as 0. `memory`: the
+    system's, which is that of a GPU that shares it."""
     try:
-        import pynvml
+        cards = limited("NVML", nvml.cards)
+        cards = nvidia_smi.cards() if cards is None else cards
+    except DriverError as error:
+        return CudaGpus(failure=str(error))
+    used = choose(cards, env)
+    return replace(used, gpus=tuple(_with_memory(gpu, memory or Memory()) for gpu in used.gpus))
 
-        pynvml.nvmlInit()
-    except Exception:
+
+def _with_memory(gpu: Gpu, memory: Memory) -> Gpu:
+    if gpu.memory_gib is not None or not shares_system_memory(gpu):
+        return gpu
+    return replace(gpu, memory_gib=memory.total_gib, shared_memory=True)
+
+
+def choose(cards: Sequence[Card], env: Mapping[str, str]) -> CudaGpus:
+    """CUDA's choice of these cards, by its programming guide (environment variables) and the MIG guide."""
+    visible = env.get(VISIBLE)
+    foreseen = env.get(ORDER, PCI_ORDER) == PCI_ORDER or len({_kind(card) for card in cards}) < 2
+    if visible is None:
+        chosen = list(cards)
+    elif visible.startswith(("GPU-", "MIG-")):
+        chosen, foreseen = _by_uuid(cards, visible.split(",")), True
+    else:
+        chosen = _by_number(cards, visible.split(","))
+    gpus = [gpu for card in chosen for gpu in card.devices]
+    # With an instance of MIG in sight CUDA uses that one alone: no other instance, and no whole card.
+    instances = [gpu for gpu in gpus if gpu.mig]
+    if not foreseen:
+        gpus = [_one_of([gpu for card in cards for gpu in card.devices])] * len(gpus)
+    elif instances:
+        gpus = instances[:1]
+    failures = [card.failure for card in chosen if card.failure]
+    listed = sum(max(1, len(card.devices)) for card in cards)
+    return CudaGpus(tuple(gpus), "; ".join(failures) or None, _words(env, len(gpus), listed, foreseen))
+
+
+def _words(env: Mapping[str, str], used: int, listed: int, foreseen: bool) -> str | None:
+    settings = [f"{name}={env[name]}" for name in (VISIBLE, ORDER) if name in env]
+    if foreseen and used == listed and VISIBLE not in env:
         return None
-    return pynvml  # type: ignore[no-any-return]
+    counted = "" if foreseen else ", unlike ones in an order that only CUDA knows"
+    return f"{' '.join(settings)}{': ' if settings else ''}{used} of {listed}{counted}"
 
 
-def _text(value: bytes | str) -> str:
-    return value.decode() if isinstance(value, bytes) else value
+def _kind(card: Card) -> object:
+    """What two cards must share so that their order does not matter."""
+    return tuple((gpu.name, gpu.memory_gib) for gpu in card.devices)
 
 
-def _maybe(read: Callable[[], T]) -> T | None:
-    """NVML raises for whatever a card or driver does not support: unknown is None."""
-    try:
-        return read()
-    except Exception:
-        return None
+def _by_number(cards: Sequence[Card], words: Sequence[str]) -> list[Card]:
+    """The first number that names no card ends the list; one that stands twice makes it empty."""
+    chosen: list[int] = []
+    for word in words:
+        # CUDA reads as far as the digits go.
+        digits = re.match(r"\s*\+?(\d+)", word)
+        if digits is None or int(digits[1]) >= len(cards):
+            break
+        if int(digits[1]) in chosen:
+            return []
+        chosen.append(int(digits[1]))
+    return [cards[number] for number in chosen]
 
 
-def _scaled(value: float | None, factor: float, digits: int) -> float | None:
-    return None if value is None else round(value * factor, digits)
+def _by_uuid(cards: Sequence[Card], words: Sequence[str]) -> list[Card]:
+    """UUIDs, or as much of each as no other begins with; the same rules as for numbers."""
+    chosen: list[Card] = []
+    for word in words:
+        matches = _named(cards, word.strip())
+        if len(matches) != 1:
+            break
+        if matches[0] in chosen:
+            return []
+        chosen += matches
+    return chosen
 
 
-def _nvlinks(lib: ModuleType, handle: object) -> int | None:
-    """Active NVLink links; None where the card has none or cannot tell."""
-
-    def active(link: int) -> bool:
-        return bool(_maybe(lambda: lib.nvmlDeviceGetNvLinkState(handle, link)))
-
-    return sum(map(active, range(NVLINKS))) or None
-
-
-def _cuda_version(lib: ModuleType) -> str | None:
-    version = _maybe(lambda: int(lib.nvmlSystemGetCudaDriverVersion_v2()))
-    return None if version is None else f"{version // 1000}.{version % 1000 // 10}"
+def _named(cards: Sequence[Card], word: str) -> list[Card]:
+    """The cards, or MIG instances, whose UUID begins with a word."""
+    if word.startswith("GPU-"):
+        return [card for card in cards if card.uuid and card.uuid.startswith(word)]
+    if word.startswith("MIG-GPU-"):
+        # The older name of an instance: the card's UUID with two numbers that are not listed.
+        owners = _named(cards, word.removeprefix("MIG-").split("/")[0])
+        return [replace(owner, devices=(_one_of(owner.devices),)) for owner in owners if owner.devices]
+    instances = [(card, gpu) for card in cards for gpu in card.devices if gpu.mig and word.startswith("MIG-")]
+    return [replace(card, devices=(gpu,)) for card, gpu in instances if (gpu.uuid or "").startswith(word)]
 
 
-def _devices(lib: ModuleType, index: int) -> list[tuple[object, bool | None]]:
-    """What CUDA can use of a card, and whether that is under MIG: its MIG instances, else the card."""
-    card = lib.nvmlDeviceGetHandleByIndex(index)
-    mig = _maybe(lambda: bool(lib.nvmlDeviceGetMigMode(card)[0]))
-    most = (_maybe(lambda: int(lib.nvmlDeviceGetMaxMigDeviceCount(card))) or 0) if mig else 0
-
-    def instance(slot: int) -> object:
-        return _maybe(lambda: lib.nvmlDeviceGetMigDeviceHandleByIndex(card, slot))
-
-    instances = [device for device in map(instance, range(most)) if device is not None]
-    return [(device, mig) for device in instances or [card]]
-
-
-def _describe_one(lib: ModuleType, index: int, device: object, mig: bool | None) -> Gpu:
-    memory = _maybe(lambda: lib.nvmlDeviceGetMemoryInfo(device).total)
-    capability = _maybe(lambda: lib.nvmlDeviceGetCudaComputeCapability(device))
-    limit_mw = _maybe(lambda: lib.nvmlDeviceGetEnforcedPowerLimit(device))
-    return Gpu(
-        index=index,
-        name=_text(lib.nvmlDeviceGetName(device)),
-        uuid=_maybe(lambda: _text(lib.nvmlDeviceGetUUID(device))),
-        memory_gib=_scaled(memory, 1 / GIB, 2),
-        driver=_text(lib.nvmlSystemGetDriverVersion()),
-        cuda=_cuda_version(lib),
-        compute_capability=f"{capability[0]}.{capability[1]}" if capability else None,
-        power_limit_w=_scaled(limit_mw, 1e-3, 1),
-        max_sm_clock_mhz=_maybe(lambda: lib.nvmlDeviceGetMaxClockInfo(device, lib.NVML_CLOCK_SM)),
-        max_memory_clock_mhz=_maybe(lambda: lib.nvmlDeviceGetMaxClockInfo(device, lib.NVML_CLOCK_MEM)),
-        pcie_generation=_maybe(lambda: lib.nvmlDeviceGetMaxPcieLinkGeneration(device)),
-        pcie_width=_maybe(lambda: lib.nvmlDeviceGetMaxPcieLinkWidth(device)),
-        nvlink_links=_nvlinks(lib, device),
-        ecc=_maybe(lambda: bool(lib.nvmlDeviceGetEccMode(device)[0])),
-        mig=mig,
-        source="nvml",
-    )
-
-
-def parse_smi(text: str) -> list[Gpu]:
-    """Rows of `nvidia-smi --query-gpu` (csv, no header, no units) in SMI_FIELDS' order."""
-    rows = csv.reader(io.StringIO(text), skipinitialspace=True)
-    return [
-        _smi_gpu(dict(zip(SMI_FIELDS, map(str.strip, row), strict=True)))
-        for row in rows
-        if len(row) == len(SMI_FIELDS)
+def _one_of(gpus: Sequence[Gpu]) -> Gpu:
+    """One of these, and it is not known which: what they share is known, what differs is not."""
+    first = gpus[0]
+    if len(gpus) == 1:
+        return first
+    unlike = [
+        f.name for f in fields(Gpu) if any(getattr(gpu, f.name) != getattr(first, f.name) for gpu in gpus)
     ]
-
-
-def _smi_gpu(row: dict[str, str]) -> Gpu:
-    def number(field: str) -> float | None:
-        return _maybe(lambda: float(row[field]))
-
-    def whole(field: str) -> int | None:
-        return _maybe(lambda: int(row[field]))
-
-    return Gpu(
-        index=whole("index") or 0,
-        name=row["name"],
-        uuid=row["uuid"],
-        memory_gib=_scaled(number("memory_mib"), 1 / 1024, 2),
-        driver=row["driver"],
-        compute_capability=row["compute_capability"],
-        power_limit_w=number("power_limit_w"),
-        max_sm_clock_mhz=whole("max_sm_clock_mhz"),
-        max_memory_clock_mhz=whole("max_memory_clock_mhz"),
-        pcie_generation=whole("pcie_generation"),
-        pcie_width=whole("pcie_width"),
-        mig={"Enabled": True, "Disabled": False}.get(row["mig"]),
-        source="nvidia-smi",
-    )
-
-
-def _smi() -> list[Gpu]:
-    query = "--query-gpu=" + ",".join(SMI_FIELDS.values())
-    command = ["nvidia-smi", query, "--format=csv,noheader,nounits"]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=SMI_TIMEOUT_S, check=True)
-    except (OSError, subprocess.SubprocessError):
-        return []
-    return parse_smi(done.stdout)
-
-
-def describe() -> list[Gpu]:
-    """Every NVIDIA GPU of this machine, MIG instances one by one; empty where there is none."""
-    lib = nvml()
-    if lib is None:
-        return _smi()
-    try:
-        cards = range(lib.nvmlDeviceGetCount())
-        return [_describe_one(lib, n, device, mig) for n in cards for device, mig in _devices(lib, n)]
-    except Exception:
-        return _smi()
-    finally:
-        with suppress(Exception):
-            lib.nvmlShutdown()
-
-
-def read_one(lib: ModuleType, index: int) -> GpuReading:
-    """One GPU's present state; what it cannot tell is None."""
-    handle = lib.nvmlDeviceGetHandleByIndex(index)
-    memory = _maybe(lambda: lib.nvmlDeviceGetMemoryInfo(handle).used)
-    return GpuReading(
-        index=index,
-        power_w=_scaled(_maybe(lambda: lib.nvmlDeviceGetPowerUsage(handle)), 1e-3, 1),
-        sm_clock_mhz=_maybe(lambda: lib.nvmlDeviceGetClockInfo(handle, lib.NVML_CLOCK_SM)),
-        temperature_c=_maybe(lambda: lib.nvmlDeviceGetTemperature(handle, lib.NVML_TEMPERATURE_GPU)),
-        utilisation_percent=_maybe(lambda: lib.nvmlDeviceGetUtilizationRates(handle).gpu),
-        memory_used_gib=_scaled(memory, 1 / GIB, 2),
-    )
-
-
-class GpuSampler:
-    """Reads every GPU in a thread; `latest` is the events' `gpu` field, None without a GPU.
-
-    The reading happens off the timed path: an event only picks up what is there.
-    """
-
-    def __init__(self, interval_s: float = 2.0, library: Callable[[], ModuleType | None] = nvml) -> None:
-        self._interval_s, self._library = interval_s, library
-        self._latest: list[GpuReading] | None = None
-        self._stop = threading.Event()
-        self._thread: threading.Thread | None = None
-
-    @property
-    def latest(self) -> list[GpuReading] | None:
-        return self._latest
-
-    def start(self) -> GpuSampler:
-        lib = self._library()
-        count = (_maybe(lib.nvmlDeviceGetCount) or 0) if lib is not None else 0
-        if count:
-            self._thread = threading.Thread(target=self._run, args=(lib, count), name="gpu", daemon=True)
-            self._thread.start()
-        return self
-
-    def _run(self, lib: ModuleType, count: int) -> None:
-        while not self._stop.is_set():
-            readings = [_maybe(partial(read_one, lib, n)) for n in range(count)]
-            self._latest = [r for r in readings if r is not None] or None
-            self._stop.wait(self._interval_s)
-
-    def stop(self) -> None:
-        self._stop.set()
-        if self._thread:
-            self._thread.join(timeout=5)
-
-    def __enter__(self) -> GpuSampler:
-        return self.start()
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
+    unknown: dict[str, object] = {name: None for name in unlike if name not in ("index", "name")}
+    if "name" in unlike:
+        unknown["name"] = ONE_OF
+    return replace(first, **{**unknown, "uuid": None, "source": None})  # type: ignore[arg-type]
 
 
 def summary(gpus: Sequence[Gpu]) -> str:

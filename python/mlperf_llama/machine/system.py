@@ -173,17 +173,21 @@ def _machine() -> schema.Machine:
 
 def describe(env: Mapping[str, str]) -> System:
     """This machine. No secret, no host name, no user name; well under a second."""
+    memory = _memory()
+    used = gpus.describe(env, memory)
     return System(
         machine=_machine(),
         cpu=_cpu(),
-        memory=_memory(),
+        memory=memory,
         os=_operating_system(),
         storage=_storage(),
         network=_network(),
-        gpus=tuple(gpus.describe()),
+        gpus=used.gpus,
         python=schema.PythonVersion(platform.python_version(), platform.python_implementation()),
         packages=package_versions(),
         loadgen=tuple(loadgen_versions()),
         git=source(env),
         container=_container(env),
+        gpu_choice=used.choice,
+        gpu_failure=used.failure,
     )

@@ -4,6 +4,8 @@ Dataclasses, because doctor and health run before anything is installed; codec.p
 JSON and back with msgspec. Names carry their units. A field of None is written as null, one that
 is `absent()` is left out until its stage has written it. Keys are added, never renamed: some
 are older than the words used elsewhere (`rung`, `stood_on`, `memory_steps`).
+
+Over 250 lines: whoever looks for a key finds every record in one place.
 """
 
 from __future__ import annotations
@@ -77,7 +79,8 @@ class NetworkInterface:
 
 @dataclass(frozen=True)
 class Gpu:
-    """One NVIDIA GPU; what it cannot tell is None. `source`: nvml or nvidia-smi."""
+    """One NVIDIA GPU; what it cannot tell is None. `source`: nvml or nvidia-smi; None where it is one of
+    several and not known which. `shared_memory`: its memory is the system's."""
 
     index: int = 0
     name: str = ""
@@ -95,6 +98,7 @@ class Gpu:
     ecc: bool | None = None
     mig: bool | None = None
     source: str | None = None
+    shared_memory: bool | None = absent()
 
 
 @dataclass(frozen=True)
@@ -123,7 +127,9 @@ class Container:
 
 @dataclass(frozen=True)
 class System:
-    """What ran. `git`: commit, dirty, and from (git, or image: written by its build)."""
+    """What ran. `gpus`: those that CUDA will use; `gpu_choice`: how they came to be chosen, where it is not
+    simply all; `gpu_failure`: the driver's own words where a GPU is there and fails. `git`: commit, dirty,
+    and from (git, or image: written by its build)."""
 
     FILE: ClassVar[str] = "system.json"
     machine: Machine = Machine()
@@ -138,6 +144,8 @@ class System:
     loadgen: tuple[str, ...] = ()
     git: dict[str, str | bool | None] = field(default_factory=dict)
     container: Container = Container()
+    gpu_choice: str | None = absent()
+    gpu_failure: str | None = absent()
 
 
 # provenance.json

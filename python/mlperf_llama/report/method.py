@@ -11,7 +11,7 @@ from ..machine import gpus
 from ..records.events import FILE as EVENTS
 from ..records.files import JsonObject
 from ..records.run_folder import TUNING
-from ..records.schema import Provenance, Provided, Results, System, Verdict
+from ..records.schema import Gpu, Provenance, Provided, Results, System, Verdict
 from ..settings import TABLE
 from . import charts
 from .answer import checks
@@ -99,10 +99,17 @@ def _first_gpu(run: Run) -> dict[str, str | None]:
         return {}
     first = run.gpus[0]
     return {
-        "GPU memory": f"{first.memory_gib} GiB each" if first.memory_gib else None,
+        "GPUs chosen by": run.system.gpu_choice,
+        "GPU memory": _memory_of(first),
         "driver, CUDA": ", ".join(version for version in (first.driver, first.cuda) if version),
         "power limit": f"{first.power_limit_w} W" if first.power_limit_w else None,
     }
+
+
+def _memory_of(gpu: Gpu) -> str | None:
+    if gpu.memory_gib is None:
+        return None
+    return f"{gpu.memory_gib} GiB, {'shared with the system' if gpu.shared_memory else 'each'}"
 
 
 def _stages(run: Run) -> list[Block]:

@@ -110,11 +110,12 @@ def _accelerators(gpus: tuple[Gpu, ...]) -> JsonObject:
         return {"accelerators_per_node": "0", **{f"accelerator_{key}": none for key in NO_ACCELERATOR_KEYS}}
     gpu = gpus[0]
     generation, width = gpu.pcie_generation, gpu.pcie_width
+    shared = ", shared with the host" if gpu.shared_memory else ""
     alone = "N/A (one accelerator)" if len(gpus) == 1 else ""
     return {
         "accelerators_per_node": str(len(gpus)),
         "accelerator_model_name": gpu.name,
-        "accelerator_memory_capacity": f"{gpu.memory_gib:g} GiB" if gpu.memory_gib else "",
+        "accelerator_memory_capacity": f"{gpu.memory_gib:g} GiB{shared}" if gpu.memory_gib else "",
         "accelerator_frequency": f"{gpu.max_sm_clock_mhz:g} MHz" if gpu.max_sm_clock_mhz else "",
         "accelerator_host_interconnect": f"PCIe Gen{generation:g} x{width:g}" if generation and width else "",
         "accelerator_interconnect": f"NVLink, {gpu.nvlink_links} links" if gpu.nvlink_links else alone,

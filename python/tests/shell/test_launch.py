@@ -125,3 +125,10 @@ def test_doctor_needs_no_environment(box: Sandbox) -> None:
     assert box.run("scripts/launch.sh", "--native", "doctor").returncode == 0
     assert box.calls()[-1] == "python3.11 -m mlperf_llama doctor"
     assert "native.sh" not in box.calls()
+
+
+def test_a_driver_that_fails_is_said_in_its_own_words(box: Sandbox) -> None:
+    box.on("nvidia-smi -L", out="Driver/library version mismatch\n", code=18)
+    done = box.run("scripts/launch.sh", "run")
+    assert "natively: nvidia-smi: Driver/library version mismatch (code 18): reboot" in done.stderr
+    assert "no NVIDIA GPU answers" not in done.stderr

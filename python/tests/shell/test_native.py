@@ -54,6 +54,23 @@ def test_a_gpu_decides_the_build(box: Sandbox) -> None:
     assert f"environment.sh {box.venv} cuda packages" in steps(box)
 
 
+def test_a_failing_gpu_changes_no_finished_environment(box: Sandbox) -> None:
+    box.on("nvidia-smi -L", out="GPU 0: NVIDIA A30\n")
+    box.run("scripts/native.sh")
+    before = steps(box)
+    box.on("nvidia-smi -L", out="version mismatch\n", code=18)
+    assert box.run("scripts/native.sh").returncode == 0
+    assert steps(box) == before
+
+
+def test_a_failing_gpu_stands_for_no_build(box: Sandbox) -> None:
+    box.on("nvidia-smi -L", out="version mismatch\n", code=18)
+    done = box.run("scripts/native.sh")
+    assert done.returncode == 3 and steps(box) == []
+    assert "nvidia-smi: version mismatch (code 18): reboot" in done.stderr and "TARGET=cpu" in done.stderr
+    assert box.run("scripts/native.sh", MLPERF_TARGET="cpu").returncode == 0
+
+
 def test_target_decides_before_the_gpu(box: Sandbox) -> None:
     box.on("nvidia-smi -L", out="GPU 0: NVIDIA A30\n")
     box.run("scripts/native.sh", MLPERF_TARGET="cpu")

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from mlperf_llama import config, rules
+from mlperf_llama.bench.create import create_run
 from mlperf_llama.bench.execute import exit_code
 from mlperf_llama.bench.session import Session, check_resume_inputs
 from mlperf_llama.errors import EXIT_INVALID, EXIT_OK, UsageError
@@ -65,3 +66,19 @@ def test_a_resumed_run_refuses_another_dataset_or_model(kind: str, run: RunFolde
 def test_a_resumed_run_takes_the_same_dataset_and_model(sha256: str | None) -> None:
     used = {"dataset": sha256, "model": sha256}
     check_resume_inputs(Provenance(dataset=ELIGIBLE, model=ELIGIBLE, stood_on=used))
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ({"PRESET": "h1000"}, "PRESET: expected one of"),
+        ({"ENGINE": "fake", "FAKE": '{"ttft": 1}'}, "FAKE: expected keys among"),
+    ],
+)
+def test_what_the_engine_would_refuse_is_refused_before_a_folder_is_made(
+    flags: dict[str, str], message: str, tmp_path: Path
+) -> None:
+    settings = config.load({**flags, "RESULTS_DIR": str(tmp_path / "results")}, {})
+    with pytest.raises(UsageError, match=message):
+        create_run(settings, {})
+    assert not (tmp_path / "results").exists()

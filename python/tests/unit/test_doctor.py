@@ -254,3 +254,33 @@ def test_the_verb_writes_json(cfg: config.Config, monkeypatch: pytest.MonkeyPatc
     data = json.loads(out.getvalue())
     assert code == 0 and data["possible"] is True
     assert {"name", "level", "detail", "remedy"} == set(data["findings"][0])
+
+
+@pytest.mark.parametrize(
+    ("engine", "env", "level"),
+    [("vllm", {}, FAIL), ("vllm", {"MLPERF_TARGET": "cpu"}, WARN), ("fake", {}, WARN)],
+)
+def test_a_driver_that_fails_is_no_machine_without_a_gpu(
+    cfg: config.Config, engine: str, env: dict[str, str], level: str
+) -> None:
+    gpu = examined(replace(cfg, engine=engine), env, gpu_failure="nvidia-smi: mismatch (code 18)")["GPU"]
+    assert gpu.level == level and "mismatch (code 18)" in gpu.detail and "reboot" in gpu.remedy
+
+
+def test_a_gpu_that_tells_little_is_no_claim(cfg: config.Config) -> None:
+    env = {"MLPERF_TARGET": "cuda"}
+    gpu = examined(cfg, env, gpus=(Gpu(name="GRID X", compute_capability="[N/A]"),))["GPU"]
+    assert (gpu.level, gpu.remedy) == (OK, "") and "driver unknown, memory unknown" in gpu.detail
+    shared = replace(H100, name="NVIDIA GB10", memory_gib=119.7, shared_memory=True)
+    assert "119.7 GiB shared with the system" in examined(cfg, env, gpus=(shared,))["GPU"].detail
+
+
+def test_gpus_that_cuda_does_not_see(cfg: config.Config) -> None:
+    gpu = examined(cfg, {"MLPERF_TARGET": "cuda"}, gpu_choice="CUDA_VISIBLE_DEVICES=7: 0 of 2")["GPU"]
+    assert gpu.level == FAIL and "CUDA_VISIBLE_DEVICES=7" in gpu.detail
+    assert "CUDA_VISIBLE_DEVICES" in gpu.remedy
+
+
+def test_unlike_gpus_are_told_which_one_is_used(cfg: config.Config) -> None:
+    gpu = examined(cfg, {"MLPERF_TARGET": "cuda"}, gpus=(H100, replace(H100, name="Tesla T4")))["GPU"]
+    assert "the first one is used, NVIDIA H100 80GB HBM3" in gpu.remedy

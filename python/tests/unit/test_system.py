@@ -13,9 +13,10 @@ from typing import Any
 
 import pytest
 
-from mlperf_llama.machine import gpus, system
+from mlperf_llama.machine import gpus, nvidia_smi, nvml, system
+from mlperf_llama.machine.gpu_sampler import GpuSampler
 from mlperf_llama.records import codec
-from mlperf_llama.records.schema import GpuReading, System
+from mlperf_llama.records.schema import Gpu, GpuReading, System
 
 CPUINFO = """processor\t: 0
 vendor_id\t: GenuineIntel
@@ -152,7 +153,7 @@ def test_a_git_repository_names_its_commit_and_changes(
 
 
 def test_nvidia_smi_rows() -> None:
-    first, second, third = gpus.parse_smi(SMI)
+    first, second, third = nvidia_smi.parse(SMI)
     assert first.name == "NVIDIA H100 80GB HBM3" and first.memory_gib == 79.65
     assert first.power_limit_w == 700.0 and second.power_limit_w is None
     assert (first.max_sm_clock_mhz, first.pcie_generation, second.index) == (1980, 5, 1)
@@ -161,8 +162,8 @@ def test_nvidia_smi_rows() -> None:
 
 
 def test_nvml_description_leaves_unknown_as_null(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gpus, "nvml", Nvml)
-    (gpu,) = gpus.describe()
+    monkeypatch.setattr(nvml, "load", Nvml)
+    (gpu,) = gpus.describe({}).gpus
     assert gpu.name == "NVIDIA H100 80GB HBM3" and gpu.cuda == "13.1"
     assert gpu.memory_gib == 80.0 and gpu.power_limit_w == 700.0
     assert gpu.nvlink_links is None and gpu.pcie_width is None and gpu.uuid is None and gpu.mig is None
@@ -191,23 +192,24 @@ class MigNvml(Nvml):
         return SimpleNamespace(total=10 * 1024**3, used=0)
 
 
-def test_mig_instances_are_described_and_not_the_card(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gpus, "nvml", MigNvml)
-    described = gpus.describe()
-    assert gpus.summary(described) == "2 x NVIDIA H100 80GB HBM3 MIG 1g.10gb"
-    assert all(gpu.mig and gpu.memory_gib == 10.0 and gpu.index == 0 for gpu in described)
+def test_mig_instances_are_listed_and_not_the_card(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(nvml, "load", MigNvml)
+    (card,) = nvml.cards() or []
+    assert gpus.summary(card.devices) == "2 x NVIDIA H100 80GB HBM3 MIG 1g.10gb"
+    assert all(gpu.mig and gpu.memory_gib == 10.0 and gpu.index == 0 for gpu in card.devices)
 
 
 def test_a_card_under_mig_without_instances_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(MigNvml, "nvmlDeviceGetMaxMigDeviceCount", lambda *_: 0)
-    monkeypatch.setattr(gpus, "nvml", MigNvml)
-    (gpu,) = gpus.describe()
-    assert gpu.mig is True and gpu.name == "NVIDIA H100 80GB HBM3"
+    monkeypatch.setattr(nvml, "load", MigNvml)
+    used = gpus.describe({})
+    assert used.gpus == () and used.failure
+    assert "NVIDIA H100 80GB HBM3: MIG is on and has no instance" in used.failure
 
 
 def test_sampler_reads_and_stops() -> None:
     lib = Nvml()
-    with gpus.GpuSampler(0.01, lambda: lib) as sampler:
+    with GpuSampler([Gpu(source="nvml")], 0.01, lambda: lib) as sampler:
         deadline = time.monotonic() + 20
         while lib.readings < 3 and time.monotonic() < deadline:
             time.sleep(0.01)
@@ -220,11 +222,12 @@ def test_sampler_reads_and_stops() -> None:
 
 
 def test_sampler_without_a_gpu_gives_nothing() -> None:
-    with gpus.GpuSampler(0.01, lambda: None) as sampler:
-        assert sampler.latest is None
+    for known in ([], [Gpu(source="nvml")]):
+        with GpuSampler(known, 0.01, lambda: None) as sampler:
+            assert sampler.latest is None
 
 
 def test_no_driver_and_no_smi_is_an_empty_list(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gpus, "nvml", lambda: None)
+    monkeypatch.setattr(nvml, "load", lambda: None)
     monkeypatch.setenv("PATH", "/nonexistent")
-    assert gpus.describe() == []
+    assert gpus.describe({}) == gpus.CudaGpus()

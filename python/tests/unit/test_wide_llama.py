@@ -21,7 +21,7 @@ from mlperf_llama.records.schema import Provided  # noqa: E402
 from mlperf_llama.report import published  # noqa: E402
 from mlperf_llama.sources import model  # noqa: E402
 from mlperf_llama.sources.chain import Served  # noqa: E402
-from mlperf_llama.sources.model import checkpoint, standin, standin_8b, wide_llama  # noqa: E402
+from mlperf_llama.sources.model import checkpoint, standin, standin_8b, wide_llama, wide_numbers  # noqa: E402
 from mlperf_llama.sources.model.wide_llama import Shape  # noqa: E402
 
 pytestmark = pytest.mark.slow
@@ -123,8 +123,8 @@ def test_the_order_of_summation_changes_no_bit(
 
 def test_draws_are_numpy_s_own_for_ever() -> None:
     """A NumPy that drew otherwise would make other weights."""
-    assert wide_llama.draw(2, 1, 2).tolist() == [9397851120949757170, 778092368607826051]
-    assert np.sort(wide_llama.order(7, 3)).tolist() == list(range(7))
+    assert wide_numbers.draw(2, 1, 2).tolist() == [9397851120949757170, 778092368607826051]
+    assert np.sort(wide_numbers.order(7, 3)).tolist() == list(range(7))
 
 
 def test_what_does_not_fit_is_refused(small: Path, tmp_path: Path) -> None:

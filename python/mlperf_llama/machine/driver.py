@@ -1,0 +1,64 @@
+"""What NVML and nvidia-smi share: GPUs as they list them, a limit for each call, and unknown as None."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+from ..records.schema import Gpu
+
+T = TypeVar("T")
+GIB = 1024**3
+# The driver takes seconds per card when its persistence daemon is off; a wedged one never answers.
+LIMIT_S = 15.0
+
+
+class DriverError(Exception):
+    """The driver is there and fails: its own words."""
+
+
+@dataclass(frozen=True)
+class Card:
+    """A card at its place in the driver's list. `devices`: what CUDA can use of it, which is its MIG
+    instances or the card itself; empty where it fails. `failure`: then, the driver's own words."""
+
+    uuid: str | None = None
+    devices: tuple[Gpu, ...] = ()
+    failure: str | None = None
+
+
+def maybe(read: Callable[[], T]) -> T | None:
+    """NVML raises for whatever a card or driver does not support: unknown is None."""
+    try:
+        return read()
+    except Exception:
+        return None
+
+
+def scaled(value: float | None, factor: float, digits: int) -> float | None:
+    return None if value is None else round(value * factor, digits)
+
+
+def limited(name: str, read: Callable[[], T], limit_s: float | None = None) -> T:
+    """What `read` gives within the limit. A call into a wedged driver cannot be ended, only left behind:
+    it stays in a thread that ends with the process."""
+    limit_s = LIMIT_S if limit_s is None else limit_s
+    values: list[T] = []
+    errors: list[Exception] = []
+
+    def call() -> None:
+        try:
+            values.append(read())
+        except Exception as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=call, name=name, daemon=True)
+    thread.start()
+    thread.join(limit_s)
+    if errors:
+        raise errors[0]
+    if not values:
+        raise DriverError(f"{name} has not answered in {limit_s:g} s")
+    return values[0]

@@ -14,10 +14,9 @@ import psutil
 from .. import rules
 from ..config import Config
 from ..engine import Engine, EngineInfo, Limits, tuned
-from ..engine.oom_fallback import FallbackStep
 from ..engine.preset import DEFAULT_MAX_NUM_SEQS, choose_preset
 from ..engine.settings import EngineSettings, ModelFacts, engine_settings
-from ..errors import BrokeError, UsageError
+from ..errors import BrokeError, PipelineError, UsageError
 from ..records.events import Events
 from ..records.files import JsonObject, read_object
 from ..records.run_folder import RunFolder
@@ -76,9 +75,9 @@ class Session:
         self.tuned = tuned.read(self.tuned_path, self.identity)
         # What the engine is loaded with beyond the runs' own limits (raise_ceilings).
         self._ceilings: Mapping[str, int] = {}
-        self._oom_overrides: list[FallbackStep] = []
         self._info: EngineInfo | None = None
         self._model_config = read_object(self.model_dir / "config.json")
+        self._memory = oom.MemoryFallback(run, self.gpu, self._model_config)
         reference = model.is_reference_tokenizer(self.model_dir)
         positions = _number(self._model_config, "max_position_embeddings", rules.MAX_MODEL_LEN)
         events.emit("data", message="tokenising the prompts")
@@ -116,7 +115,7 @@ class Session:
             facts,
             on_gpu=self.gpu is not None,
             cpu_threads=len(os.sched_getaffinity(0)),
-            oom_overrides=self._oom_overrides,
+            oom_overrides=self._memory.steps,
             ceilings=self._ceilings,
         )
 
@@ -136,7 +135,8 @@ class Session:
         self.engine = self._make_engine()
 
     async def start(self) -> EngineInfo:
-        """Load the engine, with less of what memory does not hold, and record what it uses."""
+        """Load the engine, with less of what memory does not hold, and record what it uses. MissingError:
+        memory does not hold it with less, either."""
         while True:
             try:
                 return await self._load()
@@ -154,19 +154,22 @@ class Session:
 
     async def restart(self, reported: str) -> None:
         """A new engine in place of one that died; `reported`: its last words."""
-        self._fall_back(reported)
+        try:
+            self._fall_back(reported, serving=True)
+        except PipelineError as error:
+            # It had loaded: the same again.
+            log.warning("memory_fallback error=%r", str(error))
         await self._renew()
         await self.start()
 
-    def _fall_back(self, reported: str) -> bool:
-        """Take the next fallback step, where memory was the cause."""
+    def _fall_back(self, reported: str, serving: bool = False) -> bool:
+        """Take the fallback steps that are needed, where memory was the cause."""
         if self.config.engine == "fake":
             return False
-        step = oom.fallback_step(self.run, self.settings, self.gpu, reported)
-        if step is None:
+        steps = self._memory.take(self.settings, reported, serving)
+        if not steps:
             return False
-        self._oom_overrides.append(step)
-        self.events.emit("engine", message=f"out of memory: {step}")
+        self.events.emit("engine", message=f"out of memory: {', '.join(map(str, steps))}")
         return True
 
     async def _renew(self) -> None:
@@ -174,6 +177,7 @@ class Session:
         self.engine = self._make_engine()
 
     async def _load(self) -> EngineInfo:
+        self._memory.begin_load()
         info = await self.engine.start(lambda message: self.events.emit("engine", message=message))
         self._info = info
         engine = LoadedEngine(

@@ -6,6 +6,7 @@ Sole importer of vllm. Token ids go in and come out; vLLM never sees a tokenizer
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import time
 from collections.abc import Mapping, Sequence
@@ -14,9 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import BrokeError, MissingError
+from ..records.files import object_or_empty
 from . import EngineInfo, Limits, Progress, Request, Sink, hopper
 from .hopper import compat
 from .pacing import Pacing
+
+log = logging.getLogger(__name__)
 
 # vLLM reads these once, at import. Nothing is reported to anyone, nothing is fetched.
 _ENVIRONMENT = {
@@ -44,6 +48,13 @@ def prepare_environment(cache_dir: Path, extra: Mapping[str, str]) -> None:
         os.environ.setdefault(name, value)
 
 
+def checkpoint_quantization(model: Path) -> str | None:
+    """The method in a checkpoint's config.json; None where there is none."""
+    found = object_or_empty(model / "config.json").get("quantization_config")
+    method = found.get("quant_method", "unknown") if isinstance(found, dict) else None
+    return None if method is None else str(method)
+
+
 class VllmEngine:
     """AsyncLLM behind the engine protocol. `arguments` are vLLM's AsyncEngineArgs."""
 
@@ -55,6 +66,7 @@ class VllmEngine:
         self._tasks: set[asyncio.Task[None]] = set()
         self._serial = 0
         self._counters: dict[str, float] = {}
+        self._not_served: dict[str, object] = {}
 
     async def start(self, progress: Progress) -> EngineInfo:
         """Load the weights. Blocks the loop, as vLLM does: nothing else runs yet."""
@@ -68,6 +80,7 @@ class VllmEngine:
             ) from error
         if hopper.is_asked_for(self._arguments):
             compat.check_version("the fast path for Hopper")
+            self._refuse_fast_path(progress)
         if not compat.current_platform.device_type:
             raise MissingError(
                 "expected an NVIDIA GPU for vLLM's CUDA build, found none: start the container with "
@@ -83,8 +96,18 @@ class VllmEngine:
         except Exception as error:
             raise BrokeError(f"vLLM could not load {self._arguments['model']}: {error}") from error
         load_s = round(time.monotonic() - started, 2)
-        counters = await self._utility("mlperf_counters")
-        return EngineInfo("vllm", vllm.__version__, self._settings(), load_s, details=counters)
+        details = {**await self._utility("mlperf_counters"), **self._not_served}
+        return EngineInfo("vllm", vllm.__version__, self._settings(), load_s, details)
+
+    def _refuse_fast_path(self, progress: Progress) -> None:
+        """vLLM's own path where the extension does not serve what is to be loaded."""
+        reason = hopper.not_served(self._arguments, checkpoint_quantization(Path(self._arguments["model"])))
+        if reason is None:
+            return
+        self._arguments = hopper.without_extension(self._arguments)
+        self._not_served = {"fast_path_not_served": reason}
+        log.warning("fast_path served=False reason=%s", reason)
+        progress(f"vLLM's own path: the kernels for Hopper do not serve {reason}")
 
     def _settings(self) -> dict[str, object]:
         """What the engine really uses, read back from vLLM's own resolved configuration."""

@@ -48,18 +48,20 @@ def captured(log: Path) -> Iterator[TextIO]:
         redaction.scrub(log)
 
 
-def last_fault(log: Path, limit: int = 262_144) -> str:
-    """The last exception named in the log's tail, as `Type: message`; empty if there is none.
+def last_fault(log: Path, limit: int = 262_144, start: int = 0) -> str:
+    """The last exception named in the log's tail, from byte `start` on, as `Type: message`; empty if there is
+    none.
 
     A failing engine process prints its cause before the parent's own, vaguer exception:
     the first of the last traceback chain is what the user needs.
     """
     try:
         with log.open("rb") as stream:
-            stream.seek(max(0, log.stat().st_size - limit))
+            stream.seek(max(start, log.stat().st_size - limit))
             lines = stream.read().decode("utf-8", "replace").splitlines()
     except OSError:
         return ""
     faults = [m for line in lines if (m := _FAULT.match(line.strip()))]
-    causes = [m for m in faults if "see root cause" not in m.group(2).lower()]
+    # "See root cause above", "See stack trace for root cause": what follows from another one.
+    causes = [m for m in faults if "root cause" not in m.group(2).lower()]
     return f"{causes[-1].group(1)}: {causes[-1].group(2)}" if causes else ""

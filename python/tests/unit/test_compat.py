@@ -15,7 +15,7 @@ from mlperf_llama.engine import hopper
 from mlperf_llama.engine import vllm as vllm_engine
 from mlperf_llama.engine.hopper import compat
 from mlperf_llama.engine.vllm import VllmEngine
-from mlperf_llama.errors import MissingError
+from mlperf_llama.errors import BrokeError, MissingError
 
 FOLDER = Path(str(engine.__file__)).parent
 # What every user of vLLM may import.
@@ -100,3 +100,69 @@ def test_without_the_fast_path_another_version_is_not_refused(monkeypatch: pytes
     monkeypatch.setitem(compat.NAMES, "current_platform", ("nowhere", ""))
     with pytest.raises(MissingError, match=r"vLLM 0\.99\.0: expected nowhere"):
         start("")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "checkpoint", "reason"),
+    [
+        ({}, None, None),
+        ({"tensor_parallel_size": 2, "pipeline_parallel_size": 1, "enable_lora": False}, None, None),
+        ({"quantization": "fp8"}, None, None),
+        ({"quantization": "int8"}, None, None),
+        ({}, "fp8", None),
+        ({}, "compressed-tensors", None),
+        ({"pipeline_parallel_size": 2}, None, "pipeline_parallel_size=2"),
+        ({"decode_context_parallel_size": 2}, None, "decode_context_parallel_size=2"),
+        ({"enable_lora": True}, None, "enable_lora"),
+        ({"speculative_config": {"method": "ngram"}}, None, "speculative_config"),
+        ({"quantization": "modelopt"}, None, "quantization=modelopt"),
+        ({}, "awq", "quantization=awq"),
+    ],
+)
+def test_what_the_fast_path_serves(
+    arguments: dict[str, object], checkpoint: str | None, reason: str | None
+) -> None:
+    assert hopper.not_served(arguments, checkpoint) == reason
+
+
+@pytest.mark.parametrize(
+    ("config", "method"),
+    [
+        (None, None),
+        ("{}", None),
+        ("broken", None),
+        ('{"quantization_config": {"quant_method": "awq"}}', "awq"),
+        ('{"quantization_config": {}}', "unknown"),
+    ],
+)
+def test_a_checkpoint_names_its_quantisation(config: str | None, method: str | None, tmp_path: Path) -> None:
+    if config is not None:
+        (tmp_path / "config.json").write_text(config)
+    assert vllm_engine.checkpoint_quantization(tmp_path) == method
+
+
+@pytest.mark.parametrize(
+    ("load_format", "extension"), [("auto", ""), ("dummy", hopper.RANDOM)], ids=["weights", "made-up"]
+)
+def test_what_the_fast_path_does_not_serve_takes_vllm_s_own(
+    load_format: str, extension: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """In one line, and as if the extension had not been asked for."""
+    with_version(compat.CHECKED[-1], monkeypatch)
+    given = {"model": "m", "worker_extension_cls": hopper.EXTENSION, "load_format": load_format}
+    taken: dict[str, object] = {}
+
+    def load(**arguments: object) -> None:
+        taken.update(arguments)
+        raise RuntimeError("far enough")
+
+    platform = SimpleNamespace(device_type="cpu")
+    monkeypatch.setattr(compat, "current_platform", platform, raising=False)
+    monkeypatch.setattr(compat, "AsyncEngineArgs", load, raising=False)
+    lines: list[str] = []
+    engine = VllmEngine(hopper.with_extension({**given, "enable_lora": True}), Path("/nowhere"), {})
+    with caplog.at_level("WARNING"), pytest.raises(BrokeError, match="far enough"):
+        asyncio.run(engine.start(lines.append))
+    assert taken["worker_extension_cls"] == extension and "compilation_config" not in taken
+    assert [record.message for record in caplog.records] == ["fast_path served=False reason=enable_lora"]
+    assert sum("enable_lora" in text for text in lines) == 1

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.slow
 
 SIZE, Q, KV, PAGE, INPUTS = 128, 8, 2, 16, 256
 FP8 = torch.float8_e4m3fn
-SCALE, SOFTMAX = 0.02, SIZE**-0.5
+SCALE, Q_SCALE, SOFTMAX = 0.02, 0.03, SIZE**-0.5
 
 
 def exact(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
@@ -35,13 +35,27 @@ def exact(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
     return torch.einsum("hqk,khd->qhd", scores.masked_fill(~mask, -torch.inf).softmax(-1), v)
 
 
-def whole_prompts(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, **given: Any) -> None:
-    """FlashAttention for prompts that attend to their own keys."""
-    assert given["causal"] and torch.equal(given["cu_seqlens_q"], given["cu_seqlens_k"])
-    ends = given["cu_seqlens_q"].tolist()
-    for begin, end in pairwise(ends):
+def quantised(x: torch.Tensor, scale: float | torch.Tensor = SCALE) -> torch.Tensor:
+    return (x.float() / scale).clamp(-448, 448).to(FP8)
+
+
+def flash_attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, **given: Any) -> None:
+    """For prompts that attend to their own keys, or with a block table to the 8-bit cache."""
+    assert given["causal"] and given["softmax_scale"] == SOFTMAX
+    for row, (begin, end) in enumerate(pairwise(given["cu_seqlens_q"].tolist())):
         part = slice(begin, end)
-        given["out"][part] = exact(q[part], k[part], v[part])
+        assert end - begin <= given["max_seqlen_q"]
+        if "block_table" not in given:
+            assert torch.equal(given["cu_seqlens_q"], given["cu_seqlens_k"])
+            given["out"][part] = exact(q[part], k[part], v[part])
+            continue
+        pages, length = given["block_table"][row], given["seqused_k"][row]
+        assert length <= given["max_seqlen_k"] and {q.dtype, k.dtype, v.dtype} == {FP8}
+        scales = [given[f"{name}_descale"][row][:, None] for name in "qkv"]
+        keys, values = (x[pages].flatten(0, 1)[:length].float() for x in (k, v))
+        groups = q.shape[1] // k.shape[2]
+        queries = q[part].float() * scales[0].repeat_interleave(groups, 0)
+        given["out"][part] = exact(queries, keys * scales[1], values * scales[2])
 
 
 class Model:
@@ -58,8 +72,9 @@ class Model:
         angles = torch.rand(4 * PAGE, SIZE // 2) * 6.28
         self.cos_sin = torch.cat((angles.cos(), angles.sin()), dim=1).bfloat16()
         self.layer = SimpleNamespace(
-            _k_scale=torch.tensor(SCALE), _v_scale=torch.tensor(SCALE), impl=SimpleNamespace(scale=SOFTMAX)
-        )
+            _q_scale=torch.tensor(Q_SCALE), _k_scale=torch.tensor(SCALE), _v_scale=torch.tensor(SCALE),
+            impl=SimpleNamespace(scale=SOFTMAX),
+        )  # fmt: skip
 
     def _rotated(self, x: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
         first, second = x.float().chunk(2, dim=-1)
@@ -69,7 +84,8 @@ class Model:
     def step(
         self, layer: Any, decodes: Sequence[int], prompts: dict[int, int], one_kernel: bool = False
     ) -> None:
-        """One token for each of `decodes`, whole prompts of so many tokens for the others, all checked."""
+        """One token for each of `decodes`, whole prompts or chunks of so many tokens for the others, all
+        checked."""
         rows = [*decodes, *prompts]
         tokens = [1] * len(decodes) + list(prompts.values())
         past = [len(self.keys[row]) for row in rows]
@@ -80,20 +96,23 @@ class Model:
         qkv, between = (qkv, torch.float32) if one_kernel else (qkv.bfloat16(), torch.bfloat16)
         q, k, v = qkv.clone().unflatten(1, (-1, SIZE)).split([Q, KV, KV], dim=1)
         q, k = (self._rotated(part, positions).to(between) for part in (q, k))
+        # One prompt that has a past, and all take the cache.
+        whole = not any(len(self.keys[row]) for row in prompts)
         lengths, wanted = [], []
         for row, part_q, part_k, part_v in zip(rows, *(x.split(tokens) for x in (q, k, v)), strict=True):
             for held, new in ((self.keys, part_k), (self.values, part_v)):
-                codes = (new.float() / SCALE).clamp(-448, 448).to(FP8)
-                held[row] = torch.cat((held[row], codes.float() * SCALE))
+                held[row] = torch.cat((held[row], quantised(new).float() * SCALE))
             lengths.append(len(self.keys[row]))
-            own = (part_k, part_v) if row in prompts else (self.keys[row], self.values[row])
+            own = (part_k, part_v) if row in prompts and whole else (self.keys[row], self.values[row])
+            if row in prompts and not whole:
+                part_q = quantised(part_q, Q_SCALE).float() * Q_SCALE
             wanted.append(exact(part_q, *own).flatten(1))
         of = torch.repeat_interleave(torch.tensor(rows), torch.tensor(tokens))
         seq_lens = torch.tensor(lengths, dtype=torch.int32)
         starts = torch.tensor([0, *accumulate(prompts.values())], dtype=torch.int32)
         metadata = SimpleNamespace(
-            mlperf_decodes=len(decodes), mlperf_prefill_starts=starts, mlperf_prefill_uncached=True,
-            max_query_len=max(tokens), num_actual_tokens=len(positions),
+            mlperf_decodes=len(decodes), mlperf_prefill_starts=starts, mlperf_prefill_uncached=whole,
+            max_query_len=max(tokens), max_seq_len=max(lengths), num_actual_tokens=len(positions),
             slot_mapping=self.table[of, positions // PAGE].long() * PAGE + positions % PAGE,
             block_table=self.table[rows], seq_lens=seq_lens,
         )  # fmt: skip
@@ -108,14 +127,20 @@ class Model:
         assert float(error) < 0.01, f"{len(decodes)} decodes and {len(prompts)} prompts: {float(error)}"
 
 
+def with_flash_attention(monkeypatch: pytest.MonkeyPatch) -> None:
+    """vLLM for CPUs has none."""
+    monkeypatch.setattr(attention.flash_attn, "flash_attn_varlen_func", flash_attention, raising=False)
+    ops = SimpleNamespace(scaled_fp8_quant=lambda x, scale: (quantised(x, scale), scale))
+    monkeypatch.setattr(attention, "custom_ops", ops)
+
+
 @pytest.mark.skipif(cuda_on_cpu.COMPILER is None, reason="no C++ compiler (g++) here")
 @pytest.mark.parametrize("one_kernel", [False, True])
 def test_prompts_then_both_then_answers_alone(
     one_kernel: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     torch.manual_seed(3)
-    # vLLM for CPUs has none.
-    monkeypatch.setattr(attention.flash_attn, "flash_attn_varlen_func", whole_prompts, raising=False)
+    with_flash_attention(monkeypatch)
     model = Model(sequences=4)
     monkeypatch.setattr(fused, "_multiprocessors", lambda device: 4)
     with cuda_on_cpu.card(tmp_path), cuda_on_cpu.card(tmp_path, fused):
@@ -124,3 +149,15 @@ def test_prompts_then_both_then_answers_alone(
         model.step(layer, [2, 0], {3: 5, 1: 30}, one_kernel)
         for _ in range(2):
             model.step(layer, [0, 1, 2, 3], {}, one_kernel)
+
+
+@pytest.mark.skipif(cuda_on_cpu.COMPILER is None, reason="no C++ compiler (g++) here")
+def test_a_prompt_in_chunks_reads_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(4)
+    with_flash_attention(monkeypatch)
+    model = Model(sequences=4)
+    with cuda_on_cpu.card(tmp_path):
+        layer = attention.Attention(Q, KV, model.cos_sin)
+        model.step(layer, [], {2: 17, 0: 20})
+        model.step(layer, [2], {0: 13, 3: 9})
+        model.step(layer, [2, 3], {1: 5, 0: 21})

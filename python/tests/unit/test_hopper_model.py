@@ -187,6 +187,8 @@ def linear(**changes: Any) -> SimpleNamespace:
     [
         {"quant_method": SimpleNamespace()},
         {"quant_method": SimpleNamespace(fp8_linear=object(), act_q_static=True)},
+        # Another quantisation that takes the same kernel.
+        {"quant_method": SimpleNamespace(fp8_linear=KERNEL)},
         DYNAMIC,
         {"params_dtype": torch.float32},
         {"tp_size": 2},
@@ -240,6 +242,87 @@ def test_the_last_layer_takes_the_sum_from_either_kind_of_layer(with_residual: b
     ]
     whole: Any = SimpleNamespace(layers=layers)
     states = model.Model.forward(whole, None, torch.arange(5), None, before)
-    attended, residual = states.chunk(2, dim=-1)
+    attended, residual = states.chunk(2, dim=-1)  # attention is as wide as the residual here
     assert torch.equal(residual, before + more)
     assert torch.equal(attended, 2 * norm(before + more))
+
+
+@pytest.mark.parametrize("attended", [HIDDEN // 2, HIDDEN, 2 * HIDDEN])
+def test_what_leaves_the_model_is_split_by_its_widths(attended: int) -> None:
+    """Half the heads of two GPUs each, as many as hidden, or more: the residual is whole in each."""
+    torch.manual_seed(0)
+    weight, more = torch.randn(HIDDEN, attended), torch.randn(HIDDEN, HIDDEN)
+    attention = SimpleNamespace(
+        q_size=attended,
+        before_output=lambda positions, x: x.repeat(1, 2)[:, :attended],
+        o_proj=lambda x: (x @ weight.t(), None),
+    )
+
+    def add_norm(x: torch.Tensor, residual: torch.Tensor | None = None) -> Any:
+        return 2 * x if residual is None else (2 * (x + residual), x + residual)
+
+    layer = SimpleNamespace(
+        input_layernorm=add_norm,
+        post_attention_layernorm=add_norm,
+        self_attn=attention,
+        mlp=lambda x: x @ more.t(),
+    )
+    whole: Any = SimpleNamespace(layers=[layer], norm=add_norm)
+    hidden = torch.randn(5, HIDDEN)
+    states = model.Model.forward(whole, None, torch.arange(5), None, hidden)
+    assert states.shape == (5, attended + HIDDEN)
+    # Only some tokens' logits are wanted.
+    found = model.Model.last_layer(whole, states[[1, 4]])
+    before = (2 * hidden).repeat(1, 2)[:, :attended] @ weight.t() + hidden
+    wanted = 2 * ((2 * before) @ more.t() + before)[[1, 4]]
+    torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-2)
+
+
+def fast_layer(**changes: Any) -> Any:
+    """What vLLM makes of Llama-3.1-8B's attention with an 8-bit cache, as far as it is asked."""
+    core = {
+        "kv_cache_dtype": "fp8",
+        "attn_backend": SimpleNamespace(get_name=lambda: changes.get("backend", "FLASH_ATTN")),
+        "sliding_window": None,
+    }
+    rotary = {"is_neox_style": True, "rotary_dim": 128}
+    layer = {"num_heads": 32, "num_kv_heads": 8, "head_dim": 128}
+    for part in (core, rotary, layer):
+        part.update({name: value for name, value in changes.items() if name in part})
+    return SimpleNamespace(
+        attn=SimpleNamespace(**core),
+        rotary_emb=SimpleNamespace(**rotary),
+        qkv_proj=SimpleNamespace(params_dtype=changes.get("dtype", torch.bfloat16)),
+        **layer,
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, True),
+        ({"kv_cache_dtype": "fp8_e4m3"}, True),
+        # Two, four and eight GPUs share the heads.
+        ({"num_heads": 16, "num_kv_heads": 4}, True),
+        ({"num_heads": 8, "num_kv_heads": 2}, True),
+        ({"num_heads": 4, "num_kv_heads": 1}, True),
+        ({"kv_cache_dtype": "auto"}, False),
+        ({"kv_cache_dtype": "fp8_e5m2"}, False),
+        ({"backend": "FLASHINFER"}, False),
+        ({"sliding_window": 4096}, False),
+        ({"is_neox_style": False}, False),
+        ({"rotary_dim": 64}, False),
+        ({"head_dim": 64, "rotary_dim": 64}, False),
+        ({"num_heads": 32, "num_kv_heads": 2}, False),
+        ({"num_heads": 12, "num_kv_heads": 8}, False),
+        ({"dtype": torch.float16}, False),
+        ({"dtype": torch.float32}, False),
+    ],
+)
+def test_which_attention_is_fast(
+    changes: dict[str, Any], expected: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(model, "on_hopper", lambda: True)
+    assert model.fast_attention(fast_layer(**changes)) is expected
+    monkeypatch.setattr(model, "on_hopper", lambda: False)
+    assert not model.fast_attention(fast_layer(**changes))

@@ -1,22 +1,17 @@
-"""The memory model against vLLM's own report, presets against the model, and the fallback steps."""
+"""The memory model against vLLM's own report, and presets against the model."""
 
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from mlperf_llama import config, rules
-from mlperf_llama.bench import oom
-from mlperf_llama.engine import derive, oom_fallback, preset, tuned
+from mlperf_llama.engine import derive, preset
 from mlperf_llama.engine.derive import Card
 from mlperf_llama.engine.preset import VllmArguments, choose_preset, load_preset
-from mlperf_llama.engine.settings import EngineSettings, ModelFacts, engine_settings
-from mlperf_llama.records.codec import to_json
-from mlperf_llama.records.run_folder import RunFolder
-from mlperf_llama.records.schema import Gpu, Provenance
+from mlperf_llama.records.schema import Gpu
 
 # vLLM 0.26.0 on an H100 80 GB SXM, Llama-3.1-8B's shape, static FP8, FP8 cache, share 0.95,
 # 8192 tokens a step, 512 sequences: "Available KV cache memory", "GPU KV cache size", "weight".
@@ -137,83 +132,3 @@ def test_derived_settings_always_fit(memory_gib: float, capability: str) -> None
 def test_sequences_that_fit_leave_room_for_long_prompts() -> None:
     # The mean alone would let 1,000 in.
     assert 900 < derive.sequences_that_fit(1000 * 1023) < 985
-
-
-def all_steps(
-    arguments: VllmArguments, user_fixed: set[str], fp8_cache: bool
-) -> list[oom_fallback.FallbackStep]:
-    steps = []
-    while (step := oom_fallback.next_step(arguments, user_fixed, fp8_cache)) is not None:
-        arguments = step.apply(arguments)
-        steps.append(step)
-        assert len(steps) < 40
-    return steps
-
-
-START = {"max_num_seqs": 512, "max_num_batched_tokens": 8192, "quantization": "fp8", "dtype": "bfloat16"}
-
-
-def test_fallback_steps_end_and_never_touch_the_weights() -> None:
-    steps = all_steps(dict(START), set(), True)
-    names = list(dict.fromkeys(s.name for s in steps))
-    assert names[0] == "max_cudagraph_capture_size" and names[-1] == "kv_cache_dtype"
-    assert set(names) == {
-        "max_cudagraph_capture_size", "max_num_seqs", "max_num_batched_tokens", "kv_cache_dtype",
-    }  # fmt: skip
-    assert not {"quantization", "dtype"} & set(names)
-
-
-def test_fallback_steps_leave_what_the_user_chose() -> None:
-    names = {s.name for s in all_steps(dict(START), {"max_num_seqs", "kv_cache_dtype"}, True)}
-    assert names == {"max_cudagraph_capture_size", "max_num_batched_tokens"}
-
-
-def test_fallback_steps_give_no_8_bit_cache_to_a_card_that_cannot_read_it() -> None:
-    assert all(s.name != "kv_cache_dtype" for s in all_steps(dict(START), set(), False))
-
-
-def test_graph_sizes_give_way_to_their_ceiling() -> None:
-    sized = {**START, "compilation_config": {"cudagraph_capture_sizes": [1, 512], "level": 3}}
-    step = oom_fallback.next_step(sized, set(), True)
-    assert step and (step.before, step.after) == (512, 256)
-    assert step.apply(sized)["compilation_config"] == {"level": 3, "max_cudagraph_capture_size": 256}
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB", True),
-        ("ValueError: No available memory for the cache blocks. Try increasing", True),
-        ("1.2 GiB KV cache is needed, which is larger than the available KV cache memory", True),
-        ("RuntimeError: CUDA error: an illegal memory access was encountered", False),
-        ("the model's memory of the article", False),
-    ],
-)
-def test_signs_of_a_lack_of_memory(text: str, expected: bool) -> None:
-    assert oom_fallback.is_out_of_memory(text) is expected
-
-
-def wanted(flags: dict[str, str], **overrides: object) -> EngineSettings:
-    """What a run on an H100 with these flags and these arguments of its preset asks vLLM for."""
-    small = preset.Preset("small", {**START, **overrides})
-    facts = ModelFacts("/model", rules.MAX_MODEL_LEN)
-    return engine_settings(config.load(flags, {}), small, tuned.NONE, facts, on_gpu=True, cpu_threads=1)
-
-
-def test_a_fallback_step_is_recorded_and_given_back(tmp_path: Path) -> None:
-    (tmp_path / "config.json").write_text("{}")
-    run = RunFolder.open(tmp_path)
-    settings = wanted({"MAX_NUM_SEQS": "512"}, compilation_config={"max_cudagraph_capture_size": 64})
-    step = oom.fallback_step(run, settings, gpu("h100"), "CUDA out of memory")
-    assert step == oom_fallback.FallbackStep("max_num_batched_tokens", 8192, 4096)
-    assert str(step) == "max_num_batched_tokens from 8192 to 4096"
-    assert oom.fallback_step(run, settings, gpu("h100"), "illegal memory access") is None
-    steps = to_json(run.read(Provenance).memory_steps)
-    assert steps == [{"name": "max_num_batched_tokens", "before": 8192, "after": 4096}]
-
-
-def test_the_cause_may_stand_in_the_log_alone(tmp_path: Path) -> None:
-    (tmp_path / "config.json").write_text("{}")
-    (tmp_path / "run.log").write_text("torch.OutOfMemoryError: CUDA out of memory. Tried to allocate\n")
-    run = RunFolder.open(tmp_path)
-    assert oom.fallback_step(run, wanted({}), gpu("a30"), "Engine core failed to start")

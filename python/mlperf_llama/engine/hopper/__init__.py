@@ -39,6 +39,36 @@ _OPERATIONS = (
 )
 
 
+# Each must be 1: every GPU has all layers and whole sequences.
+_WHOLE = ("pipeline_parallel_size", "decode_context_parallel_size", "prefill_context_parallel_size")
+# These replace linear layers, read hidden states, or split a step.
+_OTHER_PATHS = ("enable_lora", "speculative_config", "enable_dbo")
+# Other methods make other linear layers than mlp.py and model.py know.
+_QUANTIZATION = (None, "fp8", "int8", "compressed-tensors")
+
+
+def not_served(arguments: Mapping[str, Any], checkpoint_quantization: str | None = None) -> str | None:
+    """Why vLLM's own path must serve what the extension was asked to; None: the extension does.
+    `checkpoint_quantization`: the method in the checkpoint's config.json. What single layers allow is asked
+    when they are made (model.py, mlp.py)."""
+    for name in _WHOLE:
+        if (arguments.get(name) or 1) != 1:
+            return f"{name}={arguments[name]}"
+    for name in _OTHER_PATHS:
+        if arguments.get(name):
+            return name
+    for quantization in (arguments.get("quantization"), checkpoint_quantization):
+        if quantization not in _QUANTIZATION:
+            return f"quantization={quantization}"
+    return None
+
+
+def without_extension(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """vLLM's arguments for its own path; made-up weights stay."""
+    random = arguments.get("worker_extension_cls") == RANDOM_EXTENSION
+    return {**arguments, "worker_extension_cls": RANDOM if random else ""}
+
+
 def is_asked_for(arguments: Mapping[str, Any]) -> bool:
     """Whether vLLM's arguments ask for the extension."""
     return arguments.get("worker_extension_cls") in (EXTENSION, RANDOM_EXTENSION)

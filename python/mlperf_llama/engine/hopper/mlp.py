@@ -16,7 +16,7 @@ def static_fp8(linear: Any) -> bool:
     kernel = getattr(linear.quant_method, "fp8_linear", None)
     return (
         isinstance(kernel, PerTensorTorchFP8ScaledMMLinearKernel)
-        and linear.quant_method.act_q_static
+        and getattr(linear.quant_method, "act_q_static", False)
         and linear.params_dtype == torch.bfloat16
         and linear.tp_size == 1
         and linear.bias is None

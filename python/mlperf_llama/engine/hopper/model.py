@@ -28,6 +28,7 @@ def fast_attention(layer: Any) -> bool:
         core.kv_cache_dtype in ("fp8", "fp8_e4m3")
         and core.attn_backend.get_name() == "FLASH_ATTN"
         and core.sliding_window is None
+        and layer.qkv_proj.params_dtype == torch.bfloat16
         and rotary.is_neox_style
         and rotary.rotary_dim == layer.head_dim
         # The page's size is not known yet; vLLM's is 16, and kernels.py asks about the rest.
@@ -97,7 +98,8 @@ class DecoderLayer(llama.LlamaDecoderLayer):  # type: ignore[misc]
 
 
 class Model(llama.LlamaModel):  # type: ignore[misc]
-    """Gives [tokens, 2 * hidden]: the last layer's attention before its projection, and the residual."""
+    """Gives [tokens, this GPU's q heads * head size + hidden]: the last layer's attention before its
+    projection, which tensor parallelism splits, and the residual, which it does not."""
 
     def forward(
         self,
@@ -121,7 +123,10 @@ class Model(llama.LlamaModel):  # type: ignore[misc]
     def last_layer(self, states: torch.Tensor) -> torch.Tensor:
         """What `forward` gave for some tokens to those tokens' final hidden states."""
         layer = self.layers[len(self.layers) - 1]
-        attended, residual = (part.contiguous() for part in states.split(states.shape[-1] // 2, dim=-1))
+        width = layer.self_attn.q_size
+        attended, residual = (
+            part.contiguous() for part in states.split([width, states.shape[-1] - width], dim=-1)
+        )
         hidden, _ = layer.self_attn.o_proj(attended)
         hidden, residual = layer.post_attention_layernorm(hidden, residual)
         hidden, _ = self.norm(layer.mlp(hidden), residual)

@@ -60,5 +60,6 @@ def _tree(repo: Repo, folder: str, deep: bool) -> list[dict[str, Any]]:
             found[path] = {"type": "directory", "path": path, "size": 0, "oid": "0" * 40}
         if deep or len(parts) == 1:
             oid = hashlib.sha1(body).hexdigest()
-            found[name] = {"type": "file", "path": name, "size": len(body), "oid": oid}
+            large = {"oid": hashlib.sha256(body).hexdigest(), "size": len(body), "pointerSize": 134}
+            found[name] = {"type": "file", "path": name, "size": len(body), "oid": oid, "lfs": large}
     return list(found.values())

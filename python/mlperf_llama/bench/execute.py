@@ -45,7 +45,7 @@ def execute(
         progress = TerminalProgress(terminal, env)
         events = Events(run, progress, gpu=lambda: sampler.latest)
         try:
-            with seal.stage(run, "run"):
+            with seal.stage(run, seal.MEASURED):
                 if run.is_tuning or loadgen_runs.missing(run, config):
                     asyncio.run(_measure(run, config, events, work))
             with seal.stage(run, "score"):

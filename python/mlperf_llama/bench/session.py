@@ -88,6 +88,7 @@ class Session:
             self.scope.sample_count,
             reference,
             positions - rules.MAX_NEW_TOKENS,
+            use_cache=not (served_dataset.eligible and served_model.eligible) or self.scope.shortened,
         )
         longest = int(self.samples.lengths.max())
         self.max_model_len = max(rules.MAX_MODEL_LEN, longest + rules.MAX_NEW_TOKENS)

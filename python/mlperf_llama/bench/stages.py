@@ -40,6 +40,26 @@ def score_all(run: RunFolder, config: Config, env: Mapping[str, str], progress: 
         update_scenario(run, scenario, accuracy=accuracy)
 
 
+def judge_again(run: RunFolder) -> str:
+    """Judge a folder whatever its verdict.json says; how that differs from the verdict now, if it does."""
+    recorded, broken = None, ""
+    try:
+        recorded = run.read_or_new(Verdict)
+    except PipelineError as error:
+        broken = str(error)
+    judged = verdict.judge(run)
+    if recorded is None or not recorded.checks:
+        return broken
+    before = {c.name: c.passed for c in recorded.checks}
+    now = {c.name: c.passed for c in judged.checks}
+    other = sorted(name for name in {*before, *now} if before.get(name) != now.get(name))
+    if recorded.submittable == judged.submittable and not other:
+        return ""
+    said = "submittable" if recorded.submittable else "not submittable"
+    names = ", ".join(other[:5]) + (f" and {len(other) - 5} more" if len(other) > 5 else "")
+    return f"{Verdict.FILE} said {said}, with other results of {names or 'no check'}; it was judged again."
+
+
 def judge_and_report(run: RunFolder, write_report: WriteReport) -> Verdict:
     """Judge, then write the report. One that cannot be written never hides a result."""
     judged = verdict.judge(run)

@@ -156,9 +156,13 @@ def verdict(arguments: argparse.Namespace, flags: Mapping[str, str], env: Env) -
 
 def report(arguments: argparse.Namespace, flags: Mapping[str, str], env: Env) -> int:
     from .. import report as reports
+    from ..bench import stages
 
     run = _run_or_latest(arguments, flags, env)
-    reports.write(run)
+    differs = stages.judge_again(run)
+    if differs:
+        print(f"report: {differs}", file=sys.stderr)
+    reports.write(run, remarks=(differs,) if differs else ())
     _print(run.file("report.md"))
     return 0
 

@@ -2,9 +2,10 @@
 
 Each stage works inside `stage`. On entry the files that earlier stages left are
 compared with what they recorded; a file that was changed in between is listed under
-`broken` for good. The seal finds edits and accidents. It cannot stop somebody who
-rewrites the whole folder with this code: that is why the verdict also derives its
-numbers from LoadGen's own logs again.
+`broken` for good. So are LoadGen's logs without a seal, or under one that no measuring
+stage made: each stage, from the sources on, leaves a seal, so somebody took it away. The
+seal finds edits and accidents. It cannot stop somebody who rewrites the whole folder with
+this code: that is why the verdict also derives its numbers from LoadGen's own logs again.
 """
 
 from __future__ import annotations
@@ -21,8 +22,12 @@ from .files import digest
 from .run_folder import RunFolder
 from .schema import Seal, SealedStage
 
+# The stage that LoadGen writes its logs in, and what they are called.
+MEASURED, LOGS = "run", "mlperf_log_*"
 # Still growing, or written from the sealed files: nothing is judged by them.
 UNSEALED = (Seal.FILE, "events.jsonl", "run.log", "verdict.json", "report.md", "report.html")
+NO_SEAL = f"LoadGen's logs were there and {Seal.FILE} was not"
+NO_CHAIN = f"LoadGen's logs are there, and {Seal.FILE} names no stage that measured"
 
 
 @cache
@@ -62,9 +67,15 @@ def differences(run: RunFolder) -> list[str]:
 def faults(run: RunFolder) -> list[str]:
     """What was changed between stages, or since the last one; a seal that cannot be read is one."""
     try:
-        return [*run.read_or_new(Seal).broken, *differences(run)]
+        recorded = run.read_or_new(Seal)
+        chain = [] if MEASURED in {s.stage for s in recorded.stages} or not _has_logs(run) else [NO_CHAIN]
+        return [*recorded.broken, *chain, *differences(run)]
     except PipelineError as error:
         return [str(error)]
+
+
+def _has_logs(run: RunFolder) -> bool:
+    return any(run.path.rglob(LOGS))
 
 
 @contextmanager
@@ -74,6 +85,8 @@ def stage(run: RunFolder, name: str) -> Iterator[None]:
     broken = before.broken
     if run.file(Seal.FILE).is_file():
         broken += tuple(f"before {name}: {line}" for line in differences(run))
+    elif _has_logs(run):
+        broken += (f"before {name}: {NO_SEAL}",)
     try:
         yield
     finally:

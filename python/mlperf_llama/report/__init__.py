@@ -5,6 +5,8 @@ From saved records alone; it measures nothing. A partial run renders with what i
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from ..records.files import write_text
 from ..records.run_folder import RunFolder
 from . import answer, html, markdown, method, summary, tuning
@@ -14,22 +16,23 @@ from .run import Run, read
 NOT_A_RESULT = "Not an MLPerf result"
 
 
-def build(run: Run) -> Document:
-    """The whole report as data."""
+def build(run: Run, remarks: tuple[str, ...] = ()) -> Document:
+    """The whole report as data. `remarks`: more lines under its answer."""
+    banner = answer.banner(run)
     searches = tuning.sections(RunFolder(run.path))
     names = ", ".join(run.scenarios) or "no scenario"
     return Document(
         title="MLPerf Inference, Llama-3.1-8B",
         subtitle=f"{names} · round {run.round} · {run.category} · {run.path.name} · {run.results.status}",
-        banner=answer.banner(run),
+        banner=replace(banner, lines=(*banner.lines, *remarks)),
         watermark=NOT_A_RESULT if run.not_eligible() else "",
         sections=(*searches, answer.section(run), method.how(run), method.where(run)),
     )
 
 
-def write(folder: RunFolder) -> None:
+def write(folder: RunFolder, remarks: tuple[str, ...] = ()) -> None:
     """Write report.md and report.html into the run folder."""
-    document = build(read(folder))
+    document = build(read(folder), remarks)
     # HTML first: the Markdown report lists it among the files.
     write_text(folder.file("report.html"), html.render(document))
     write_text(folder.file("report.md"), markdown.render(document))

@@ -17,8 +17,9 @@ from ..records.files import JsonObject, atomic_folder, write_text
 from ..score import accuracy_text
 from ..verdict import test06
 from ..verdict.evidence import ScenarioEvidence
-from . import description, documents, rescoring, source_tree, summary_files, truncation
+from . import description, documents, proving, rescoring, source_tree, summary_files, truncation
 from .layout import Layout
+from .proving import Prove
 from .rescoring import Rescore
 from .selection import CLOSED, OPEN, SELFTEST, TOGETHER, SelectedRun, Selection, select
 from .summary_files import write_json
@@ -47,6 +48,7 @@ def pack(
     results_dir: Path,
     runs: Sequence[Path] | None = None,
     rescore: Rescore = rescoring.scores,
+    prove: Prove = proving.checks,
 ) -> Path:
     """Pack `runs` (default: the latest) for config's round, category and division.
 
@@ -58,6 +60,7 @@ def pack(
     paths = [Path(p) for p in runs or [(results_dir / "latest").resolve()]]
     selection = select(paths, config.division, config.submitter, config.round, config.category)
     if config.division == CLOSED:
+        _prove_again(selection, env, prove)
         _score_again(selection, rescore)
     label = {CLOSED: "submittable", OPEN: "open"}[config.division]
     home = results_dir / (SELFTEST if config.submitter == SELFTEST else label)
@@ -83,6 +86,15 @@ def _free(path: Path) -> Path:
         count += 1
         free = path.with_name(f"{path.name}-{count}")
     return free
+
+
+def _prove_again(selection: Selection, env: Mapping[str, str], prove: Prove) -> None:
+    """The dataset and the weights, from their bytes as they are now."""
+    checks = [c for run in selection.runs for c in prove(run, env)]
+    selection.checks[TOGETHER] += checks
+    failed = [f"{c.name}: {c.detail}. {c.fix}" for c in checks if not c.passed]
+    if failed:
+        raise InvalidError("expected the official dataset and weights, found: " + "; ".join(failed))
 
 
 def _score_again(selection: Selection, rescore: Rescore) -> None:

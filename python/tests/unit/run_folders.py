@@ -17,7 +17,7 @@ from mlperf_llama.loadgen import logs
 from mlperf_llama.records import codec, seal
 from mlperf_llama.records.files import digest
 from mlperf_llama.records.run_folder import RunFolder
-from mlperf_llama.records.schema import SCHEMA_VERSION, Seal
+from mlperf_llama.records.schema import SCHEMA_VERSION, Seal, SealedStage
 from mlperf_llama.verdict import test06
 
 Json = dict[str, Any]
@@ -257,8 +257,8 @@ def record_performance(run: RunFolder, scenario: str) -> None:
 def reseal(run: RunFolder) -> None:
     """Seal the folder as it is now, as a stage that wrote it would have."""
     run.file(Seal.FILE).unlink(missing_ok=True)
-    with seal.stage(run, "run"):
-        pass
+    stage = SealedStage(seal.MEASURED, "2026-01-01T00:00:00+00:00", seal.source_sha256())
+    run.write(Seal((stage,), (), seal.hashes(run)))
 
 
 def edit_json(path: Path, change: Callable[[Json], None]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
 import run_folders as folders
@@ -11,9 +12,10 @@ import run_folders as folders
 from mlperf_llama import config, submission
 from mlperf_llama.config import Config
 from mlperf_llama.records.run_folder import RunFolder
-from mlperf_llama.records.schema import Accuracy
+from mlperf_llama.records.schema import Accuracy, Check
 from mlperf_llama.submission import tree
 from mlperf_llama.submission.layout import Layout
+from mlperf_llama.submission.selection import SelectedRun
 
 # What no machine tells.
 SYSTEM_TOML = """
@@ -35,9 +37,14 @@ def same_scores(run: RunFolder, scenario: str) -> Accuracy:
     return Accuracy(**folders.scores_of(run.config().category))
 
 
+def same_bytes(run: SelectedRun, env: Mapping[str, str]) -> list[Check]:
+    """Hashing again that finds what the run folder says."""
+    return [Check(f"{run.folder.path.name}.{kind}_bytes", True, "same") for kind in ("dataset", "model")]
+
+
 def packed(tmp_path: Path, *runs: RunFolder, **flags: str) -> Path:
     used = settings(tmp_path, **flags)
-    return submission.pack(used, {}, tmp_path / "results", [r.path for r in runs], same_scores)
+    return submission.pack(used, {}, tmp_path / "results", [r.path for r in runs], same_scores, same_bytes)
 
 
 def layout_of(root: Path) -> Layout:

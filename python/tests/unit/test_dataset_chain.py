@@ -33,6 +33,7 @@ from mlperf_llama.sources import dataset
 from mlperf_llama.sources.chain import Served
 from mlperf_llama.sources.dataset import huggingface, mlcommons, official
 from mlperf_llama.sources.dataset.rows import read_rows
+from mlperf_llama.sources.fetch import publisher
 
 pytestmark = pytest.mark.slow
 
@@ -82,8 +83,8 @@ def pin(monkeypatch: pytest.MonkeyPatch, content: bytes, category: str = rules.D
 
 def settings(tmp_path: Path, server: StandIn | None = None, **flags: str) -> Config:
     base = {"CACHE_DIR": str(tmp_path / "cache"), "SOURCE_STALL_S": str(STALL_S)}
-    if server:
-        base["R2_BASE_URL"] = server.url + "/metadata"
+    # Without a server nobody is asked: this is no publisher's address.
+    base["R2_BASE_URL"] = (server.url if server else "http://127.0.0.1:9") + "/metadata"
     return config.load({**base, **flags}, {})
 
 
@@ -170,7 +171,7 @@ def test_the_downloaders_md5_list_beside_the_file(tmp_path: Path) -> None:
     file.write_bytes(array())
     listing = tmp_path / "llama3-1-8b-cnn-eval.md5"
     listing.write_text(f"{hashlib.md5(array()).hexdigest()}  ./cnn_eval.json\n")
-    assert from_path(tmp_path, file).eligible
+    assert not from_path(tmp_path, file).eligible
     file.write_bytes(array() + b"\n")
     with pytest.raises(UsageError, match=r"cnn_eval\.json: corrupted: expected MD5"):
         from_path(tmp_path, file)
@@ -224,7 +225,7 @@ def test_the_r2_store_serves_where_mlcr_cannot(tmp_path: Path, server: StandIn) 
     assert served.details["way"] == "r2"
     # The stand-in is not MLCommons' store, and this file has no known checksum.
     assert not served.eligible
-    assert "R2_BASE_URL" in served.reason
+    assert f"{server.url} is not the publisher's own server" in served.reason
     asked = len(server.requests)
     assert from_mlcommons(tmp_path, server) == served
     assert len(server.requests) == asked
@@ -377,7 +378,7 @@ def test_edge_takes_the_references_shuffled_rows(
     tmp_path: Path, server: StandIn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with_hub(server, parquet())
-    monkeypatch.setattr(huggingface.hub, "ENDPOINT", server.url)
+    monkeypatch.setattr(publisher, "HOSTS", (server.url,))
     served = from_hub(tmp_path, server, rules.EDGE)
     shuffled = Dataset.from_dict({"at": range(FULL)}).shuffle(seed=42)["at"]
     assert [row.reference for row in read_rows(Path(served.path))] == [
@@ -385,7 +386,7 @@ def test_edge_takes_the_references_shuffled_rows(
     ]
     # The hub itself announces the file's SHA-256.
     assert served.eligible
-    assert served.details["proof"] == "the hub's checksum"
+    assert served.details["proof"] == "SHA256 announced by 127.0.0.1 in this run"
 
 
 @pytest.mark.parametrize(

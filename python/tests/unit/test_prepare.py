@@ -118,6 +118,22 @@ def test_the_cache_serves_the_second_time(
         run(path, write_tokenizer(tmp_path / "other", "<s>"))
 
 
+def test_prompts_edited_in_the_cache_do_not_reach_a_run_that_may_be_submitted(
+    tmp_path: Path, model: Path
+) -> None:
+    path = write_lines(tmp_path)
+    first = run(path, model)
+    (cached,) = (tmp_path / "cache").glob("*.npz")
+    with np.load(cached) as stored:
+        parts = {name: stored[name] for name in stored.files}
+    with cached.open("wb") as stream:
+        np.savez(stream, **{**parts, "tokens": np.full_like(parts["tokens"], 5)})
+    again = prepare(path, model, tmp_path / "cache", 3, False, 2540, use_cache=False)
+    assert [again.prompt(i) for i in range(3)] == [first.prompt(i) for i in range(3)]
+    # What it made stands in the cache.
+    assert run(path, model).prompt(0) == first.prompt(0)
+
+
 @pytest.mark.parametrize("damage", ["cut", "flipped", "emptied", "foreign"])
 def test_a_damaged_cache_is_made_again(tmp_path: Path, model: Path, damage: str) -> None:
     path = write_lines(tmp_path)

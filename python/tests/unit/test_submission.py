@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import run_folders as folders
-from submission_trees import failed, layout_of, packed, remove_all, same_scores, settings
+from submission_trees import failed, layout_of, packed, remove_all, same_bytes, same_scores, settings
 
 from mlperf_llama import config, rules, submission
 from mlperf_llama.errors import InvalidError, UsageError
@@ -260,12 +260,15 @@ def test_scores_that_cannot_be_made_again_are_refused(run: RunFolder, tmp_path: 
         return replace(same_scores(found, scenario), rouge2=12.0)
 
     with pytest.raises(InvalidError, match=r"Offline\.rescored: rouge2 15\.9075, again 12\.0"):
-        submission.pack(used, {}, tmp_path / "results", [run.path], lower)
+        submission.pack(used, {}, tmp_path / "results", [run.path], lower, same_bytes)
 
 
 def test_dataset_gone_is_refused(run: RunFolder, tmp_path: Path) -> None:
+    used, results = settings(tmp_path), tmp_path / "results"
     with pytest.raises(InvalidError, match=r"Offline\.rescored: /data: expected a dataset file"):
-        submission.pack(settings(tmp_path), {}, tmp_path / "results", [run.path])
+        submission.pack(used, {}, results, [run.path], prove=same_bytes)
+    with pytest.raises(InvalidError, match=r"dataset_bytes: could not be hashed again: /data: expected a"):
+        submission.pack(used, {}, results, [run.path])
 
 
 def test_what_the_machine_tells(good_tree: Path) -> None:
@@ -292,7 +295,7 @@ def test_what_the_machine_tells(good_tree: Path) -> None:
 def test_missing_system_values_are_listed(run: RunFolder, tmp_path: Path) -> None:
     used = replace(settings(tmp_path), system_file=str(tmp_path / "none.toml"))
     with pytest.raises(UsageError, match=r"cooling.*which this machine does not tell"):
-        submission.pack(used, {}, tmp_path / "results", [run.path], same_scores)
+        submission.pack(used, {}, tmp_path / "results", [run.path], same_scores, same_bytes)
 
 
 @pytest.mark.parametrize(

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ...config import Config
 from ...errors import UsageError
+from ...records.schema import Provided
 from ...settings import AUTO
 
 if TYPE_CHECKING:
@@ -36,3 +38,15 @@ def serve(source: str, config: Config, env: Mapping[str, str]) -> Served:
         raise UsageError(f"dataset source: expected {', '.join((*CHAIN, PATH))}, found {source!r}")
     served: Served = import_module(f".{source}", __name__).serve(config, env)
     return served
+
+
+def prove_again(provided: Provided, config: Config, env: Mapping[str, str]) -> tuple[str, str]:
+    """SHA-256 of a served file's bytes as they are now, and why they are not official; empty if they are."""
+    from . import huggingface, mlcommons, official
+
+    path, details = Path(str(provided.path)), provided.details or {}
+    if provided.source == "huggingface":
+        proof = huggingface.prove(path, Path(str(details.get("file"))), config, env)
+        return proof.sha256, proof.reason
+    examined = official.examine(path, config.category, mlcommons.announcement(config, env))
+    return examined.sha256, examined.reason

@@ -19,9 +19,11 @@ from ...config import Config, secret
 from ...credentials import without_secrets
 from ...errors import MissingError, UsageError
 from ...records import files
+from .. import pins
 from ..chain import Served
 from ..fetch import child, http, hub
-from . import official, store
+from ..fetch.publisher import Announcement
+from . import official, parquet, store
 from .rows import read_rows
 
 log = logging.getLogger(__name__)
@@ -30,23 +32,15 @@ log = logging.getLogger(__name__)
 REPOSITORY = f"abisee/{rules.DATASET_ID}"
 REVISION = "96df5e686bee6baa90b8bee7c28b81fa3fa6223d"
 FILE = f"{rules.DATASET_CONFIG}/validation-00000-of-00001.parquet"
-# The file's SHA-256 as one public evaluation script pins it; the hub announces its own as well.
-SHA256 = "65a5ccce932b08f050114ce6e3c39355d563fa24f194052bb2f27d1c6c499c91"
-OFFLINE_NAMES = ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE")
+SHA256 = pins.PARQUET
 TOKEN_ADVICE = f"set HF_TOKEN to a valid token of {hub.TOKENS_PAGE}, or unset it"
 
 
 @dataclass(frozen=True)
-class Parquet:
-    """The file's SHA-256, and the one that the hub announced."""
-
-    sha256: str
-    announced: str
-
-
-@dataclass(frozen=True)
 class Fetched(store.Fetched):
-    file: Parquet
+    """`parquet`: the hub's file that the rows were made of."""
+
+    parquet: str
 
 
 def serve(config: Config, env: Mapping[str, str]) -> Served:
@@ -59,42 +53,70 @@ def serve(config: Config, env: Mapping[str, str]) -> Served:
     endpoint = hub.endpoint(env)
     key = f"{REVISION}-{config.category}-{endpoint}"
     fetched = store.kept(record, key, Fetched)
-    if fetched is None:
+    if fetched is None or not Path(fetched.parquet).is_file():
         if find_spec("datasets") is None:
             raise MissingError("huggingface: expected the package datasets, found none installed")
         _probe(config, env)
         file = _load(config, env, folder, target)
-        fetched = Fetched(key, str(target), files.digest(target), file)
+        fetched = Fetched(key, str(target), files.digest(target), str(file))
         store.keep(record, fetched)
-    verified_by = _verified_by(endpoint, fetched.file)
+    proof = prove(Path(fetched.path), Path(fetched.parquet), config, env)
     return Served(
         source="huggingface",
         path=fetched.path,
-        sha256=fetched.sha256,
-        eligible=bool(verified_by),
-        reason="" if verified_by else f"no checksum verifies the file that came from {endpoint}",
+        sha256=proof.sha256,
+        eligible=bool(proof.verified_by),
+        reason=proof.reason,
         rows=config.full_sample_count,
         revision=REVISION,
         details={
             "repository": REPOSITORY,
             "endpoint": endpoint,
-            "file_sha256": fetched.file.sha256,
-            "proof": verified_by or None,
+            "file": fetched.parquet,
+            "file_sha256": proof.file_sha256,
+            "proof": proof.verified_by or None,
+            "announcement": proof.announced.record() if proof.announced else None,
             "needs_reference_tokenizer": True,
         },
     )
 
 
-def _verified_by(endpoint: str, file: Parquet) -> str:
-    """The checksum of the parquet file: our pin, or the hub's own announcement; empty without one."""
-    if file.sha256 == SHA256:
-        return official.PINNED
-    return "the hub's checksum" if endpoint == hub.ENDPOINT and file.announced == file.sha256 else ""
+@dataclass(frozen=True)
+class Proof:
+    """What the bytes of the rows (`sha256`) and of the parquet file that they were made of prove now."""
+
+    sha256: str
+    file_sha256: str
+    verified_by: str = ""
+    reason: str = ""
+    announced: Announcement | None = None
+
+
+def prove(path: Path, file: Path, config: Config, env: Mapping[str, str]) -> Proof:
+    """The rows must be the parquet file's, and the file pinned, or announced by the hub now."""
+    sha256, file_sha256 = files.digest(path), files.digest(file)
+    if sha256 != parquet.rows_sha256(file, samples_of(config)):
+        return Proof(sha256, file_sha256, reason=f"{path}: its rows are not those of {file}")
+    if file_sha256 == SHA256:
+        return Proof(sha256, file_sha256, official.PINNED)
+    unknown = f"no checksum verifies the file that came from {hub.endpoint(env)}"
+    try:
+        announced = hub.announce("datasets", REPOSITORY, REVISION, env)
+    except MissingError as error:
+        return Proof(sha256, file_sha256, reason=f"{unknown}: {error}")
+    if announced.hashes.get(FILE) != file_sha256:
+        return Proof(sha256, file_sha256, reason=f"{unknown}: the hub announces another file")
+    return Proof(sha256, file_sha256, announced.verified_by, announced=announced)
+
+
+def samples_of(config: Config) -> int:
+    """Rows to take after shuffling; 0: all of them, in their order."""
+    return config.full_sample_count if config.category == rules.EDGE else 0
 
 
 def _probe(config: Config, env: Mapping[str, str]) -> None:
     """Ask for the revision: a refusal shows here at once, where the libraries would retry."""
-    if any(env.get(name, "").upper() in ("1", "ON", "YES", "TRUE") for name in OFFLINE_NAMES):
+    if hub.is_offline(env):
         return
     token = secret("HF_TOKEN", env)
     headers = {"Authorization": f"Bearer {token}"} if token else {}
@@ -108,10 +130,9 @@ def _probe(config: Config, env: Mapping[str, str]) -> None:
         raise MissingError(f"huggingface: {error}") from None
 
 
-def _load(config: Config, env: Mapping[str, str], folder: Path, target: Path) -> Parquet:
-    """Run the child and check what it wrote; `target` appears only when it is right."""
+def _load(config: Config, env: Mapping[str, str], folder: Path, target: Path) -> Path:
+    """Run the child, check what it wrote; `target` appears only when it is right. Gives its parquet file."""
     scratch = folder / "arrow"
-    samples = config.full_sample_count if config.category == rules.EDGE else 0
     downloads = hub.cache_dir(env) / f"datasets--{REPOSITORY.replace('/', '--')}"
     measures = [child.growth(watched) for watched in (downloads, scratch)]
     script = Path(__file__).with_name("hub_child.py")
@@ -119,7 +140,7 @@ def _load(config: Config, env: Mapping[str, str], folder: Path, target: Path) ->
         with files.atomic(target) as part:
             printed = child.run(
                 f"huggingface: {FILE} from {hub.endpoint(env)}",
-                (sys.executable, "-P", script, REPOSITORY, REVISION, FILE, str(samples), part),
+                (sys.executable, "-P", script, REPOSITORY, REVISION, FILE, str(samples_of(config)), part),
                 env=_environment(config, env, scratch),
                 stall_s=config.source_stall_s,
                 timeout_s=config.source_timeout_s,
@@ -128,8 +149,7 @@ def _load(config: Config, env: Mapping[str, str], folder: Path, target: Path) ->
             rows = len(read_rows(part))
             if rows != config.full_sample_count:
                 raise MissingError(f"huggingface: expected {config.full_sample_count} rows, found {rows}")
-            file = Path(printed)
-            return Parquet(files.digest(file), announced=file.name)
+            return Path(printed)
     except UsageError as error:
         raise MissingError(f"huggingface: {error}") from None
     except OSError as error:

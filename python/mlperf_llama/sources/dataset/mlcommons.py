@@ -11,10 +11,9 @@ from ... import rules
 from ...config import Config
 from ...credentials import user_info
 from ...errors import MissingError, UsageError
-from ...records.files import JsonObject
-from ...settings import BY_NAME
 from ..chain import Served
 from ..fetch import mlcr, r2
+from ..fetch.publisher import Announce
 from . import official, store
 
 log = logging.getLogger(__name__)
@@ -28,57 +27,53 @@ TAGS = {
 
 @dataclass(frozen=True)
 class Fetched(store.Fetched):
-    """`way`: mlcr or r2. `doubts`: mismatches with the official file's content."""
+    """`way`: mlcr or r2."""
 
     way: str
-    doubts: tuple[str, ...]
-    details: JsonObject
 
 
 def serve(config: Config, env: Mapping[str, str]) -> Served:
-    """The official file, from the cache if it was fetched before.
+    """The official file, from the cache if it was fetched before; its bytes are judged in every run.
 
     MissingError: neither tool brought it; the reason names both in one line.
     """
     record = store.folder(config, "mlcommons") / f"{config.category}.json"
     key = " ".join((config.category, config.r2_base_url, config.mlc_repo))
     fetched = store.kept(record, key, Fetched)
+    path, way = (Path(fetched.path), fetched.way) if fetched else _fetch(config, env)
+    examined = _examine(path, config, env)
+    if examined.rows != config.full_sample_count:
+        raise MissingError(f"{path}: expected {config.full_sample_count} rows, found {examined.rows}")
     if fetched is None:
-        path, tool = _fetch(config, env)
-        examined = _examine(path, config.category)
-        if examined.rows != config.full_sample_count:
-            raise MissingError(f"{path}: expected {config.full_sample_count} rows, found {examined.rows}")
-        fetched = Fetched(key, str(path), examined.sha256, tool, examined.mismatches, examined.details)
-        store.keep(record, fetched)
-    # A mirror's own MD5 list proves nothing; the SHA-256 does, wherever the file came from.
-    eligible = _is_official_store(config) or fetched.details["proof"] == official.PINNED
+        store.keep(record, Fetched(key, str(path), examined.sha256, way))
     return Served(
         source="mlcommons",
-        path=fetched.path,
-        sha256=fetched.sha256,
-        eligible=eligible,
-        reason="" if eligible else "R2_BASE_URL or MLC_REPO is not MLCommons' own, and no checksum is known",
+        path=str(path),
+        sha256=examined.sha256,
+        eligible=examined.eligible,
+        reason=examined.reason,
         rows=config.full_sample_count,
-        details={**fetched.details, "way": fetched.way, "doubts": list(fetched.doubts)},
+        details={**examined.details, "way": way, "doubts": list(examined.mismatches)},
     )
 
 
-def _is_official_store(config: Config) -> bool:
-    return (config.r2_base_url, config.mlc_repo) == tuple(
-        BY_NAME[name].default for name in ("R2_BASE_URL", "MLC_REPO")
-    )
+def announcement(config: Config, env: Mapping[str, str]) -> Announce:
+    """Asks MLCommons' own store for the category's MD5 list; a mirror (R2_BASE_URL) is refused."""
+    return lambda: r2.announce(_uri(config), env)
+
+
+def _uri(config: Config) -> str:
+    return f"{config.r2_base_url.rstrip('/')}/{official.OFFICIAL[config.category].uri_name}.uri"
 
 
 def _fetch(config: Config, env: Mapping[str, str]) -> tuple[Path, str]:
     """The file and the tool that fetched it. The two tools share the source's stall limit."""
     stall_s = config.source_stall_s / 2
-    name = official.OFFICIAL[config.category].uri_name
     dest = store.folder(config, "mlcommons", config.category)
-    uri = f"{config.r2_base_url.rstrip('/')}/{name}.uri"
     login = user_info("R2_BASE_URL", config.r2_base_url, env)
     tools: dict[str, Callable[[], Path]] = {
         "mlcr": lambda: mlcr.run(TAGS[config.category], config, env, stall_s),
-        "r2": lambda: r2.download(uri, dest, env, stall_s, config.source_timeout_s, login),
+        "r2": lambda: r2.download(_uri(config), dest, env, stall_s, config.source_timeout_s, login),
     }
     reasons = []
     for tool, fetch in tools.items():
@@ -98,10 +93,10 @@ def _only_file(folder: Path, category: str) -> Path:
     return file
 
 
-def _examine(path: Path, category: str) -> official.Examined:
+def _examine(path: Path, config: Config, env: Mapping[str, str]) -> official.Examined:
     """A fault in a fetched file is the source's, not the user's: the next source may serve."""
     try:
-        return official.examine(path, category, verified_by="the MD5 list of the R2 store")
+        return official.examine(path, config.category, announcement(config, env))
     except UsageError as error:
         path.unlink(missing_ok=True)
         raise MissingError(str(error)) from None

@@ -2,10 +2,8 @@
 
 Names and addresses: README of mlcommons/inference language/llama3.1-8b, and the script
 get-dataset-cnndm of mlcommons/mlperf-automations (its name of the edge file is the second).
-Checksums: MLCommons publishes an MD5 list beside each file in its R2 store and nowhere else;
-a download from there is checked against it. The SHA-256 below are pinned by one public
-MLPerf launcher for that very download; they can prove a file, but a mismatch alone proves
-nothing, and a file that matches neither is not called official.
+Checksums: the SHA-256 in ../pins.py, else the MD5 list that MLCommons' own store gives in this very run. A
+list beside the file says whether the file is whole, and never that it is the official one.
 """
 
 from __future__ import annotations
@@ -16,8 +14,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ... import rules
-from ...errors import UsageError
+from ...errors import MissingError, UsageError
 from ...records.files import JsonObject, digests
+from .. import pins
+from ..fetch.publisher import Announce, Announcement
 from . import store
 from .rows import Content, read
 
@@ -29,7 +29,7 @@ class Official:
     names: tuple[str, ...]
     uri_name: str
     rows: int
-    sha256: str
+    sha256: str | None
 
 
 OFFICIAL = {
@@ -37,47 +37,47 @@ OFFICIAL = {
         ("cnn_eval.json",),
         "llama3-1-8b-cnn-eval",
         rules.SAMPLE_COUNT[rules.DATACENTER],
-        "6d066a21bd615909466885d53b664b73c5aabc32d60c1cbd03f4293de6430026",
+        pins.CNN_EVAL,
     ),
     rules.EDGE: Official(
         ("sample_cnn_eval_5000.json", "cnn_eval_5000.json"),
         "llama3-1-8b-sample-cnn-eval-5000",
         rules.SAMPLE_COUNT[rules.EDGE],
-        "2d1a21eadd8ef7547d2f5fba939a9e1886a22ee926fe3781cb8934d3a01445db",
+        pins.SAMPLE_CNN_EVAL_5000,
     ),
 }
-# `verified_by` of a file whose SHA-256 stands in OFFICIAL.
+# `verified_by` of a file whose SHA-256 is pinned.
 PINNED = "SHA-256"
 _MD5_LINE = re.compile(r"([0-9a-f]{32})\s+\*?(?:\S*/)?([^\s/]+)")
 
 
 @dataclass(frozen=True)
 class Examined:
-    """What is known of a file.
+    """What is known of a file, from its bytes as they are now.
 
-    `verified_by`: the checksum that says it is the official one, empty where none does.
-    `mismatches`: what sets its content apart from the official file's.
+    `verified_by`: the checksum that says it is the official one, empty where none does, with `unverified`
+    the reason. `mismatches`: what sets its content apart from the official file's; none if verified.
     """
 
     rows: int
     sha256: str
     verified_by: str
-    mismatches: tuple[str, ...]
+    mismatches: tuple[str, ...] = ()
+    unverified: str = ""
     details: JsonObject = field(default_factory=dict)
 
     @property
     def eligible(self) -> bool:
-        return bool(self.verified_by) and not self.mismatches
+        return bool(self.verified_by)
 
     @property
     def reason(self) -> str:
         """Why it is not eligible; empty if it is."""
-        unverified = () if self.verified_by else ("no published checksum verifies the file",)
-        return "" if self.eligible else "; ".join((*self.mismatches, *unverified))
+        return "" if self.eligible else "; ".join((*self.mismatches, self.unverified))
 
 
-def examine(path: Path, category: str, verified_by: str = "") -> Examined:
-    """Read and judge a file for a category. `verified_by`: a checksum that its caller has checked.
+def examine(path: Path, category: str, announce: Announce) -> Examined:
+    """Read and judge a file for a category. `announce`: asks MLCommons' store, where no pin knows the file.
 
     UsageError: a fault in the file, or an MD5 list beside it that it does not match.
     """
@@ -89,16 +89,38 @@ def examine(path: Path, category: str, verified_by: str = "") -> Examined:
     listed = _listed_md5(path)
     if listed and listed != md5:
         raise UsageError(f"{path}: corrupted: expected MD5 {listed} as listed beside it, found {md5}")
-    content = read(path)
     if sha256 == official.sha256:
-        verified_by = PINNED
-    elif listed and not verified_by:
-        verified_by = "the MD5 list beside the file"
-    # With the very file's checksum its content need not be looked at.
-    mismatches = () if verified_by == PINNED else tuple(_mismatches(content, official))
-    with_ids = sum(row.tok_input is not None for row in content.rows)
-    details: JsonObject = {"md5": md5, "proof": verified_by or None, "rows_with_tok_input": with_ids}
-    return Examined(len(content.rows), sha256, verified_by, mismatches, details)
+        # With the very file's checksum its content need not be looked at.
+        return Examined(official.rows, sha256, PINNED, details={"md5": md5, "proof": PINNED})
+    content = read(path)
+    verified_by, unverified, announced = "", "", None
+    try:
+        announced = _announced(path, md5, len(content.rows), official, announce)
+        verified_by = announced.verified_by
+    except MissingError as error:
+        unverified = str(error)
+    mismatches = () if verified_by else tuple(_mismatches(content, official))
+    details: JsonObject = {
+        "md5": md5,
+        "proof": verified_by or None,
+        "announcement": announced.record() if announced else None,
+        "rows_with_tok_input": sum(row.tok_input is not None for row in content.rows),
+    }
+    return Examined(len(content.rows), sha256, verified_by, mismatches, unverified, details)
+
+
+def _announced(path: Path, md5: str, rows: int, official: Official, announce: Announce) -> Announcement:
+    """The announcement that names the file's own MD5; MissingError says why there is none."""
+    unknown = f"no published checksum verifies the file{'' if official.sha256 else ' (none is pinned)'}"
+    if rows != official.rows:
+        raise MissingError(unknown)
+    try:
+        announced = announce()
+    except MissingError as error:
+        raise MissingError(f"{unknown}: {error}") from None
+    if md5 not in {announced.of(name) for name in (path.name, *official.names)}:
+        raise MissingError(f"{unknown}: {announced.url} announces another file")
+    return announced
 
 
 def find(folder: Path, category: str) -> Path | None:

@@ -10,13 +10,13 @@ from ...config import Config
 from ...errors import UsageError
 from ...settings import AUTO
 from ..chain import Served
-from . import CHAIN, official
+from . import CHAIN, mlcommons, official
 
 
 def serve(config: Config, env: Mapping[str, str]) -> Served:
     """UsageError: no such file, a fault in it, or fewer rows than SAMPLES asks for."""
     path = _locate(config)
-    examined = official.examine(path, config.category)
+    examined = official.examine(path, config.category, mlcommons.announcement(config, env))
     if config.samples is not None and config.samples > examined.rows:
         raise UsageError(
             f"SAMPLES: expected at most {examined.rows}, the rows of {path}, found {config.samples}"

@@ -80,11 +80,13 @@ def prepare(
     reference_tokenizer: bool,
     max_prompt: int,
     progress: Progress | None = None,
+    use_cache: bool = True,
 ) -> Samples:
     """The first `count` samples of the file as prompts of the model.
 
     With `reference_tokenizer` the file's own token ids are used where it has them.
-    `max_prompt`: tokens; `progress` is called with samples done and in all.
+    `max_prompt`: tokens; `progress` is called with samples done and in all. `use_cache` False: a run
+    that may be submitted makes its prompts of the dataset's bytes, whatever an earlier one has kept.
     UsageError: the file has a fault or too few rows, its token ids are not the tokenizer's,
     or a prompt is longer than `max_prompt`. MissingError: the model has no tokenizer.
     """
@@ -94,7 +96,7 @@ def prepare(
         raise store.unreadable(dataset_path, error) from None
     key = _key(sha256, model_dir, count, reference_tokenizer)
     cached = cache_dir / f"{key}.npz"
-    samples = _load(cached, count)
+    samples = _load(cached, count) if use_cache else None
     if samples is None:
         rows = read_rows(dataset_path)
         if count > len(rows):

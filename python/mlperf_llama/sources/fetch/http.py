@@ -74,10 +74,15 @@ def basic(user_info: str) -> dict[str, str]:
     return {"Authorization": f"Basic {encoded}"}
 
 
-def get(url: str, patience: Patience, headers: Mapping[str, str] | None = None) -> bytes:
-    """The body of a small page (at most 16 MiB)."""
+def get(
+    url: str,
+    patience: Patience,
+    headers: Mapping[str, str] | None = None,
+    certificates: str | None = None,
+) -> bytes:
+    """The body of a small page (at most 16 MiB). `certificates`: the only ones to trust, a file."""
     deadline = time.monotonic() + patience.timeout_s
-    with _open(url, dict(headers or {}), patience) as response:
+    with _open(url, dict(headers or {}), patience, certificates) as response:
         body = bytearray()
         try:
             for block in _blocks(url, response, patience, deadline):
@@ -150,7 +155,9 @@ def _append(url: str, part: Path, patience: Patience, headers: dict[str, str], d
                 log.info("downloading file=%s done_bytes=%d", part.stem, stream.tell())
 
 
-def _open(url: str, headers: dict[str, str], patience: Patience) -> requests.Response:
+def _open(
+    url: str, headers: dict[str, str], patience: Patience, certificates: str | None = None
+) -> requests.Response:
     """The response to a GET, its body unread; follows redirects within the host only.
 
     Headers may carry a secret, and other hosts have no business with it.
@@ -158,7 +165,8 @@ def _open(url: str, headers: dict[str, str], patience: Patience) -> requests.Res
     deadline = time.monotonic() + patience.stall_s
     target, waited = url, False
     for _ in range(2 + MAX_REDIRECTS):
-        response = _request(target, headers, max(patience.stall_s / 4, deadline - time.monotonic()))
+        patience_s = max(patience.stall_s / 4, deadline - time.monotonic())
+        response = _request(target, headers, patience_s, certificates)
         status = response.status_code
         if status in (200, 206):
             if response.headers.get("Content-Type", "").startswith("text/html"):
@@ -169,7 +177,7 @@ def _open(url: str, headers: dict[str, str], patience: Patience) -> requests.Res
         location = urljoin(target, response.headers.get("Location", ""))
         if 300 <= status < 400 and _is_login(location):
             raise LoginPage(f"{url}: Cloudflare Access asks for a log-in")
-        if 300 <= status < 400 and urlsplit(location).netloc == urlsplit(url).netloc:
+        if 300 <= status < 400 and urlsplit(location)[:2] == urlsplit(url)[:2]:
             target = location
             continue
         wait_s = _retry_after_s(response)
@@ -183,7 +191,9 @@ def _open(url: str, headers: dict[str, str], patience: Patience) -> requests.Res
     raise MissingError(f"{url}: more than {MAX_REDIRECTS} redirects")
 
 
-def _request(url: str, headers: dict[str, str], patience_s: float) -> requests.Response:
+def _request(
+    url: str, headers: dict[str, str], patience_s: float, certificates: str | None
+) -> requests.Response:
     try:
         with requests.Session() as session:
             # Without this, requests puts credentials of a .netrc over our header.
@@ -194,6 +204,7 @@ def _request(url: str, headers: dict[str, str], patience_s: float) -> requests.R
                 timeout=(patience_s / 2, patience_s),
                 stream=True,
                 allow_redirects=False,
+                verify=certificates,
             )
     except requests.Timeout:
         raise MissingError(f"{url}: no answer within {patience_s:.0f} s") from None

@@ -13,9 +13,10 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from ...config import secret
 from ...credentials import without_secrets
 from ...errors import MissingError
-from . import child, http
+from . import child, http, publisher
 
 log = logging.getLogger(__name__)
 
@@ -24,6 +25,7 @@ TOKENS_PAGE = f"{ENDPOINT}/settings/tokens"
 # Weights, configuration and tokenizer; not the original/ folder's second copy of the weights.
 PATTERNS = ("*.json", "*.safetensors", "tokenizer.model", "*.txt", "*.jinja")
 IGNORED = ("original/*", "metal/*", "onnx/*")
+OFFLINE_NAMES = ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
@@ -54,6 +56,42 @@ def commit(folder: Path) -> str | None:
 
 def access_advice(repo: str) -> str:
     return f"open {ENDPOINT}/{repo}, log in and accept its licence"
+
+
+def is_offline(env: Mapping[str, str]) -> bool:
+    return any(env.get(name, "").upper() in ("1", "ON", "YES", "TRUE") for name in OFFLINE_NAMES)
+
+
+def announce(kind: str, repo: str, revision: str, env: Mapping[str, str]) -> publisher.Announcement:
+    """The SHA-256 of the repository's large files; `kind`: models or datasets, `revision`: a commit.
+
+    MissingError: offline, a mirror (HF_ENDPOINT), no answer, or an answer without hashes.
+    https://huggingface.co/docs/hub/api: the tree names each large file's SHA-256 as its LFS object.
+    """
+    if is_offline(env):
+        raise MissingError("the hub was not asked: HF_HUB_OFFLINE or HF_DATASETS_OFFLINE is set")
+    if not _COMMIT.fullmatch(revision):
+        raise MissingError(f"{revision}: not a pinned revision")
+    url = f"{endpoint(env)}/api/{kind}/{repo}/tree/{revision}?recursive=true"
+    token = secret("HF_TOKEN", env)
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    try:
+        hashes = _large_files(json.loads(publisher.ask(url, headers)))
+    except ValueError:
+        raise MissingError(f"{url}: expected a JSON list of files") from None
+    return publisher.Announcement(url, revision, publisher.now(), "sha256", hashes)
+
+
+def _large_files(entries: object) -> dict[str, str]:
+    """Path -> SHA-256 of every file that the tree lists as an LFS object."""
+    hashes = {}
+    for entry in entries if isinstance(entries, list) else []:
+        lfs = entry.get("lfs") if isinstance(entry, dict) else None
+        if isinstance(lfs, dict) and lfs.get("oid"):
+            hashes[str(entry["path"])] = str(lfs["oid"])
+    if not hashes:
+        raise ValueError("no hashes")
+    return hashes
 
 
 def check_access(

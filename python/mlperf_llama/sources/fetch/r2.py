@@ -22,7 +22,7 @@ from ...config import secret
 from ...credentials import misnamed
 from ...errors import MissingError
 from ...records.files import digest, object_or_empty, write_text
-from . import http
+from . import http, publisher
 
 log = logging.getLogger(__name__)
 
@@ -82,6 +82,13 @@ def download(
         raise MissingError(f"{error}{remedy}") from None
     mark_complete(dest, list(files))
     return dest
+
+
+def announce(uri: str, env: Mapping[str, str]) -> publisher.Announcement:
+    """The MD5 list of a metadata URI as MLCommons' own store gives it now; MissingError: it does not."""
+    url = uri.removesuffix(".uri") + ".md5"
+    text = publisher.ask(url, token_headers(env)).decode("utf-8", "replace")
+    return publisher.Announcement(url, None, publisher.now(), "md5", _read_sums(url, text))
 
 
 def is_complete(folder: Path) -> bool:

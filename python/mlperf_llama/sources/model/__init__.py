@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Protocol, cast
 
 from ...config import Config
-from ...errors import UsageError
+from ...errors import MissingError, UsageError
+from ...records.schema import Provided
 from ...settings import AUTO
 from ..chain import Served
 from .random_weights import RANDOM, RANDOM_FP8, is_random
@@ -49,3 +51,20 @@ def serve(source: str, config: Config, env: Mapping[str, str]) -> Served:
         raise UsageError(f"model source: expected one of {', '.join(_MODULES)}, found {source!r}")
     module = cast(_Source, importlib.import_module(f".{_MODULES[source]}", __name__))
     return module.serve(config, env)
+
+
+def prove_again(provided: Provided, config: Config, env: Mapping[str, str]) -> tuple[str, str]:
+    """SHA-256 of the weights as they are now, and why they are not official; empty if they are."""
+    from . import checkpoint, huggingface, mlcommons, proof
+
+    folder = Path(str(provided.path))
+    problem = checkpoint.problem(folder)
+    if problem:
+        raise MissingError(problem)
+    hashes = checkpoint.hash_files(folder, checkpoint.shard_names(folder))
+    announce = proof.pinned_only
+    if provided.source == "mlcommons":
+        announce = mlcommons.announcement(config, env)
+    elif provided.source == "huggingface" and provided.revision in huggingface.REVISIONS:
+        announce = huggingface.announcement(provided.revision, env)
+    return checkpoint.combined(hashes), proof.prove(folder, hashes, announce).reason

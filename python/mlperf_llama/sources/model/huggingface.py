@@ -13,6 +13,7 @@ from ...errors import MissingError
 from ..chain import Served
 from ..fetch import hub
 from ..fetch.http import Patience
+from ..fetch.publisher import Announce
 from . import checkpoint
 from .path import describe
 
@@ -27,7 +28,7 @@ def serve(config: Config, env: Mapping[str, str]) -> Served:
     for revision in REVISIONS:
         folder = hub.find(rules.MODEL_ID, revision, env)
         if folder is not None and not checkpoint.problem(folder):
-            return _described(folder, revision, config)
+            return _described(folder, revision, config, env)
     token = secret("HF_TOKEN", env)
     if not token:
         raise MissingError(
@@ -42,9 +43,14 @@ def serve(config: Config, env: Mapping[str, str]) -> Served:
     problem = checkpoint.problem(folder)
     if problem:
         raise MissingError(f"{problem}; remove {folder.parents[1]} to have all of it fetched again")
-    return _described(folder, revision, config)
+    return _described(folder, revision, config, env)
 
 
-def _described(folder: Path, revision: str, config: Config) -> Served:
-    served = describe(folder, "huggingface", config, revision)
+def announcement(revision: str, env: Mapping[str, str]) -> Announce:
+    """Asks the Hub for the hashes of the weights at a pinned revision."""
+    return lambda: hub.announce("models", rules.MODEL_ID, revision, env)
+
+
+def _described(folder: Path, revision: str, config: Config, env: Mapping[str, str]) -> Served:
+    served = describe(folder, "huggingface", config, revision, announcement(revision, env))
     return replace(served, details={**served.details, "model": rules.MODEL_ID})

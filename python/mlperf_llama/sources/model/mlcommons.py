@@ -12,6 +12,7 @@ from ...credentials import user_info
 from ...errors import MissingError
 from ..chain import Served
 from ..fetch import mlcr, r2
+from ..fetch.publisher import Announce
 from . import checkpoint
 from .path import describe
 
@@ -36,15 +37,23 @@ def serve(config: Config, env: Mapping[str, str]) -> Served:
         log.info("mlcr_failed next=r2 reason=%s", error)
         first = str(error)
         try:
-            uri = f"{config.r2_model_url.rstrip('/')}/{NAME}.uri"
             dest = config.cache_path / "r2" / NAME
             login = user_info("R2_MODEL_URL", config.r2_model_url, env)
-            folder = r2.download(uri, dest, env, stall_s, config.source_timeout_s, login)
+            folder = r2.download(_uri(config), dest, env, stall_s, config.source_timeout_s, login)
         except MissingError as second:
             raise MissingError(f"mlcommons: {second}; before that, {first}") from None
         tool = "r2"
-    served = describe(_checkpoint_folder(folder), "mlcommons", config)
+    served = describe(_checkpoint_folder(folder), "mlcommons", config, announce=announcement(config, env))
     return replace(served, details={**served.details, "model": NAME, "way": tool})
+
+
+def announcement(config: Config, env: Mapping[str, str]) -> Announce:
+    """Asks MLCommons' own store for its MD5 list; a mirror (R2_MODEL_URL) is refused."""
+    return lambda: r2.announce(_uri(config), env)
+
+
+def _uri(config: Config) -> str:
+    return f"{config.r2_model_url.rstrip('/')}/{NAME}.uri"
 
 
 def _checkpoint_folder(folder: Path) -> Path:

@@ -11,9 +11,10 @@ from ...errors import MissingError, UsageError
 from ..chain import Served
 from ..fetch import hub
 from ..fetch.http import Patience
-from . import checkpoint
-from .tokens import is_reference_tokenizer
+from ..fetch.publisher import Announce
+from . import checkpoint, proof
 
+TRIAL = "a trial run (SAMPLES, IGNORE_EOS): the hashes of its weights are remembered, not made again"
 # organisation/name, and a branch, tag or commit after @.
 _HUB_ID = re.compile(r"([\w-][\w.-]*/[\w.-]+)(?:@([\w./-]+))?")
 
@@ -43,31 +44,49 @@ def serve(config: Config, env: Mapping[str, str]) -> Served:
     return describe(snapshot, "path", config, revision=hub.commit(snapshot) or revision)
 
 
-def describe(folder: Path, source: str, config: Config, revision: str | None = None) -> Served:
-    """The Served record of a folder. For the fake engine a tokenizer and config are enough."""
+def describe(
+    folder: Path,
+    source: str,
+    config: Config,
+    revision: str | None = None,
+    announce: Announce = proof.pinned_only,
+) -> Served:
+    """The Served record of a folder. For the fake engine a tokenizer and config are enough.
+
+    `announce`: asks the publisher that the folder came from.
+    """
     weights = config.engine != "fake"
     problem = checkpoint.problem(folder, weights)
     if problem:
         raise UsageError(f"MODEL: {problem}")
-    hashes = (
-        checkpoint.digests(folder, config.cache_path) if weights or checkpoint.shard_names(folder) else {}
-    )
+    trial = is_trial(config) or bool(checkpoint.other_model(folder))
+    named = weights or checkpoint.shard_names(folder)
+    hashes = checkpoint.digests(folder, config.cache_path, remembered=trial) if named else {}
     broken = checkpoint.corrupted(folder, hashes)
     if broken:
         raise MissingError(broken)
-    reason = checkpoint.ineligible(folder, hashes)
-    if not reason and not is_reference_tokenizer(folder):
-        reason = "the tokenizer is not Llama 3.1's"
+    proved = proof.prove(folder, hashes, proof.trial if is_trial(config) else announce)
+    if proved.verified_by and is_trial(config):
+        proved = proof.Proof(reason=TRIAL)
     return Served(
         source=source,
         path=str(folder),
         sha256=checkpoint.combined(hashes),
-        eligible=not reason,
-        reason=reason,
+        eligible=bool(proved.verified_by),
+        reason=proved.reason,
         revision=revision,
         details={
             "shards": hashes,
+            "hashes": "remembered by path, size and time" if trial else "of the bytes, in this run",
+            "proof": proved.verified_by or None,
+            "announcement": proved.announced.record() if proved.announced else None,
             "model": config.model,
             "same_shape": not checkpoint.shape_difference(folder),
         },
     )
+
+
+def is_trial(config: Config) -> bool:
+    """Whether its own settings keep the run from being submitted, whatever its weights are."""
+    subset = config.samples is not None and config.samples < config.full_sample_count
+    return subset or config.ignore_eos or config.engine == "fake"

@@ -7,10 +7,9 @@ from pathlib import Path
 from ...errors import UsageError
 from ...records.files import digest, read_object
 from ...rules import MODEL_SHAPE
+from .. import pins
 
-# tokenizer.json of meta-llama/Llama-3.1-8B-Instruct, revision 0e9e39f2 (9,085,657 bytes); Llama
-# 3.2 and 3.3 ship the same file.
-REFERENCE_SHA256 = "79e3e522635f3171300913bb421464a87de6222182a0570b9b2ccba2a964b2b4"
+REFERENCE_SHA256 = pins.TOKENIZER
 # The same tokenizer written again by transformers has other bytes. Then: the size of its
 # vocabulary, its named tokens and a known encoding (BOS first) have to agree.
 REFERENCE_IDS = {

@@ -1,0 +1,176 @@
+"""What makes weights official: the attacks that must fail, and the good paths that must stay."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import proof_support as support
+import pytest
+from proof_support import (
+    OTHER_WEIGHTS,
+    WEIGHTS,
+    as_publisher,
+    environment,
+    model_files,
+    replace_keeping_size_and_time,
+    settings,
+)
+from standin_servers import CF_ID, CF_SECRET, Fault, Repo, StandIn, serve
+
+from mlperf_llama import rules
+from mlperf_llama.sources import model
+from mlperf_llama.sources.chain import Served
+from mlperf_llama.sources.model import checkpoint, huggingface, mlcommons, proof
+
+pytestmark = pytest.mark.slow
+TOKEN = "hf_standin"
+CF = {"CF_ACCESS_CLIENT_ID": CF_ID, "CF_ACCESS_CLIENT_SECRET": CF_SECRET}
+FIRST = next(iter(WEIGHTS))
+
+
+@pytest.fixture(autouse=True)
+def small_pins(monkeypatch: pytest.MonkeyPatch) -> None:
+    support.small_pins(monkeypatch)
+
+
+@pytest.fixture
+def server() -> Iterator[StandIn]:
+    with serve() as running:
+        running.tokens = {TOKEN: (rules.MODEL_ID,)}
+        yield running
+
+
+def from_path(tmp_path: Path, folder: Path, **flags: str) -> Served:
+    used = settings(tmp_path, "http://127.0.0.1:9", MODEL=str(folder), **flags)
+    return model.serve("path", used, {})
+
+
+def from_hub(tmp_path: Path, server: StandIn) -> Served:
+    env = environment(tmp_path, server.url, HF_TOKEN=TOKEN)
+    return model.serve("huggingface", settings(tmp_path, server.url), env)
+
+
+def from_store(tmp_path: Path, server: StandIn) -> Served:
+    return model.serve("mlcommons", settings(tmp_path, server.url), environment(tmp_path, server.url, **CF))
+
+
+def with_hub(server: StandIn, files: dict[str, bytes]) -> None:
+    server.repos = [Repo("models", rules.MODEL_ID, huggingface.PUBLISHED_REVISION, files, gated=True)]
+
+
+def announced(served: Served) -> dict[str, object]:
+    found = served.details["announcement"]
+    assert isinstance(found, dict)
+    return found
+
+
+# --- remembered hashes
+
+
+def test_edited_memory_of_hashes_is_not_believed(tmp_path: Path) -> None:
+    folder = support.write(model_files(OTHER_WEIGHTS), tmp_path / "model")
+    assert not from_path(tmp_path, folder).eligible
+    memory = tmp_path / "cache" / "sha256.json"
+    known = {key: checkpoint.SHARDS[Path(key.split()[0]).name] for key in json.loads(memory.read_text())}
+    memory.write_text(json.dumps(known))
+    assert not from_path(tmp_path, folder).eligible
+    assert not from_path(tmp_path, folder, SAMPLES="4").eligible
+
+
+def test_content_replaced_with_size_and_time_kept_is_noticed(tmp_path: Path) -> None:
+    folder = support.write(model_files(), tmp_path / "model")
+    served = from_path(tmp_path, folder)
+    assert (served.eligible, served.details["proof"]) == (True, proof.PINNED)
+    assert served.details["hashes"] == "of the bytes, in this run"
+    replace_keeping_size_and_time(folder / FIRST)
+    served = from_path(tmp_path, folder)
+    assert not served.eligible
+    assert f"{FIRST} differ" in served.reason
+
+
+@pytest.mark.parametrize("flags", [{"SAMPLES": "4"}, {"IGNORE_EOS": "1"}])
+def test_a_trial_run_may_remember_and_says_so(tmp_path: Path, flags: dict[str, str]) -> None:
+    folder = support.write(model_files(), tmp_path / "model")
+    assert from_path(tmp_path, folder).eligible
+    served = from_path(tmp_path, folder, **flags)
+    assert not served.eligible
+    assert "trial run" in served.reason
+    assert served.details["hashes"] == "remembered by path, size and time"
+    assert from_path(tmp_path, folder).eligible
+
+
+def test_an_md5_list_and_a_checksum_file_beside_the_weights_prove_nothing(tmp_path: Path) -> None:
+    folder = support.write(model_files(OTHER_WEIGHTS), tmp_path / "model")
+    for name, kind in (("llama3-1-8b-instruct.md5", "md5"), ("SHA256SUMS", "sha256")):
+        lines = (f"{hashlib.new(kind, body).hexdigest()}  ./{n}\n" for n, body in OTHER_WEIGHTS.items())
+        (folder / name).write_text("".join(lines))
+    assert not from_path(tmp_path, folder).eligible
+
+
+def test_a_tokenizer_that_only_acts_alike(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = {**model_files(), "tokenizer.json": b'{"model": {"other": 1}}'}
+    folder = support.write(files, tmp_path / "model")
+    monkeypatch.setattr(proof.tokens, "is_reference_tokenizer", lambda path: True)
+    served = from_path(tmp_path, folder)
+    assert not served.eligible
+    assert "its bytes are others" in served.reason
+
+
+# --- huggingface
+
+
+def test_blobs_named_by_their_own_hashes_prove_nothing(tmp_path: Path, server: StandIn) -> None:
+    revision = huggingface.PUBLISHED_REVISION
+    support.hub_cache(tmp_path / "hf", "models", rules.MODEL_ID, revision, model_files(OTHER_WEIGHTS))
+    served = from_hub(tmp_path, server)
+    assert not served.eligible
+    assert f"{server.url} is not the publisher's own server" in served.reason
+
+
+def test_the_pinned_weights_are_official_from_a_mirror_too(tmp_path: Path, server: StandIn) -> None:
+    with_hub(server, model_files())
+    assert from_hub(tmp_path, server).eligible
+    server.requests.clear()
+    assert from_hub(tmp_path, server).eligible
+    assert server.requests == []
+
+
+def test_the_hub_announces_weights_that_no_pin_knows(
+    tmp_path: Path, server: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_hub(server, model_files(OTHER_WEIGHTS))
+    assert not from_hub(tmp_path, server).eligible
+    as_publisher(monkeypatch, server)
+    served = from_hub(tmp_path, server)
+    assert (served.eligible, served.reason) == (True, "")
+    record = announced(served)
+    assert record["revision"] == huggingface.PUBLISHED_REVISION
+    assert str(record["url"]).startswith(f"{server.url}/api/models/{rules.MODEL_ID}/tree/")
+    # A shard more is announced than is here; then others; then nothing.
+    with_hub(server, {**model_files(OTHER_WEIGHTS), "model-5.safetensors": b"x"})
+    assert not from_hub(tmp_path, server).eligible
+    with_hub(server, model_files(WEIGHTS))
+    assert "announces others" in from_hub(tmp_path, server).reason
+    server.fail("/api", Fault(503))
+    assert "503" in from_hub(tmp_path, server).reason
+
+
+# --- mlcommons
+
+
+def test_the_stores_own_list_of_this_run_counts(
+    tmp_path: Path, server: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = {f"Llama/{name}": body for name, body in model_files(OTHER_WEIGHTS).items()}
+    server.add_r2(mlcommons.NAME, files, protected=True)
+    assert not from_store(tmp_path, server).eligible
+    as_publisher(monkeypatch, server)
+    served = from_store(tmp_path, server)
+    assert (served.eligible, served.reason) == (True, "")
+    assert announced(served)["algorithm"] == "md5"
+    assert served.details["shards"] == {n: support.sha256(body) for n, body in OTHER_WEIGHTS.items()}
+    replace_keeping_size_and_time(Path(served.path) / FIRST)
+    assert not from_store(tmp_path, server).eligible

@@ -9,12 +9,21 @@ import pytest
 
 from mlperf_llama import config, rules
 from mlperf_llama.bench.create import create_run
-from mlperf_llama.bench.execute import exit_code
+from mlperf_llama.bench.execute import Work, execute, exit_code
 from mlperf_llama.bench.session import Session, check_resume_inputs
 from mlperf_llama.errors import EXIT_INVALID, EXIT_OK, UsageError
 from mlperf_llama.records.events import Events
 from mlperf_llama.records.run_folder import RunFolder
-from mlperf_llama.records.schema import Accuracy, Performance, Provenance, Provided, Results, Scenario
+from mlperf_llama.records.schema import (
+    COMPLETE,
+    Accuracy,
+    Performance,
+    Provenance,
+    Provided,
+    Results,
+    Scenario,
+    System,
+)
 
 ELIGIBLE = Provided(source="path", path="/data", sha256="a" * 64, eligible=True)
 OTHER = Provided(source="synthetic", path="/data", sha256="b" * 64, eligible=False, reason="made up")
@@ -82,3 +91,22 @@ def test_what_the_engine_would_refuse_is_refused_before_a_folder_is_made(
     with pytest.raises(UsageError, match=message):
         create_run(settings, {})
     assert not (tmp_path / "results").exists()
+
+
+@pytest.mark.parametrize(("loadgen_result", "code"), [("VALID", EXIT_OK), ("INVALID", EXIT_INVALID)])
+def test_execute_ends_with_the_code_of_its_results(loadgen_result: str, code: int, tmp_path: Path) -> None:
+    """A run with nothing left to measure: judged, reported, ended."""
+    run = RunFolder(tmp_path)
+    run.write(config.load({"MODE": "performance", "ENGINE": "fake"}, {}))
+    run.write(System())
+    run.write(Provenance(dataset=OTHER, model=OTHER))
+    performance = replace(VALID, loadgen_result=loadgen_result)
+    run.write(Results(scenarios={rules.OFFLINE: Scenario(performance=performance)}))
+
+    async def measure(_: Session) -> None:
+        raise AssertionError("nothing is missing")
+
+    reported: list[RunFolder] = []
+    work = Work(measure, lambda _run, _colour: "summary")
+    assert execute(run, run.config(), {}, work, reported.append) == code
+    assert (reported, run.read(Results).status) == ([run], COMPLETE)

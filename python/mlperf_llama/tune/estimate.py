@@ -50,11 +50,11 @@ def ratio(seen: Seen, goal: Goal) -> float:
 
 def estimate(seen: Sequence[Seen], goal: Goal) -> float | None:
     """The highest load that holds both limits, as far as `seen` tells."""
-    rows = told(seen)
+    rows = with_forecast(seen)
     return min(ttft_load(rows), _tpot_load(rows, goal)) if rows else None
 
 
-def told(seen: Sequence[Seen]) -> list[tuple[Seen, Forecast]]:
+def with_forecast(seen: Sequence[Seen]) -> list[tuple[Seen, Forecast]]:
     return [(s, s.forecast) for s in seen if s.forecast is not None]
 
 
@@ -75,15 +75,15 @@ def ttft_load(rows: Sequence[tuple[Seen, Forecast]]) -> float:
     return math.exp(total / weight)
 
 
-def _tpot_load(given: Sequence[tuple[Seen, Forecast]], goal: Goal) -> float:
+def _tpot_load(runs: Sequence[tuple[Seen, Forecast]], goal: Goal) -> float:
     """Where a straight line through 1 / TPOT against load crosses the limit.
 
-    A batch that slows down by what it holds takes a / (1 - load / capacity) a step, so the
+    A batch that slows down by what it holds takes a / (1 - load / capacity) per step, so the
     inverse falls in a line. Runs near the limit count most; the slope starts from a guess
     that they soon outweigh.
     """
     rows = []
-    for s, f in given:
+    for s, f in runs:
         speed = goal.tpot_ms / max(f.tpot_ms.point, 1e-9)
         spread = (f.tpot_ms.high - f.tpot_ms.low) / 2 / max(f.tpot_ms.point, 1e-9) * speed
         # With every seat taken the time per token grows no more.

@@ -185,7 +185,7 @@ def steady(requests: Requests) -> NDArray[np.bool_]:
 
 
 def served_qps(requests: Requests) -> Bound | None:
-    """Requests a second that enter a batch whose seats are all taken; None where some were left.
+    """Requests per second that enter a batch whose seats are all taken; None where some were left.
 
     Until then the queue looks too fast: answers still to come are work put off.
     """

@@ -131,7 +131,7 @@ async def run_one(session: Session, kind: str, scenario: str, qps: float) -> Pro
 
 
 async def offline_speed(session: Session, guess: float, name: str) -> float:
-    """Samples a second of a short Offline run; where that was over at once, of a longer one."""
+    """Samples per second of a short Offline run; where that was over at once, of a longer one."""
     wanted_s = session.config.probe_s / 2
     for _ in range(GUESSES):
         count = min(session.samples.count, max(64, int(guess * wanted_s)))
@@ -142,7 +142,7 @@ async def offline_speed(session: Session, guess: float, name: str) -> float:
 
 
 async def _offline_run(session: Session, guess: float, count: int, name: str) -> tuple[float, float]:
-    """Samples a second, and seconds."""
+    """Samples per second, and seconds."""
     planned = plan_of(session, rules.OFFLINE, sample_count=count, duration_s=0.0, target_qps=guess)
     folder = records.next_folder(session.run, name)
     samples = Subset(session.samples, count)

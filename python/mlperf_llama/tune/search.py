@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from .estimate import CONFIRM, PROBE, Seen, estimate, holds, ratio, told, ttft_load
+from .estimate import CONFIRM, PROBE, Seen, estimate, holds, ratio, ttft_load, with_forecast
 from .forecast import Goal
 
 MAX_PROBES, MAX_CONFIRMATIONS, MAX_CRASHES = 8, 4, 4
@@ -92,7 +92,7 @@ def _bounded(seen: Sequence[Seen], goal: Goal, load: float) -> bool:
     The time per token may stay flat just under its limit: then only a run over the limit,
     or the queue's end, tells where the load must stop.
     """
-    rows = told(seen)
+    rows = with_forecast(seen)
     if ttft_load(rows) <= (1 + ROOM) * load:
         return True
     return any(f.tpot_ms.point > goal.tpot_ms and f.tpot_qps <= OVER * load for _, f in rows)

@@ -42,7 +42,9 @@ def write_tuned(path: Path, settings: config.Config, gpu: Any, file: str) -> Non
         tuned.save(path, wanted, scenario, {"target_qps": 31.25 + number, "duration_s": seconds})
 
 
-def run_qps(settings: config.Config, scenario: str, gpu: Gpu, offline: float) -> float | None:
+def run_qps(
+    settings: config.Config, scenario: str, gpu: Gpu, offline: float, repeated: float | None = None
+) -> float | None:
     """What a run with the official weights asks LoadGen for after a warm-up of `offline` samples/s."""
     path = tuned.path_of(Path(settings.results_dir), settings, gpu.name)
     identity = tuned.identity(settings, OFFICIAL, choose_preset(settings, gpu).engine)
@@ -50,7 +52,7 @@ def run_qps(settings: config.Config, scenario: str, gpu: Gpu, offline: float) ->
         config=settings,
         scope=scope_of(settings, settings.full_sample_count, on_gpu=True),
         tuned=tuned.read(path, identity),
-        repeat_qps={},
+        repeat_qps={} if repeated is None else {scenario: repeated},
     )
     return loadgen_runs.make_plan(session, scenario, "performance", Speed(offline, 1.0)).target_qps
 
@@ -143,3 +145,9 @@ def test_single_stream_expects_a_latency() -> None:
     assert choose_latency_ms(None, found, 250.0).value == 240.0
     assert choose_latency_ms(None, measured_ms=251.26).value == 251.0
     assert choose_latency_ms(None).value is None
+
+
+def test_a_run_again_takes_the_speed_of_the_run_that_was_too_short(tmp_path: Path) -> None:
+    settings = config.load({"RESULTS_DIR": str(tmp_path)}, {})
+    assert run_qps(settings, "Offline", GPUS["h100"], 7.0) == 8.75
+    assert run_qps(settings, "Offline", GPUS["h100"], 7.0, repeated=30.0) == 30.0

@@ -11,7 +11,7 @@ import math
 from dataclasses import dataclass
 
 from .. import rules
-from ..machine.gpu_table import capability_of, find_gpu
+from ..machine.gpu_table import capability_of, find_gpu, may_draw_desktop
 from ..machine.roofline import PROMPT_MEAN, PROMPT_SD
 from ..records.schema import Gpu
 from ..rules import MODEL_SHAPE, ModelShape
@@ -141,8 +141,7 @@ def sequences_that_fit(kv_tokens: int) -> int:
 def memory_share(card: Card, memory_gib: float) -> float:
     """vLLM's share of the card: the graphs come on top, and a desktop draws too. Never under a tenth, where
     nothing fits anyway: vLLM then says so in its own words."""
-    desktop = any(word in card.name.lower() for word in ("rtx", "geforce"))
-    most = SHARED_SHARE if card.shared_memory else DESKTOP_SHARE if desktop else SHARE
+    most = SHARED_SHARE if card.shared_memory else DESKTOP_SHARE if may_draw_desktop(card.name) else SHARE
     graphs = 1 - (GRAPHS_GIB + SPARE_GIB) / memory_gib
     return max(LEAST_SHARE, math.floor(100 * min(most, graphs)) / 100)
 

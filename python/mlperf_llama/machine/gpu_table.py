@@ -39,6 +39,12 @@ class GpuSpec:
     sustained: Mapping[str, float]
 
 
+def may_draw_desktop(name: str) -> bool:
+    """Whether a desktop may take a part of the card's memory: GeForce and RTX, but for server editions."""
+    lower = name.lower()
+    return ("geforce" in lower or "rtx" in lower) and "server" not in lower
+
+
 def specs() -> tuple[GpuSpec, ...]:
     """The cards of the table, in order."""
     table = tomllib.loads(TABLE.read_text(encoding="utf-8"))

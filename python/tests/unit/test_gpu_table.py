@@ -81,3 +81,16 @@ def test_the_table_and_the_presets_agree() -> None:
         assert ("fp8" in spec.rates) is (spec.capability >= 8.9), spec.name
         if spec.preset and "fp8" not in spec.rates:
             assert preset.load_preset(spec.preset).engine["quantization"] == "int8"
+
+
+@pytest.mark.parametrize(
+    ("name", "may"),
+    [
+        ("NVIDIA GeForce RTX 4090", True),
+        ("NVIDIA RTX A6000", True),
+        ("NVIDIA RTX PRO 6000 Blackwell Server Edition", False),
+        ("NVIDIA H100 80GB HBM3", False),
+    ],
+)
+def test_which_cards_may_draw_a_desktop(name: str, may: bool) -> None:
+    assert gpu_table.may_draw_desktop(name) is may

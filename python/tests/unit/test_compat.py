@@ -157,8 +157,8 @@ def test_what_the_fast_path_does_not_serve_takes_vllm_s_own(
         raise RuntimeError("far enough")
 
     platform = SimpleNamespace(device_type="cpu")
-    monkeypatch.setattr(compat, "current_platform", platform, raising=False)
-    monkeypatch.setattr(compat, "AsyncEngineArgs", load, raising=False)
+    monkeypatch.setitem(vars(compat), "current_platform", platform)
+    monkeypatch.setitem(vars(compat), "AsyncEngineArgs", load)
     lines: list[str] = []
     engine = VllmEngine(hopper.with_extension({**given, "enable_lora": True}), Path("/nowhere"), {})
     with caplog.at_level("WARNING"), pytest.raises(BrokeError, match="far enough"):

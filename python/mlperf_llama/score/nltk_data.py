@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ..errors import MissingError, PipelineError
-from ..records.files import digest
+from ..records.files import atomic_folder, digest
 
 log = logging.getLogger(__name__)
 
@@ -124,7 +124,7 @@ def _move_in(english: Path, target: Path) -> None:
         if actual != expected:
             raise MissingError(f"punkt_tab/english/{name}: expected sha256 {expected}, found {actual}")
     folder = target / ENGLISH
-    folder.parent.mkdir(parents=True, exist_ok=True)
     if folder.exists():
         shutil.rmtree(folder)
-    os.replace(english, folder)
+    with atomic_folder(folder) as work:
+        shutil.copytree(english, work, dirs_exist_ok=True)

@@ -6,8 +6,10 @@ its own shuffled; with text and with random tokens; with other settings of the h
 Offline pass. Per step it records host and GPU times (step_probe.py), and power and clock at 10 Hz
 (gpu_samples.py).
 
-POINTS are in order of use: the budget may cut the end. Writes OUT/points.jsonl (a line a point with its
+POINTS are in order of use: the budget may cut the end. Writes OUT/points.jsonl (one line per point with its
 summary) and OUT/steps.npz (every step and reading), and prints compare_table.py's tables.
+
+Over 250 lines: the points, the weights they exchange and the pass that measures them are read together.
 """
 
 from __future__ import annotations

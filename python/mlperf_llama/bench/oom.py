@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import replace
 from os import SEEK_END
 
 from ..engine import derive, oom_messages
@@ -14,30 +13,14 @@ from ..errors import BrokeError, MissingError
 from ..records.files import JsonObject
 from ..records.run_folder import RunFolder
 from ..records.schema import Gpu, MemoryStep, Provenance
-from ..rules import MODEL_SHAPE, ModelShape
+from ..rules import MODEL_SHAPE
+from ..sources.model.shape import shape_of
 from ..terminal import console
 
 log = logging.getLogger(__name__)
 
 # Of a load's log; what matters stands at its end.
 MOST_LOG = 1_048_576
-_CONFIG_KEYS = {
-    "layers": "num_hidden_layers",
-    "hidden": "hidden_size",
-    "heads": "num_attention_heads",
-    "kv_heads": "num_key_value_heads",
-    "head_size": "head_dim",
-    "intermediate": "intermediate_size",
-    "vocabulary": "vocab_size",
-}
-
-
-def shape_of(model_config: JsonObject) -> ModelShape:
-    """A model's shape by its config.json; what is not there as in Llama-3.1-8B."""
-    found = {name: model_config.get(key) for name, key in _CONFIG_KEYS.items()}
-    numbers = {name: value for name, value in found.items() if isinstance(value, int)}
-    shape = replace(MODEL_SHAPE, **numbers)
-    return shape if "head_size" in numbers else replace(shape, head_size=shape.hidden // shape.heads)
 
 
 class MemoryFallback:
@@ -87,7 +70,7 @@ def _load(settings: EngineSettings, gpu: Gpu | None, model_config: JsonObject) -
         settings.user_fixed,
         fp8_cache=card is not None and card.fp8_cache,
         total_gib=card.memory_gib if card and card.memory_gib else None,
-        shape=shape_of(model_config),
+        shape=shape_of(model_config, MODEL_SHAPE),
         quantized="quantization_config" in model_config,
     )
 

@@ -90,7 +90,7 @@ def decoded(data: bytes) -> str:
 
 def misnamed_secrets(env: Mapping[str, str]) -> dict[str, str]:
     """Names that are set and read by nothing here, each with the secret that was probably meant."""
-    found = {}
+    misnamed = {}
     for name, value in env.items():
         upper = name.upper()
         if not value or name in (*SECRET_NAMES, *FOREIGN_NAMES) or not upper.startswith(SECRET_STARTS):
@@ -99,8 +99,8 @@ def misnamed_secrets(env: Mapping[str, str]) -> dict[str, str]:
         known = [meant + suffix for meant, alias in SECRET_ALIASES.items() if alias.fullmatch(base)]
         right = next(iter(known or difflib.get_close_matches(upper, SECRET_NAMES, 1, ALIKE)), None)
         if right and not env.get(right):
-            found[name] = right
-    return found
+            misnamed[name] = right
+    return misnamed
 
 
 def misnamed(name: str, env: Mapping[str, str]) -> str:

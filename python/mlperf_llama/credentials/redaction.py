@@ -73,18 +73,18 @@ def _words(value: str) -> Iterator[str]:
 
 def secrets_of(env: Mapping[str, str]) -> set[str]:
     """Every text that must not be shown."""
-    found: set[str] = set()
+    secrets: set[str] = set()
     for name in {*SECRETS, *misnamed_secrets(env)}:
         value = "" if name.upper().endswith("_FILE") else env.get(name, "")
         path = env.get(name if name.upper().endswith("_FILE") else f"{name}_FILE", "")
         for text in (value, _from_file(path) if path else ""):
-            found.update(_words(text))
+            secrets.update(_words(text))
     for name, value in env.items():
         if FOREIGN.search(name.upper()) and not NO_VALUE.search(name.upper()) and not value.startswith("/"):
-            found.update(word for word in _words(value) if _random_looking(word))
+            secrets.update(word for word in _words(value) if _random_looking(word))
         if "://" in value and "@" in value:
-            found.update(_passwords(value))
-    return found
+            secrets.update(_passwords(value))
+    return secrets
 
 
 def _passwords(value: str) -> Iterator[str]:

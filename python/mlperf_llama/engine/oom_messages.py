@@ -110,8 +110,8 @@ def _phase(before: str, serving: bool) -> Phase:
 
 
 def _last(pattern: re.Pattern[str], text: str) -> float | None:
-    found = pattern.findall(text)
-    return float(found[-1]) if found else None
+    numbers = pattern.findall(text)
+    return float(numbers[-1]) if numbers else None
 
 
 def _torch_size(pattern: re.Pattern[str], text: str) -> float | None:

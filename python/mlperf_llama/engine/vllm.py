@@ -50,8 +50,8 @@ def prepare_environment(cache_dir: Path, extra: Mapping[str, str]) -> None:
 
 def checkpoint_quantization(model: Path) -> str | None:
     """The method in a checkpoint's config.json; None where there is none."""
-    found = object_or_empty(model / "config.json").get("quantization_config")
-    method = found.get("quant_method", "unknown") if isinstance(found, dict) else None
+    quantization = object_or_empty(model / "config.json").get("quantization_config")
+    method = quantization.get("quant_method", "unknown") if isinstance(quantization, dict) else None
     return None if method is None else str(method)
 
 

@@ -99,17 +99,17 @@ def _gpu(row: dict[str, str]) -> Gpu:
 
 def _instances(gpu: Gpu, listing: str) -> tuple[Gpu, ...]:
     """The MIG instances of a card out of `nvidia-smi -L`; their memory is not listed."""
-    found, inside = [], False
+    instances, inside = [], False
     for line in listing.splitlines():
         match = LISTED.match(line)
         if match and match["kind"] == "GPU":
             inside = match["uuid"] == gpu.uuid
         elif match and inside:
             profile = line.split()[1]
-            found.append(
+            instances.append(
                 replace(gpu, name=f"{gpu.name} MIG {profile}", uuid=match["uuid"], power_limit_w=None)
             )
-    return tuple(found)
+    return tuple(instances)
 
 
 def _card(gpu: Gpu, listing: str) -> Card:

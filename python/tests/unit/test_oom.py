@@ -22,7 +22,8 @@ from mlperf_llama.records.codec import to_json
 from mlperf_llama.records.events import Events
 from mlperf_llama.records.run_folder import RunFolder
 from mlperf_llama.records.schema import Gpu, Provenance
-from mlperf_llama.rules import ModelShape
+from mlperf_llama.rules import MODEL_SHAPE, ModelShape
+from mlperf_llama.sources.model.shape import shape_of
 
 LOADING = "(EngineCore pid=7) INFO 11-27 12:00:00 [gpu_model_runner.py:5309] Starting to load model /m...\n"
 LOADED = "INFO [gpu_model_runner.py:5406] Model loading took 8.52 GiB memory and 3.120000 seconds\n"
@@ -265,9 +266,10 @@ def test_settings_of_the_user_are_named_as_the_cause() -> None:
 
 
 def test_a_shape_is_that_of_the_model() -> None:
-    assert oom.shape_of({}) == ModelShape()
-    small = oom.shape_of(
-        {"hidden_size": 576, "num_attention_heads": 9, "num_hidden_layers": 30, "head_dim": None}
+    assert shape_of({}, MODEL_SHAPE) == ModelShape()
+    small = shape_of(
+        {"hidden_size": 576, "num_attention_heads": 9, "num_hidden_layers": 30, "head_dim": None},
+        MODEL_SHAPE,
     )
     assert (small.hidden, small.heads, small.layers, small.head_size) == (576, 9, 30, 64)
 

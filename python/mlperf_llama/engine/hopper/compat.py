@@ -79,8 +79,8 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(name)
     module, attribute = NAMES[name]
     try:
-        found = importlib.import_module(module)
-        return getattr(found, attribute) if attribute else found
+        imported = importlib.import_module(module)
+        return getattr(imported, attribute) if attribute else imported
     except (ImportError, AttributeError) as error:
         raise MissingError(
             f"vLLM {installed()}: expected {module}{'.' if attribute else ''}{attribute}, as in "

@@ -2,6 +2,8 @@
 
 Every fault is a MissingError, because the chain has another source; `Refused` carries the
 status for a caller that can say more about it.
+
+Over 250 lines: everything that a transfer can meet is handled in one place.
 """
 
 from __future__ import annotations

@@ -23,16 +23,15 @@ def config_of(shape: ModelShape) -> dict[str, int]:
     return {key: int(getattr(shape, field)) for field, key in KEYS.items()}
 
 
-def shape_of(config: Mapping[str, object]) -> ModelShape:
-    """The shape out of a Llama's config.json; ValueError where it says none."""
-    numbers = {field: config.get(key) for field, key in KEYS.items()}
-    hidden, heads = numbers["hidden"], numbers["heads"]
-    if numbers["head_size"] is None and isinstance(hidden, int) and isinstance(heads, int):
-        numbers["head_size"] = hidden // heads
-    whole = {field: number for field, number in numbers.items() if isinstance(number, int)}
-    if missing := sorted(KEYS[field] for field in numbers.keys() - whole.keys()):
+def shape_of(config: Mapping[str, object], default: ModelShape | None = None) -> ModelShape:
+    """The shape out of a Llama's config.json; what it does not say is `default`'s, ValueError without one."""
+    said = {field: number for field, key in KEYS.items() if isinstance(number := config.get(key), int)}
+    numbers = {**(vars(default) if default else {}), **said}
+    if "head_size" not in said and {"hidden", "heads"} <= numbers.keys():
+        numbers["head_size"] = numbers["hidden"] // numbers["heads"]
+    if missing := sorted(KEYS[field] for field in KEYS.keys() - numbers.keys()):
         raise ValueError(f"config.json: expected whole numbers for {', '.join(missing)}")
-    return ModelShape(**whole)
+    return ModelShape(**numbers)
 
 
 CONFIG: Mapping[str, object] = {

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from .. import rules
 from ..config import Config
@@ -16,6 +17,7 @@ from ..settings import AUTO
 from . import hopper
 from .oom_fallback import FallbackStep
 from .preset import Preset, ScenarioSettings, VllmArguments
+from .scales_file import with_scales
 from .tuned import LIMITS, Tuned
 
 
@@ -51,20 +53,23 @@ def engine_settings(
     cpu_threads: int,
     oom_overrides: Sequence[FallbackStep] = (),
     ceilings: Mapping[str, int] | None = None,
+    scales: Path | None = None,
 ) -> EngineSettings:
     """`oom_overrides`: the fallback steps taken so far, in order. `ceilings`: arguments that a search
-    raises to have headroom while it loads once; the scenarios then keep the limits they would have had."""
+    raises to have headroom while it loads once; the scenarios then keep the limits they would have had.
+    `scales`: the file of static scales that FP8 made while loading takes; None: vLLM's dynamic ones."""
     base = apply_tuned(preset, tuned)
     own = (base.max_num_seqs, base.max_num_batched_tokens) if ceilings else (None, None)
     arguments = _arguments(config, {**base.engine, **(ceilings or {})}, model, on_gpu)
     for step in oom_overrides:
         arguments = step.apply(arguments)
+    arguments, with_file = (arguments, {}) if scales is None else with_scales(arguments, scales)
     # On a CPU vLLM falls to one thread unless told how many.
     threads = {} if on_gpu else {"OMP_NUM_THREADS": str(cpu_threads)}
     return EngineSettings(
         preset=preset.name,
         arguments=arguments,
-        environment={**threads, **preset.environment},
+        environment={**threads, **preset.environment, **with_file},
         scenarios={
             name: _limited(base.scenarios.get(name, ScenarioSettings()), *own) for name in rules.SCENARIOS
         },

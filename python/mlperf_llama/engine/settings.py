@@ -13,11 +13,11 @@ from pathlib import Path
 from .. import rules
 from ..config import Config
 from ..errors import UsageError
+from ..records import scales as records
 from ..settings import AUTO
 from . import hopper
 from .oom_fallback import FallbackStep
 from .preset import Preset, ScenarioSettings, VllmArguments
-from .scales_file import with_scales
 from .tuned import LIMITS, Tuned
 
 
@@ -57,19 +57,21 @@ def engine_settings(
 ) -> EngineSettings:
     """`oom_overrides`: the fallback steps taken so far, in order. `ceilings`: arguments that a search
     raises to have headroom while it loads once; the scenarios then keep the limits they would have had.
-    `scales`: the file of static scales that FP8 made while loading takes; None: vLLM's dynamic ones."""
+    `scales`: the run's static scales, which take the place of dynamic FP8."""
     base = apply_tuned(preset, tuned)
     own = (base.max_num_seqs, base.max_num_batched_tokens) if ceilings else (None, None)
     arguments = _arguments(config, {**base.engine, **(ceilings or {})}, model, on_gpu)
     for step in oom_overrides:
         arguments = step.apply(arguments)
-    arguments, with_file = (arguments, {}) if scales is None else with_scales(arguments, scales)
+    static = {records.VARIABLE: str(scales)} if scales else {}
+    if scales:
+        arguments = {**arguments, "quantization": records.QUANTIZATION}
     # On a CPU vLLM falls to one thread unless told how many.
     threads = {} if on_gpu else {"OMP_NUM_THREADS": str(cpu_threads)}
     return EngineSettings(
         preset=preset.name,
         arguments=arguments,
-        environment={**threads, **preset.environment, **with_file},
+        environment={**threads, **preset.environment, **static},
         scenarios={
             name: _limited(base.scenarios.get(name, ScenarioSettings()), *own) for name in rules.SCENARIOS
         },

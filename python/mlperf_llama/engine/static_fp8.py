@@ -1,7 +1,7 @@
 """FP8 with fixed scales, made while vLLM loads 16-bit weights: `quantization="fp8-scales"`.
 
-Input and cache scales come from a file (scales_file.py); a weight matrix gets its own as `quantize` gives it.
-What is loaded then is, bit for bit, what vLLM makes of the FP8 checkpoint of `quantize` with those scales.
+Scales of inputs and cache come from a file (records/scales.py), those of weights from the weights. What is
+loaded then is, bit for bit, what vLLM makes of the FP8 checkpoint that `quantize` writes with those scales.
 Importing this makes the name known to vLLM, in its own processes too: they unpickle `StaticFp8`.
 """
 
@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
 
-from . import fp8, scales_file
+from ..records import scales
+from . import fp8
 from .hopper.compat import (
     Attention,
     BaseKVCacheMethod,
@@ -27,6 +29,7 @@ from .hopper.compat import (
 
 # The first whose tensor cores multiply FP8.
 LEAST_CAPABILITY = 89
+CACHE = ("k_scale", "v_scale", "q_scale")
 
 
 def largest_of(weight: torch.Tensor, ranks: int) -> torch.Tensor:
@@ -64,30 +67,30 @@ class StaticFp8Linear(Fp8PerTensorOnlineLinearMethod):  # type: ignore[misc]
 class ScaledCache(BaseKVCacheMethod):  # type: ignore[misc]
     """An attention layer's cache, and its queries where they meet the cache in FP8."""
 
-    def __init__(self, config: QuantizationConfig, scales: Mapping[str, float]) -> None:
+    def __init__(self, config: QuantizationConfig, values: Mapping[str, float]) -> None:
         super().__init__(config)
-        self.scales = scales
+        self.values = values
 
     def process_weights_after_loading(self, layer: torch.nn.Module) -> None:
-        for name, value in self.scales.items():
+        for name, value in self.values.items():
             # vLLM takes these away once it has read them.
             if (parameter := getattr(layer, name, None)) is not None:
                 parameter.data.fill_(value)
         super().process_weights_after_loading(layer)
 
 
-@register_quantization_config(scales_file.NAME)
+@register_quantization_config(scales.QUANTIZATION)
 class StaticFp8(QuantizationConfig):  # type: ignore[misc]
     """Every linear layer and the cache; embedding and output matrix stay in 16 bits."""
 
     def __init__(self) -> None:
         super().__init__()
-        path = scales_file.path_in(os.environ)
-        self.path, self.scales = str(path), scales_file.read(path)
+        self.path = os.environ[scales.VARIABLE]
+        self.scales = dict(scales.read(Path(self.path)).scales)
 
     @classmethod
     def get_name(cls) -> str:
-        return scales_file.NAME
+        return scales.QUANTIZATION
 
     @classmethod
     def get_supported_act_dtypes(cls) -> list[torch.dtype]:
@@ -111,7 +114,7 @@ class StaticFp8(QuantizationConfig):  # type: ignore[misc]
             parts = fp8.JOINED.get(name, (name,))
             return StaticFp8Linear(max(self._scale(f"{block}.{part}.input_scale") for part in parts))
         if isinstance(layer, Attention):
-            return ScaledCache(self, {name: self._scale(f"{block}.{name}") for name in scales_file.CACHE})
+            return ScaledCache(self, {name: self._scale(f"{block}.{name}") for name in CACHE})
         return None
 
     def _scale(self, name: str) -> float:

@@ -15,9 +15,10 @@ from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
-from ..errors import BrokeError, MissingError
-from ..records.files import digest, object_or_empty
-from . import EngineInfo, Limits, Progress, Request, Sink, hopper, scales_file
+from ..errors import BrokeError, MissingError, UsageError
+from ..records import scales
+from ..records.files import object_or_empty
+from . import EngineInfo, Limits, Progress, Request, Sink, hopper
 from .hopper import compat
 from .pacing import Pacing
 
@@ -35,7 +36,7 @@ _ENVIRONMENT = {
     "VLLM_LOGGING_COLOR": "0",
 }
 # Quantisations that are ours, not vLLM's own, by name: the module that makes vLLM know them.
-_OURS = {"int8": "int8", scales_file.NAME: "static_fp8"}
+_OURS = {"int8": "int8", scales.QUANTIZATION: "static_fp8"}
 
 
 def prepare_environment(cache_dir: Path, extra: Mapping[str, str]) -> None:
@@ -54,6 +55,19 @@ def checkpoint_quantization(model: Path) -> str | None:
     quantization = object_or_empty(model / "config.json").get("quantization_config")
     method = quantization.get("quant_method", "unknown") if isinstance(quantization, dict) else None
     return None if method is None else str(method)
+
+
+def check_scales(path: str | None, model: Path) -> None:
+    """UsageError where `path` is no file of static FP8 scales for a model, a folder with 16-bit weights."""
+    if not path:
+        name = scales.QUANTIZATION
+        raise UsageError(f"quantization={name}: expected {scales.VARIABLE} to name a file, found nothing")
+    if method := checkpoint_quantization(model):
+        raise UsageError(f"{model}: expected 16-bit weights for the scales of {path}, found {method}")
+    layers = object_or_empty(model / "config.json").get("num_hidden_layers")
+    if not isinstance(layers, int):
+        raise UsageError(f"{model}/config.json: expected num_hidden_layers, found {layers!r}")
+    scales.read(Path(path), layers)
 
 
 class VllmEngine:
@@ -103,13 +117,11 @@ class VllmEngine:
 
     def _check_scales(self) -> None:
         """Refuse a file of scales that is not the model's before anything loads."""
-        if self._arguments.get("quantization") != scales_file.NAME:
+        if self._arguments.get("quantization") != scales.QUANTIZATION:
             return
         # The run's own, also where another run in this process set it.
-        os.environ.update({k: v for k, v in self._environment.items() if k == scales_file.VARIABLE})
-        path = scales_file.path_in(os.environ)
-        scales_file.check(path, Path(self._arguments["model"]))
-        self._details["fp8_scales_sha256"] = digest(path)
+        os.environ.update({k: v for k, v in self._environment.items() if k == scales.VARIABLE})
+        check_scales(os.environ.get(scales.VARIABLE), Path(self._arguments["model"]))
 
     def _refuse_fast_path(self, progress: Progress) -> None:
         """vLLM's own path where the extension does not serve what is to be loaded."""

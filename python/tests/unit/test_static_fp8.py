@@ -7,18 +7,21 @@ import os
 import random
 import socket
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from test_scales import record
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 pytest.importorskip("vllm")
 
-from mlperf_llama.engine import fp8, scales_file, static_fp8  # noqa: E402
+from mlperf_llama.engine import fp8, static_fp8  # noqa: E402
 from mlperf_llama.engine.hopper import compat, fused, mlp  # noqa: E402
 from mlperf_llama.quantize import weights  # noqa: E402
+from mlperf_llama.records import scales as records  # noqa: E402
 from mlperf_llama.sources.model import shape  # noqa: E402
 
 pytestmark = pytest.mark.slow
@@ -41,7 +44,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def scales() -> dict[str, float]:
     draw = random.Random(0)
-    drawn = {name: draw.uniform(0.001, 0.1) for name in scales_file.names(LAYERS)}
+    drawn = {name: draw.uniform(0.001, 0.1) for name in records.names(LAYERS)}
     # Joined matrices have one input.
     for name in drawn:
         joined = name.replace("k_proj", "q_proj").replace("v_proj", "q_proj").replace("up_proj", "gate_proj")
@@ -52,7 +55,7 @@ def scales() -> dict[str, float]:
 @pytest.fixture(scope="module")
 def file(scales: dict[str, float], tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("scales") / "scales.json"
-    path.write_text(json.dumps({"scales": scales}))
+    records.write(replace(record(LAYERS), scales=scales), path)
     return path
 
 
@@ -137,8 +140,8 @@ def models(source: Path, checkpoint: Path, file: Path, parallel: None) -> Iterat
     """(loaded with the file of scales, loaded from the checkpoint)"""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(compat.custom_ops, "scaled_fp8_quant", rounded)
-        patch.setenv(scales_file.VARIABLE, str(file))
-        yield loaded(source, quantization=scales_file.NAME), loaded(checkpoint)
+        patch.setenv(records.VARIABLE, str(file))
+        yield loaded(source, quantization=records.QUANTIZATION), loaded(checkpoint)
 
 
 def test_what_is_loaded_is_the_checkpoint_of_quantize(models: tuple[Any, Any]) -> None:

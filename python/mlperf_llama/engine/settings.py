@@ -79,6 +79,12 @@ def engine_settings(
     )
 
 
+def quantization_of(config: Config, preset: Preset) -> str | None:
+    """How 16-bit weights are quantised while they load."""
+    value = {**preset.engine, **_by_user(config), **config.engine_args}.get("quantization")
+    return None if value is None else str(value)
+
+
 def apply_tuned(preset: Preset, tuned: Tuned) -> Preset:
     """The preset with what tuning found over it."""
     limits = {

@@ -7,23 +7,36 @@ Each scale is the largest absolute value of the calibration prompts over FP8's l
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
 from ..errors import UsageError
 from . import codec
-from .files import read_object, write_text
+from .files import digest, read_object, write_text
 from .schema import SCHEMA_VERSION
 
 # Who makes the scales and who loads them agree on this word and this variable.
 QUANTIZATION = "fp8-scales"
 VARIABLE = "MLPERF_LLAMA_SCALES"
 SIGNIFICANT_BITS = 8
+# By how many steps two makings may differ: with one model of card, with different ones.
+SAME_CARD_STEPS, OTHER_CARD_STEPS = 1, 2
+# The package's files that decide the values: prompts, forward pass, rounding.
+CODE = (
+    "quantize/calibrate.py",
+    "quantize/scales.py",
+    "quantize/weights.py",
+    "records/scales.py",
+    "rules.py",
+    "sources/dataset/prepare.py",
+    "sources/dataset/rows.py",
+)
 
 LINEARS = (
     "self_attn.q_proj",
@@ -45,6 +58,9 @@ class Method:
 
     name: str
     revision: int
+
+
+METHOD = Method("largest absolute value over 448, 16-bit weights, one prompt at a time, rounded up", 1)
 
 
 @dataclass(frozen=True)
@@ -136,3 +152,45 @@ def read(path: Path, layers: int | None = None) -> Scales:
 def write(record: Scales, path: Path) -> None:
     data = {"schema_version": SCHEMA_VERSION, **codec.to_json(record)}
     write_text(path, json.dumps(data, indent=2) + "\n")
+
+
+def code_sha256() -> str:
+    """One hash of the files that decide the values."""
+    package, total = Path(__file__).resolve().parents[1], hashlib.sha256()
+    for name in CODE:
+        total.update(f"{name} {digest(package / name)}\n".encode())
+    return total.hexdigest()
+
+
+def ids_sha256(prompts: Sequence[Sequence[int]]) -> str:
+    """Of the prompts' token ids, a line a prompt."""
+    total = hashlib.sha256()
+    for prompt in prompts:
+        total.update(" ".join(map(str, prompt)).encode() + b"\n")
+    return total.hexdigest()
+
+
+def steps(value: float, other: float) -> int:
+    """How many numbers of SIGNIFICANT_BITS lie from one scale to the other."""
+
+    def position(number: float) -> int:
+        fraction, exponent = math.frexp(rounded_up(number))
+        half = 1 << (SIGNIFICANT_BITS - 1)
+        return exponent * half + int(math.ldexp(fraction, SIGNIFICANT_BITS)) - half
+
+    return abs(position(value) - position(other))
+
+
+def differences(one: Scales, other: Scales) -> list[str]:
+    """Where the values of two makings differ by more than two makings may, in words."""
+    most = SAME_CARD_STEPS if one.device == other.device else OTHER_CARD_STEPS
+    names = sorted({*one.scales, *other.scales})
+    lines = []
+    for name in names:
+        if name not in one.scales or name not in other.scales:
+            lines.append(f"{name} stands in one of them alone")
+        elif (distance := steps(one.scales[name], other.scales[name])) > most:
+            lines.append(
+                f"{name} {one.scales[name]} and {other.scales[name]}, {distance} steps, at most {most}"
+            )
+    return lines

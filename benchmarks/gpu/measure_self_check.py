@@ -31,8 +31,12 @@ class Measurement:
         self.kind, self.out, self.failed = given.kind, given.out, 0
         on_cpu = given.preset == CPU
         wanted = settings_of(given.model, load_preset(given.preset), on_cpu)
-        arguments = {**wanted.arguments, "scheduler_cls": f"mutation_probe.{'Sync' if on_cpu else 'Async'}"}
-        self.engine = VllmEngine({**arguments, **given.engine}, given.cache_dir, wanted.environment)
+        # On a CPU the preset asks for none.
+        extended = hopper.with_extension({**wanted.arguments, "worker_extension_cls": hopper.EXTENSION})
+        # That one and the means to compare with faults count as the package's own.
+        hopper.EXTENSION = "mutation_probe.Extension"
+        arguments = {**extended, "worker_extension_cls": hopper.EXTENSION, **given.engine}
+        self.engine = VllmEngine(arguments, given.cache_dir, wanted.environment)
         self.ends = time.monotonic() + given.budget_s
 
     async def run(self) -> None:
@@ -55,7 +59,7 @@ class Measurement:
 
     async def _one(self, title: str, name: str, sound: bool) -> None:
         try:
-            found = await self.engine._utility("bench_compare", name)
+            found = (await self.engine._llm.collective_rpc("bench_compare", args=(name,)))[0]
         except Exception as error:
             print(f"{title:50} {str(error)[:120]!r}", flush=True)
             self.failed += sound

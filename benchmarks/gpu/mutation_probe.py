@@ -1,8 +1,8 @@
 """Faults put into a loaded model, and what the self-check then finds, called from measure_self_check.py.
 
-Imported through `scheduler_cls`, in the process that also holds the worker where one GPU is used. Custom
-operations and eager code look their functions up at every call, so a function gets the changed code in place;
-what torch.compile has read stays as it was.
+Imported through `worker_extension_cls`, in the worker's process. Custom operations and eager code look their
+functions up at every call, so a function gets the changed code in place; what torch.compile has read stays
+as it was.
 """
 
 from __future__ import annotations
@@ -18,13 +18,8 @@ from typing import Any
 
 import torch
 from mutations import MUTATIONS, Mutation
-from vllm.v1.engine.core import EngineCore
 
-from mlperf_llama.engine.hopper import cuda, fused, kernels, self_check
-from mlperf_llama.engine.scheduler import CappedAsyncScheduler as Async
-from mlperf_llama.engine.scheduler import CappedScheduler as Sync
-
-__all__ = ["Async", "Sync"]
+from mlperf_llama.engine.hopper import cuda, extension, fused, kernels, self_check
 
 PACKAGE = "mlperf_llama.engine.hopper"
 
@@ -91,20 +86,23 @@ def changed(mutation: Mutation | None, layers: list[Any]) -> Iterator[None]:
         yield
 
 
-def compare(core: EngineCore, name: str) -> dict[str, float]:
-    """Utility: the self-check's figures with a mutation, or with none where `name` is empty."""
-    runner = core.model_executor.driver_worker.worker.model_runner
-    began = time.perf_counter()
-    mutation = next((each for each in MUTATIONS if each.name == name), None)
-    with torch.inference_mode():
-        if not hasattr(core, "bench_compared"):
-            comparison = self_check.Comparison(runner, core.vllm_config)
-            core.bench_compared = comparison, comparison.own_logits()
-        comparison, wanted = core.bench_compared
-        layers = core.vllm_config.compilation_config.static_forward_context.values()
-        with changed(mutation, [layer for layer in layers if hasattr(layer, "mlperf")]):
-            each = self_check.differences(comparison.extended_logits(), wanted)
-    return {"mean": float(each.mean()), "largest": float(each.max()), "seconds": time.perf_counter() - began}
+class Extension(extension.Extension):
+    """The package's, and the same comparison with a fault in place."""
 
-
-EngineCore.bench_compare = compare
+    def bench_compare(self: Any, name: str) -> dict[str, float] | None:
+        """The self-check's figures with a mutation, or with none where `name` is empty."""
+        began = time.perf_counter()
+        mutation = next((each for each in MUTATIONS if each.name == name), None)
+        with torch.inference_mode():
+            if not hasattr(self, "bench_compared"):
+                comparison = self_check.Comparison(self.model_runner, self.vllm_config)
+                self.bench_compared = comparison, comparison.own_logits()
+            comparison, wanted = self.bench_compared
+            layers = self.vllm_config.compilation_config.static_forward_context.values()
+            with changed(mutation, [layer for layer in layers if hasattr(layer, "mlperf")]):
+                found = comparison.extended_logits()
+            if found is None or wanted is None:
+                return None
+            each = self_check.differences(found, wanted)
+        seconds = time.perf_counter() - began
+        return {"mean": float(each.mean()), "largest": float(each.max()), "seconds": seconds}

@@ -20,12 +20,12 @@ from ..engine.preset import DEFAULT_MAX_NUM_SEQS, choose_preset
 from ..engine.settings import EngineSettings, ModelFacts, engine_settings
 from ..errors import BrokeError, PipelineError, UsageError
 from ..records.events import Events
-from ..records.files import JsonObject, read_object
+from ..records.files import JsonObject, digest, read_object
 from ..records.run_folder import RunFolder
 from ..records.schema import LoadedEngine, Provenance, Provided, Results
 from ..sources import model
 from ..sources.dataset import prepare
-from . import oom
+from . import oom, scales
 from .scope import first_gpu, scope_of
 from .warm_up import Speed, answer_all, made_up_prompts
 
@@ -86,6 +86,7 @@ class Session:
         self._ceilings: Mapping[str, int] = {}
         self._info: EngineInfo | None = None
         self._model_config = read_object(self.model_dir / "config.json")
+        self._scales = scales.path_in_use(run)
         self._memory = oom.MemoryFallback(run, self.gpu, self._model_config)
         reference = model.is_reference_tokenizer(self.model_dir)
         positions = _number(self._model_config, "max_position_embeddings", rules.MAX_MODEL_LEN)
@@ -127,6 +128,7 @@ class Session:
             cpu_threads=len(os.sched_getaffinity(0)),
             oom_overrides=self._memory.steps,
             ceilings=self._ceilings,
+            scales=self._scales,
         )
 
     def _make_engine(self) -> Engine:
@@ -197,7 +199,7 @@ class Session:
             name=info.name,
             version=info.version,
             preset=self.settings.preset if info.name != "fake" else None,
-            settings=info.settings,
+            settings={**info.settings, **self._scales_record()},
             details=info.details,
             load_s=info.load_s,
             self_check=info.self_check,
@@ -232,7 +234,12 @@ class Session:
     def used_settings(self, scenario: str) -> dict[str, object]:
         """The loaded engine's settings as a scenario's runs use them, for the record."""
         assert self._info is not None
-        return {**self._info.settings, **self.settings.scenarios[scenario].record()}
+        own = self.settings.scenarios[scenario].record()
+        return {**self._info.settings, **self._scales_record(), **own}
+
+    def _scales_record(self) -> dict[str, object]:
+        """Which scales the engine was loaded with, where they are static."""
+        return {"scales_sha256": digest(self._scales)} if self._scales else {}
 
     async def set_limits(self, scenario: str) -> None:
         """A scenario's limits and pacing, where the engine has any."""

@@ -197,9 +197,23 @@ class MemoryStep:
 
 
 @dataclass(frozen=True)
+class ScalesUsed:
+    """How FP8's inputs and KV cache got their scales. `mode`: static or dynamic, with the `reason` where it
+    had to be chosen. Of static ones: SHA-256 of scales.json, and what the run knew of its model's tokenizer,
+    of the calibration prompts and of the code when it took them."""
+
+    mode: str
+    reason: str = ""
+    sha256: str | None = absent()
+    tokenizer_sha256: str | None = absent()
+    ids_sha256: str | None = absent()
+    ids_count: int | None = absent()
+
+
+@dataclass(frozen=True)
 class Provenance:
     """Where everything came from. `stood_on`: the hashes of dataset and model that the runs
-    before a resume used."""
+    before a resume used. `calibration`: the articles behind static scales."""
 
     FILE: ClassVar[str] = "provenance.json"
     round: str | None = None
@@ -213,6 +227,8 @@ class Provenance:
     resumed: tuple[Resumed, ...] | None = absent()
     stood_on: dict[str, str | None] | None = absent()
     memory_steps: tuple[MemoryStep, ...] | None = absent()
+    calibration: Provided | None = absent()
+    scales: ScalesUsed | None = absent()
 
 
 # results.json

@@ -235,6 +235,8 @@ def arguments() -> argparse.Namespace:
 
 def measure_all(given: argparse.Namespace) -> None:
     """Each precision in a process of its own, and the table."""
+    # Told to stop, it ends its child first.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     ends = time.monotonic() + given.budget_s
     given.out.mkdir(parents=True, exist_ok=True)
     articles_of(given.articles, given.count, SEED, given.out / "articles.jsonl")

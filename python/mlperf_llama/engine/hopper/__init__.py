@@ -22,6 +22,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ...records import scales
+
 EXTENSION = "mlperf_llama.engine.hopper.extension.Extension"
 # Their counterparts for weights that are made up.
 RANDOM, RANDOM_EXTENSION = (
@@ -44,7 +46,7 @@ _WHOLE = ("pipeline_parallel_size", "decode_context_parallel_size", "prefill_con
 # These replace linear layers, read hidden states, or split a step.
 _OTHER_PATHS = ("enable_lora", "speculative_config", "enable_dbo")
 # Other methods make other linear layers than mlp.py and model.py know.
-_QUANTIZATION = (None, "fp8", "int8", "compressed-tensors")
+_QUANTIZATION = (None, "fp8", scales.QUANTIZATION, "int8", "compressed-tensors")
 
 
 def not_served(arguments: Mapping[str, Any], checkpoint_quantization: str | None = None) -> str | None:

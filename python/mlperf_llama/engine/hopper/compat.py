@@ -41,6 +41,11 @@ NAMES: dict[str, tuple[str, str]] = {
     ),
     "register_quantization_config": (_QUANTIZATION, "register_quantization_config"),
     "replace_parameter": ("vllm.model_executor.utils", "replace_parameter"),
+    # static_fp8.py
+    "Attention": ("vllm.model_executor.layers.attention", "Attention"),
+    "BaseKVCacheMethod": (f"{_QUANTIZATION}.kv_cache", "BaseKVCacheMethod"),
+    "Fp8PerTensorOnlineLinearMethod": (f"{_QUANTIZATION}.online.fp8", "Fp8PerTensorOnlineLinearMethod"),
+    "get_tp_group": ("vllm.distributed", "get_tp_group"),
     # hopper/
     "AttentionCGSupport": ("vllm.v1.attention.backend", "AttentionCGSupport"),
     "CompilationConfig": ("vllm.config", "CompilationConfig"),
@@ -65,6 +70,8 @@ ATTRIBUTES: dict[str, tuple[str, ...]] = {
     "AsyncLLM": ("from_engine_args", "generate", "shutdown"),
     "Scheduler": ("schedule", "_preempt_request"),
     "AsyncScheduler": ("schedule", "_preempt_request"),
+    "BaseKVCacheMethod": ("process_weights_after_loading",),
+    "Fp8PerTensorOnlineLinearMethod": ("create_weights", "process_weights_after_loading", "apply"),
     "dummy_loader": ("initialize_dummy_weights", "initialize_single_dummy_weight"),
     "CompilationConfig": ("_attention_ops",),
     "PerTensorTorchFP8ScaledMMLinearKernel": ("apply_scaled_mm", "process_weights_after_loading"),

@@ -14,6 +14,8 @@ import psutil
 from .. import rules
 from ..config import Config
 from ..engine import Engine, EngineInfo, Limits, tuned
+from ..engine.hopper import self_check_text
+from ..engine.hopper.compat import OWN_PATH
 from ..engine.preset import DEFAULT_MAX_NUM_SEQS, choose_preset
 from ..engine.settings import EngineSettings, ModelFacts, engine_settings
 from ..errors import BrokeError, PipelineError, UsageError
@@ -40,6 +42,13 @@ def check_resume_inputs(provenance: Provenance) -> None:
                 f"{kind}: expected sha256 {before}, which the finished runs used, found {provided.sha256} "
                 f"from {provided.source}; resume where the same {kind} can be had"
             )
+
+
+def refuse_failed_self_check(info: EngineInfo) -> None:
+    """BrokeError where the engine's extension failed its self-check."""
+    found = info.self_check
+    if found is not None and not found.passed:
+        raise BrokeError(f"the kernels for Hopper are refused: {self_check_text(found)}; {OWN_PATH}")
 
 
 def _provided(run: RunFolder, kind: str, provided: Provided | None) -> Provided:
@@ -139,14 +148,17 @@ class Session:
 
     async def start(self) -> EngineInfo:
         """Load the engine, with less of what memory does not hold, and record what it uses. MissingError:
-        memory does not hold it with less, either."""
+        memory does not hold it with less, either. BrokeError: its extension computes something else."""
         while True:
             try:
-                return await self._load()
+                info = await self._load()
             except BrokeError as error:
                 if not self._fall_back(str(error)):
                     raise
                 await self._renew()
+            else:
+                refuse_failed_self_check(info)
+                return info
 
     async def counters(self) -> dict[str, float]:
         """The engine's totals so far: steps, scheduled tokens, preemptions."""
@@ -190,6 +202,7 @@ class Session:
             settings={**info.settings, **self._scales_record()},
             details=info.details,
             load_s=info.load_s,
+            self_check=info.self_check,
         )
         self.run.update(Results, engine=engine)
         self.events.emit("engine", message=f"loaded in {info.load_s:.0f} s")

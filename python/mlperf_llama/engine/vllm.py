@@ -18,6 +18,7 @@ from typing import Any
 from ..errors import BrokeError, MissingError, UsageError
 from ..records import scales
 from ..records.files import object_or_empty
+from ..records.schema import SelfCheck
 from . import EngineInfo, Limits, Progress, Request, Sink, hopper
 from .hopper import compat
 from .pacing import Pacing
@@ -113,7 +114,31 @@ class VllmEngine:
             raise BrokeError(f"vLLM could not load {self._arguments['model']}: {error}") from error
         load_s = round(time.monotonic() - started, 2)
         details = {**await self._utility("mlperf_counters"), **self._details}
-        return EngineInfo("vllm", vllm.__version__, self._settings(), load_s, details)
+        checked = await self._self_check(progress)
+        return EngineInfo("vllm", vllm.__version__, self._settings(), load_s, details, checked)
+
+    async def _self_check(self, progress: Progress) -> SelfCheck | None:
+        """The fast path against vLLM's own; None where it was not loaded."""
+        if not hopper.is_asked_for(self._arguments):
+            return None
+        progress("comparing the kernels for Hopper with vLLM's own path")
+        try:
+            found = await self._llm.collective_rpc("mlperf_self_check")
+            figures = next(each for each in found if each is not None)
+        except Exception as error:
+            raise BrokeError(
+                "the kernels for Hopper could not be compared with vLLM's own path: "
+                f"{error!r}; {compat.OWN_PATH}"
+            ) from error
+        record = hopper.self_check_record(str(self._arguments["worker_extension_cls"]), figures)
+        log.info(
+            "self_check passed=%s mean=%s largest=%s s=%s",
+            record.passed,
+            record.mean,
+            record.largest,
+            record.seconds,
+        )
+        return record
 
     def _check_scales(self) -> None:
         """Refuse a file of scales that is not the model's before anything loads."""
@@ -150,6 +175,7 @@ class VllmEngine:
             "enforce_eager": bool(config.model_config.enforce_eager),
             "tensor_parallel_size": config.parallel_config.tensor_parallel_size,
             "gpu_memory_utilization": config.cache_config.gpu_memory_utilization,
+            "worker_extension_cls": config.parallel_config.worker_extension_cls,
         }
 
     async def _utility(self, name: str, *arguments: object) -> Any:

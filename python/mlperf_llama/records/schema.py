@@ -302,8 +302,29 @@ class Scenario:
 
 
 @dataclass(frozen=True)
+class SelfCheck:
+    """How far an extension of the engine differed from the engine's own code when it was loaded.
+
+    Of a token: the root mean square difference of its logits, in standard deviations of these. `mean` and
+    `largest` are of all `compared` tokens; `prompts` went through `steps` in both.
+    """
+
+    extension: str
+    revision: int
+    passed: bool
+    mean: float
+    mean_bound: float
+    largest: float
+    largest_bound: float
+    prompts: int
+    steps: int
+    compared: int
+    seconds: float
+
+
+@dataclass(frozen=True)
 class LoadedEngine:
-    """`settings`: vLLM's own, as loaded."""
+    """`settings`: vLLM's own, as loaded. `self_check`: of the extension, where one ran."""
 
     name: str | None = None
     version: str | None = None
@@ -311,6 +332,7 @@ class LoadedEngine:
     settings: dict[str, object] = field(default_factory=dict)
     details: dict[str, object] = field(default_factory=dict)
     load_s: float | None = None
+    self_check: SelfCheck | None = absent()
 
 
 @dataclass(frozen=True)

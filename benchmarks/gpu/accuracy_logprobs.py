@@ -71,7 +71,8 @@ BY_NAME = {precision.name: precision for precision in PRECISIONS}
 
 
 def samples_of(given: argparse.Namespace, path: Path, count: int) -> Samples:
-    longest = min(rules.MAX_MODEL_LEN, positions_of(given.model)) - rules.MAX_NEW_TOKENS
+    # An answer is read as a prompt, too, behind which vLLM gives one token.
+    longest = min(rules.MAX_MODEL_LEN, positions_of(given.model)) - rules.MAX_NEW_TOKENS - 1
     return prepare.prepare(path, given.model, given.cache_dir, count, False, longest, use_cache=False)
 
 

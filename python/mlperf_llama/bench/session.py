@@ -23,7 +23,7 @@ from ..records.run_folder import RunFolder
 from ..records.schema import LoadedEngine, Provenance, Provided, Results
 from ..sources import model
 from ..sources.dataset import prepare
-from . import oom
+from . import engine_record, oom
 from .scope import first_gpu, scope_of
 from .warm_up import Speed, answer_all, made_up_prompts
 
@@ -190,6 +190,7 @@ class Session:
             load_s=info.load_s,
         )
         self.run.update(Results, engine=engine)
+        engine_record.add_load(self.run, info, self.preset)
         self.events.emit("engine", message=f"loaded in {info.load_s:.0f} s")
         return info
 

@@ -32,13 +32,16 @@ class Limits:
 
 @dataclass(frozen=True)
 class EngineInfo:
-    """What was loaded, for provenance: `settings` as the engine really uses them."""
+    """What was loaded, for provenance: `settings` as the engine really uses them; `arguments` as it was
+    given them, and `resolved`, its whole configuration, where it has any."""
 
     name: str
     version: str
     settings: dict[str, object]
     load_s: float
     details: dict[str, object] = field(default_factory=dict)
+    arguments: dict[str, object] = field(default_factory=dict)
+    resolved: dict[str, object] = field(default_factory=dict)
 
 
 class Sink(Protocol):

@@ -16,7 +16,7 @@ from typing import Any
 
 from ..errors import BrokeError, MissingError
 from ..records.files import object_or_empty
-from . import EngineInfo, Limits, Progress, Request, Sink, hopper
+from . import EngineInfo, Limits, Progress, Request, Sink, hopper, resolved
 from .hopper import compat
 from .pacing import Pacing
 
@@ -97,7 +97,15 @@ class VllmEngine:
             raise BrokeError(f"vLLM could not load {self._arguments['model']}: {error}") from error
         load_s = round(time.monotonic() - started, 2)
         details = {**await self._utility("mlperf_counters"), **self._not_served}
-        return EngineInfo("vllm", vllm.__version__, self._settings(), load_s, details)
+        return EngineInfo(
+            "vllm",
+            vllm.__version__,
+            self._settings(),
+            load_s,
+            details,
+            arguments=resolved.data(self._arguments),
+            resolved=resolved.data(self._llm.vllm_config),
+        )
 
     def _refuse_fast_path(self, progress: Progress) -> None:
         """vLLM's own path where the extension does not serve what is to be loaded."""

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from .. import rules
 from ..records import seal
 from ..records.schema import COMPLETE, Check, Provenance, Provided, Results
+from . import ran, surroundings
 from .check import check, equal
 from .evidence import Evidence
 
@@ -32,6 +33,8 @@ def checks(evidence: Evidence) -> list[Check]:
         _samples(evidence),
         _duration(evidence),
         *_engine(evidence),
+        *ran.checks(evidence),
+        *surroundings.checks(evidence),
         _scenarios(evidence),
     ]
 

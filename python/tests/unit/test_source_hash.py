@@ -1,4 +1,4 @@
-"""The hash of the source covers every shipped file: kernels, presets, tables, scripts, Make, Docker, locks."""
+"""The hash of the source covers every shipped file: kernels, presets, tables, scripts, locks and more."""
 
 from __future__ import annotations
 

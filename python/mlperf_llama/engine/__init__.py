@@ -10,6 +10,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from ..records.schema import SelfCheck
+
 Tokens = Sequence[int]
 
 
@@ -33,13 +35,15 @@ class Limits:
 @dataclass(frozen=True)
 class EngineInfo:
     """What was loaded, for provenance: `settings` as the engine really uses them; `arguments` as it was
-    given them, and `resolved`, its whole configuration, where it has any."""
+    given them, and `resolved`, its whole configuration, where it has any. `self_check` where an extension
+    changes what computes: one that was not passed must serve nothing."""
 
     name: str
     version: str
     settings: dict[str, object]
     load_s: float
     details: dict[str, object] = field(default_factory=dict)
+    self_check: SelfCheck | None = None
     arguments: dict[str, object] = field(default_factory=dict)
     resolved: dict[str, object] = field(default_factory=dict)
 

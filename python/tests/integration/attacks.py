@@ -58,7 +58,7 @@ class AsyncLLM:
             N(load_format="auto"),
             N(cache_dtype="auto", enable_prefix_caching=False, gpu_memory_utilization=0.9),
             N(max_num_seqs=800, max_num_batched_tokens=8192, async_scheduling=True),
-            N(tensor_parallel_size=1), N(to_dict=lambda: dict(device_type="cuda")))
+            N(tensor_parallel_size=1, worker_extension_cls=""), N(to_dict=lambda: dict(device_type="cuda")))
         self.engine_core = self
     @classmethod
     def from_engine_args(cls, arguments):

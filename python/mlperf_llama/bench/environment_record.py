@@ -28,10 +28,14 @@ class Recorder:
         library = next(iter(sorted(release.glob("mlperf_loadgen*.so"))), None)
         files = {name: packages.file_of(name) for name in ENGINE_PACKAGES.get(engine, ())}
         files["mlperf_loadgen"] = str(library) if library else None
+        self._given = variables.relevant(os.environ)
+        self._preloaded = startup.preloaded(os.environ, startup.environment_at_start())
         self._examination = packages.Examination(files, (*startup.environment_folders(), release))
 
     def finish(self) -> None:
-        """Write the record, with what loading the engine added to the variables."""
+        """Write the record, with what loading the engine added to the variables (vLLM preloads its own
+        allocator into its workers, for one)."""
+        now = variables.relevant(os.environ)
         found = [_as_imported(package) for package in self._examination.finish()]
         process = PythonProcess(
             time=self._time,
@@ -40,8 +44,9 @@ class Recorder:
             path=tuple(sys.path),
             foreign_path=startup.foreign_path(sys.path),
             start_files=startup.start_files(sys.modules, sys.path),
-            preloaded=startup.preloaded(os.environ, startup.environment_at_start()),
-            variables=variables.relevant(os.environ),
+            preloaded=self._preloaded,
+            variables=self._given,
+            engine_variables={n: v for n, v in now.items() if v != self._given.get(n)},
             packages=(_own_package(), *found),
         )
         before = self._run.read_or_new(Environment).processes

@@ -434,7 +434,7 @@ class PythonProcess:
     """The process that measured. `flags`: Python's that keep the caller's folders away; `path`: where it
     imports from; `foreign_path`: folders of it that are not of its environment; `start_files`: what else
     ran at its start; `preloaded`: libraries put before all others. `variables`: those that libraries or
-    Python read, without secrets."""
+    Python read, as they were given, without secrets; `engine_variables`: what loading the engine set."""
 
     time: str
     executable: str
@@ -444,6 +444,7 @@ class PythonProcess:
     start_files: tuple[str, ...] = ()
     preloaded: tuple[str, ...] = ()
     variables: dict[str, str] = field(default_factory=dict)
+    engine_variables: dict[str, str] = field(default_factory=dict)
     packages: tuple[ImportedPackage, ...] = ()
 
 

@@ -23,6 +23,8 @@ UNLOCKED = ("mlperf_llama",)
 
 def checks(evidence: Evidence) -> list[Check]:
     processes = evidence.environment.processes
+    presets = [load.preset.environment for load in evidence.engine_loads.loads if load.preset]
+    of_presets = [fault for environment in presets for fault in variables.faults(environment)]
     engine = evidence.results.engine.name if evidence.results.engine else None
     needed = NEEDED.get(str(engine), ALWAYS)
 
@@ -42,7 +44,7 @@ def checks(evidence: Evidence) -> list[Check]:
         every("preload", lambda p: list(p.preloaded), "no library was preloaded", "unset what is named"),
         every(
             "variables",
-            lambda p: variables.faults(p.variables, str(Path(p.executable).parents[1])),
+            lambda p: [*variables.faults(p.variables, str(Path(p.executable).parents[1])), *of_presets],
             "none that is known or may be feared to change a result",
             "unset what is named",
         ),

@@ -251,7 +251,8 @@ def environment() -> Json:
     process = {
         "time": BEGAN, "executable": "/environment/bin/python", "path": ["/app/python"], "foreign_path": [],
         "flags": {"safe_path": True, "no_user_site": True}, "start_files": [], "preloaded": [],
-        "variables": {"CUDA_VISIBLE_DEVICES": "0"}, "packages": packages,
+        "variables": {"CUDA_VISIBLE_DEVICES": "0"}, "engine_variables": {"LD_PRELOAD": "libtcmalloc.so.4"},
+        "packages": packages,
     }  # fmt: skip
     return {"processes": [process]}
 

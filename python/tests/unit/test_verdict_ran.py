@@ -103,6 +103,10 @@ BROKEN: dict[str, tuple[tuple[str, Change], set[str]]] = {
         _process(lambda p: p["variables"].update(CUDA_INJECTION64_PATH="/tmp/x.so")),
         {"variables"},
     ),
+    "a preset's variable": (
+        _load(lambda d: d["preset"].update(environment={"VLLM_MLA_DISABLE": "1"})),
+        {"variables"},
+    ),
     "foreign vLLM": (_package("vllm", foreign=True), {"packages"}),
     "edited torch": (_package("torch", differing=["torch/nn/functional.py"]), {"packages"}),
     "another version": (_package("vllm", version="0.1.0"), {"packages"}),

@@ -20,6 +20,7 @@ from compare_models import settings_of
 from mutations import MUTATIONS
 
 from mlperf_llama.engine import hopper
+from mlperf_llama.engine.hopper import bounds
 from mlperf_llama.engine.preset import CPU, load_preset
 from mlperf_llama.engine.vllm import VllmEngine
 
@@ -65,7 +66,7 @@ class Measurement:
             self.failed += sound
             return
         figures = {"prompts": 0, "steps": 0, "compared": 0, **found}
-        passed = hopper.self_check_record(hopper.EXTENSION, figures).passed
+        passed = bounds.record(hopper.EXTENSION, figures).passed
         self.failed += passed is not sound
         words = {(True, True): "passed", (False, True): "REFUSED", (True, False): "NOT CAUGHT"}
         line = f"{title:50} {found['mean']:9.4f} {found['largest']:9.4f} {found['seconds']:6.1f}"

@@ -102,19 +102,24 @@ class Sources:
         if tree is None or not depth:
             return None
         for statement in _statements(tree.body):
-            if name not in _bound(statement):
+            bound = set(_bound(statement))
+            if name in bound and not isinstance(statement, ast.ImportFrom):
+                return module, statement
+            if not isinstance(statement, ast.ImportFrom) or not bound & {name, "*"}:
                 continue
-            if not isinstance(statement, ast.ImportFrom):
-                return module, statement
-            source = self._source(module, statement)
-            original = next(a.name for a in statement.names if (a.asname or a.name) == name)
-            if not source.startswith("vllm"):
-                return module, statement
-            if self._path(f"{source}.{original}"):
-                return f"{source}.{original}", statement
-            if found := self._find(source, original, depth - 1):
+            if found := self._imported(module, statement, name, depth):
                 return found
         return None
+
+    def _imported(
+        self, module: str, statement: ast.ImportFrom, name: str, depth: int
+    ) -> tuple[str, ast.stmt] | None:
+        source = self._source(module, statement)
+        originals = (alias.name for alias in statement.names if (alias.asname or alias.name) == name)
+        original = next(originals, name)
+        if source.split(".")[0] != "vllm" or self._path(f"{source}.{original}"):
+            return (source, statement) if original in {alias.name for alias in statement.names} else None
+        return self._find(source, original, depth - 1)
 
     def _source(self, module: str, statement: ast.ImportFrom) -> str:
         if not statement.level:

@@ -55,7 +55,8 @@ def test_a_name_is_found_in_sources_where_it_is_defined(tmp_path: Path) -> None:
     files = {
         "vllm/__init__.py": "from .inside import here as there\n",
         "vllm/inside.py": "try:\n    import x\nexcept ImportError:\n    here = 1\ngone_is_text = 'gone'\n",
-        "vllm/part/__init__.py": "from vllm.part.classes import Child\nfrom vllm.nowhere import Lost\n",
+        "vllm/part/__init__.py": "from .classes import Child\nfrom .no import Lost\nfrom .more import *\n",
+        "vllm/part/more.py": "def starred(): pass\n",
         "vllm/part/classes.py": (
             "class Base:\n    field: int\n    def f(self, *, by_name): self.made = 1\n"
             "class Child(Base):\n    pass\ndef function(given, *, by_name=1): pass\n"

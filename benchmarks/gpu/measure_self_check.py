@@ -56,6 +56,9 @@ class Measurement:
                 continue
             await self._one(mutation.name, mutation.name, sound=False)
         await self._one("none, again", "", sound=True)
+        if self.kind == "static":
+            found = await self.engine._llm.collective_rpc("bench_random_weights")
+            print(f"with random weights: {found[0]}", flush=True)
         await self.engine.close()
 
     async def _one(self, title: str, name: str, sound: bool) -> None:

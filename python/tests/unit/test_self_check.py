@@ -44,6 +44,12 @@ def test_either_bound_refuses(changes: dict[str, float], passed: bool) -> None:
     assert refused.value.exit_code == EXIT_BROKE and "\n" not in str(refused.value)
 
 
+def test_made_up_weights_are_not_refused() -> None:
+    record = bounds.record(hopper.RANDOM_EXTENSION, {**FIGURES, "mean": 0.9})
+    assert not record.passed
+    bounds.refuse_failed(record)
+
+
 @pytest.mark.parametrize("passed", [True, False])
 def test_a_session_records_the_self_check_before_it_refuses(passed: bool, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}")

@@ -24,7 +24,7 @@ from mlperf_llama.engine.hopper import bounds
 from mlperf_llama.engine.preset import CPU, load_preset
 from mlperf_llama.engine.vllm import VllmEngine
 
-COLUMNS = f"{'':50} {'mean':>9} {'largest':>9} {'s':>6}"
+COLUMNS = f"{'':50} {'mean':>9} {'largest':>9} {'own mean':>9} {'own largest':>11} {'s':>6}"
 
 
 class Measurement:
@@ -72,7 +72,8 @@ class Measurement:
         passed = bounds.record(hopper.EXTENSION, figures).passed
         self.failed += passed is not sound
         words = {(True, True): "passed", (False, True): "REFUSED", (True, False): "NOT CAUGHT"}
-        line = f"{title:50} {found['mean']:9.4f} {found['largest']:9.4f} {found['seconds']:6.1f}"
+        columns = [f"{found[name]:9.4f}" for name in ("mean", "largest", "own_mean")]
+        line = f"{title:50} {' '.join(columns)} {found['own_largest']:11.4f} {found['seconds']:6.1f}"
         print(line, words.get((passed, sound), "caught"), flush=True)
         with (self.out / "self_check.jsonl").open("a") as file:
             file.write(json.dumps({"kind": self.kind, "mutation": title, "passed": passed, **found}) + "\n")

@@ -321,10 +321,11 @@ class Scenario:
 
 @dataclass(frozen=True)
 class SelfCheck:
-    """How far an extension of the engine differed from the engine's own code when it was loaded.
+    """How far an extension of the engine was off when it was loaded, beside the engine's own code.
 
-    Of a token: the root mean square difference of its logits, in standard deviations of these. `mean` and
-    `largest` are of all `compared` tokens; `prompts` went through `steps` in both.
+    Of a token: the root mean square of its logits' errors, in standard deviations of these, against attention
+    that quantises and caches nothing. `mean` and `largest` are of all `compared` tokens, `own_mean` and
+    `own_largest` those of the engine's own code; `prompts` went through `steps` in both.
     """
 
     extension: str
@@ -334,6 +335,8 @@ class SelfCheck:
     mean_bound: float
     largest: float
     largest_bound: float
+    own_mean: float
+    own_largest: float
     prompts: int
     steps: int
     compared: int

@@ -19,17 +19,31 @@ from mlperf_llama.errors import EXIT_BROKE, BrokeError
 from mlperf_llama.records.run_folder import RunFolder
 from mlperf_llama.records.schema import Results
 
-FIGURES = {"mean": 0.03, "largest": 0.08, "prompts": 8, "steps": 7, "compared": 66, "seconds": 1.234}
+FIGURES = {
+    "mean": 0.03,
+    "largest": 0.08,
+    "own_mean": 0.04,
+    "own_largest": 0.09,
+    "prompts": 8,
+    "steps": 7,
+    "compared": 66,
+    "seconds": 1.234,
+}
+MEAN_BOUND, LARGEST_BOUND = 0.04 + bounds.MEAN_FLOOR, 0.09 * 1.5 + bounds.LARGEST_FLOOR
 
 
 @pytest.mark.parametrize(
     ("changes", "passed"),
     [
         ({}, True),
-        ({"mean": bounds.MEAN_BOUND, "largest": bounds.LARGEST_BOUND}, True),
-        ({"mean": bounds.MEAN_BOUND * 1.01}, False),
-        ({"largest": bounds.LARGEST_BOUND * 1.01}, False),
+        ({"mean": MEAN_BOUND, "largest": LARGEST_BOUND}, True),
+        ({"mean": MEAN_BOUND * 1.01}, False),
+        ({"largest": LARGEST_BOUND * 1.01}, False),
         ({"largest": 1e6}, False),
+        # What the weights do to both alike is no fault, up to a bound.
+        ({"mean": 0.3, "largest": 1.2, "own_mean": 0.3, "own_largest": 1.0}, True),
+        ({"mean": 0.9, "own_mean": 5.0}, False),
+        ({"largest": 9.0, "own_largest": 50.0}, False),
     ],
 )
 def test_either_bound_refuses(changes: dict[str, float], passed: bool) -> None:

@@ -10,12 +10,10 @@ from ..errors import PipelineError
 from ..records import scales
 from ..records.files import digest
 from ..records.scales import Scales
-from ..records.schema import Check, Provided, ScalesUsed
+from ..records.schema import STATIC, Check, Provided, ScalesUsed
 from ..sources import pins
 from .check import check
 from .evidence import Evidence
-
-STATIC = "static"
 
 
 def checks(evidence: Evidence) -> list[Check]:
@@ -44,7 +42,7 @@ def _is_static(evidence: Evidence) -> bool:
     """Whether anything says so."""
     used = evidence.provenance.scales
     return (
-        (used is not None and used.mode == STATIC)
+        (used is not None and used.is_static)
         or evidence.run.file(Scales.FILE).exists()
         or any(s.get("quantization") == scales.QUANTIZATION for s in evidence.every_settings)
     )
@@ -64,7 +62,7 @@ def _faults(evidence: Evidence, used: ScalesUsed) -> Iterator[str]:
     """What keeps static scales from being the run's own, each with the field's name."""
     provenance = evidence.provenance
     model, articles = provenance.model or Provided(), provenance.calibration or Provided()
-    if used.mode != STATIC:
+    if not used.is_static:
         yield f"mode {used.mode}, expected {STATIC}"
     path = evidence.run.file(Scales.FILE)
     layers = rules.MODEL_SHAPE.layers if model.eligible else None

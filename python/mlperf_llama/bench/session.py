@@ -25,7 +25,7 @@ from ..records.run_folder import RunFolder
 from ..records.schema import LoadedEngine, Provenance, Provided, Results
 from ..sources import model
 from ..sources.dataset import prepare
-from . import oom, scales
+from . import engine_record, oom, scales
 from .scope import first_gpu, scope_of
 from .warm_up import Speed, answer_all, made_up_prompts
 
@@ -209,6 +209,7 @@ class Session:
             self_check=info.self_check,
         )
         self.run.update(Results, engine=engine)
+        engine_record.add_load(self.run, info, self.preset)
         self.events.emit("engine", message=f"loaded in {info.load_s:.0f} s")
         return info
 

@@ -15,7 +15,7 @@ from ..engine.hopper import (
 from ..engine.hopper.compat import OWN_PATH
 from ..records import seal
 from ..records.schema import COMPLETE, Check, Provenance, Provided, Results, SelfCheck
-from . import scales
+from . import ran, scales, surroundings
 from .check import check, equal
 from .evidence import Evidence
 
@@ -43,6 +43,8 @@ def checks(evidence: Evidence) -> list[Check]:
         _samples(evidence),
         _duration(evidence),
         *_engine(evidence),
+        *ran.checks(evidence),
+        *surroundings.checks(evidence),
         _extension(evidence),
         *scales.checks(evidence),
         _scenarios(evidence),

@@ -3,7 +3,7 @@ calibration articles, and are those that the engine loaded."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from .. import rules
 from ..errors import PipelineError
@@ -44,8 +44,16 @@ def _is_static(evidence: Evidence) -> bool:
     return (
         (used is not None and used.is_static)
         or evidence.run.file(Scales.FILE).exists()
-        or any(s.get("quantization") == scales.QUANTIZATION for s in evidence.every_settings)
+        or any(
+            s.get("quantization") == scales.QUANTIZATION
+            for s in (*_loads(evidence), *evidence.every_settings)
+        )
     )
+
+
+def _loads(evidence: Evidence) -> list[Mapping[str, object]]:
+    """The engine's arguments, each time that it was loaded."""
+    return [load.arguments for load in evidence.engine_loads.loads]
 
 
 def _articles(articles: Provided) -> Check:
@@ -89,6 +97,8 @@ def _faults(evidence: Evidence, used: ScalesUsed) -> Iterator[str]:
 
 def _loaded(evidence: Evidence, used: ScalesUsed) -> Iterator[str]:
     """The engine must have read this file, in every run."""
+    for arguments in _loads(evidence):
+        yield from _unequal("quantization", arguments.get("quantization"), scales.QUANTIZATION)
     for settings in evidence.every_settings:
         yield from _unequal("quantization", settings.get("quantization"), scales.QUANTIZATION)
         yield from _unequal("scales_sha256", settings.get("scales_sha256"), used.sha256)

@@ -91,6 +91,7 @@ def exit_code(run: RunFolder) -> int:
     scenarios = run.read(Results).scenarios.values()
     provenance = run.read(Provenance)
     eligible = all(p is not None and p.eligible for p in (provenance.dataset, provenance.model))
+    eligible = eligible and (provenance.articles is None or bool(provenance.articles.eligible))
     eligible = eligible and not run.config().ignore_eos
     invalid = any(s.performance and s.performance.loadgen_result == "INVALID" for s in scenarios)
     missed = any(s.accuracy and s.accuracy.passed is False for s in scenarios)

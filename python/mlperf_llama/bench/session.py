@@ -72,9 +72,11 @@ class Session:
         self.scope = scope_of(config, served_dataset.rows or 0, on_gpu=self.gpu is not None)
         self.preset = choose_preset(config, self.gpu)
         self.tuned_path = tuned.path_of(run.path.parent, config, self.gpu_name)
-        self._scales = scales.path_in_use(run)
         self.identity = tuned.identity(
-            config, str(served_model.sha256), self.preset.engine, static_scales=self._scales is not None
+            config,
+            str(served_model.sha256),
+            self.preset.engine,
+            static_scales=scales.path_in_use(run) is not None,
         )
         self.tuned = tuned.read(self.tuned_path, self.identity)
         # What the engine is loaded with beyond the runs' own limits (raise_ceilings).
@@ -122,7 +124,7 @@ class Session:
             cpu_threads=len(os.sched_getaffinity(0)),
             oom_overrides=self._memory.steps,
             ceilings=self._ceilings,
-            scales=self._scales,
+            scales=scales.path_in_use(self.run),
         )
 
     def _make_engine(self) -> Engine:
@@ -234,7 +236,8 @@ class Session:
 
     def _scales_record(self) -> dict[str, object]:
         """Which scales the engine was loaded with, where they are static."""
-        return {"scales_sha256": digest(self._scales)} if self._scales else {}
+        path = scales.path_in_use(self.run)
+        return {"scales_sha256": digest(path)} if path else {}
 
     async def set_limits(self, scenario: str) -> None:
         """A scenario's limits and pacing, where the engine has any."""

@@ -16,6 +16,8 @@ from typing import Any, ClassVar, TypedDict
 SCHEMA_VERSION = 1
 # results.json `status`: what became of the run.
 RUNNING, COMPLETE, INTERRUPTED, FAILED = "running", "complete", "interrupted", "failed"
+# provenance.json `scales.mode`.
+STATIC, DYNAMIC = "static", "dynamic"
 
 
 def absent(until: str = "") -> Any:
@@ -209,11 +211,15 @@ class ScalesUsed:
     ids_sha256: str | None = absent()
     ids_count: int | None = absent()
 
+    @property
+    def is_static(self) -> bool:
+        return self.mode == STATIC
+
 
 @dataclass(frozen=True)
 class Provenance:
     """Where everything came from. `stood_on`: the hashes of dataset and model that the runs
-    before a resume used. `calibration`: the articles behind static scales."""
+    before a resume used. `calibration`: the articles tried for static scales."""
 
     FILE: ClassVar[str] = "provenance.json"
     round: str | None = None
@@ -229,6 +235,12 @@ class Provenance:
     memory_steps: tuple[MemoryStep, ...] | None = absent()
     calibration: Provided | None = absent()
     scales: ScalesUsed | None = absent()
+
+    @property
+    def articles(self) -> Provided | None:
+        """What static scales were made from; None where the scales are not static."""
+        static = self.scales is not None and self.scales.is_static
+        return (self.calibration or Provided()) if static else None
 
 
 # results.json

@@ -49,8 +49,9 @@ def text(found: SelfCheck) -> str:
     """A line on a self-check's figures."""
     return (
         f"revision {found.revision}, logits are off by {found.mean:.3g} standard deviations on average "
-        f"(at most {found.mean_bound:.3g}; vLLM's own {found.own_mean:.3g}) and {found.largest:.3g} for a single "
-        f"token (at most {found.largest_bound:.3g}; vLLM's own {found.own_largest:.3g}), {found.prompts} prompts"
+        f"(at most {found.mean_bound:.3g}; vLLM's own {found.own_mean:.3g}), by {found.largest:.3g} for "
+        f"a single token (at most {found.largest_bound:.3g}; vLLM's own {found.own_largest:.3g}), "
+        f"{found.prompts} prompts"
     )
 
 

@@ -11,6 +11,7 @@ from .. import score, verdict
 from ..config import Config
 from ..errors import PipelineError
 from ..loadgen import logs
+from ..records import seal
 from ..records.run_folder import RunFolder
 from ..records.schema import Results, Scenario, Verdict
 
@@ -36,7 +37,8 @@ def score_all(run: RunFolder, config: Config, env: Mapping[str, str], progress: 
             if progress:
                 progress(scenario, done, total)
 
-        accuracy = score.score_run(run, scenario, config.score_workers, report, env)
+        with seal.part(run, f"score {scenario}", *run.names(score.scores_file(run, scenario))):
+            accuracy = score.score_run(run, scenario, config.score_workers, report, env)
         update_scenario(run, scenario, accuracy=accuracy)
 
 

@@ -51,6 +51,7 @@ def execute(
             with seal.stage(run, "score"):
                 stages.score_all(run, config, env, lambda s, d, n: events.emit(f"score {s}", done=d, total=n))
                 finalize.finalize_run(run, COMPLETE)
+            stages.sign_if_asked(run)
             stages.judge_and_report(run, write_report)
         except BaseException as error:
             signals.ignore()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -11,7 +12,7 @@ from .. import score, verdict
 from ..config import Config
 from ..errors import PipelineError
 from ..loadgen import logs
-from ..records import seal
+from ..records import seal, signature
 from ..records.run_folder import RunFolder
 from ..records.schema import Results, Scenario, Verdict
 
@@ -60,6 +61,18 @@ def judge_again(run: RunFolder) -> str:
     said = "submittable" if recorded.submittable else "not submittable"
     names = ", ".join(other[:5]) + (f" and {len(other) - 5} more" if len(other) > 5 else "")
     return f"{Verdict.FILE} said {said}, with other results of {names or 'no check'}; it was judged again."
+
+
+def sign_if_asked(run: RunFolder) -> None:
+    """Sign the seal where SIGN_KEY names a key; a run is not lost where that fails."""
+    key = signature.key_setting()
+    if not key:
+        return
+    try:
+        signature.sign(run, key)
+    except PipelineError as error:
+        words = f"not signed: {error}; later: make sign RUN_DIR={run.path} SIGN_KEY=..."
+        print(f"warning: {words}", file=sys.stderr)
 
 
 def judge_and_report(run: RunFolder, write_report: WriteReport) -> Verdict:

@@ -147,6 +147,7 @@ def score(arguments: argparse.Namespace, flags: Mapping[str, str], env: Env) -> 
     with lock.held(run.path, "score"):
         with seal.stage(run, "score again"):
             stages.score_all(run, run.config(), env)
+        stages.sign_if_asked(run)
         stages.judge_and_report(run, reports.write)
     _print(run.path)
     return 0
@@ -172,6 +173,26 @@ def report(arguments: argparse.Namespace, flags: Mapping[str, str], env: Env) ->
         print(f"report: {differs}", file=sys.stderr)
     reports.write(run, remarks=(differs,) if differs else ())
     _print(run.file("report.md"))
+    return 0
+
+
+def sign(arguments: argparse.Namespace, flags: Mapping[str, str], env: Env) -> int:
+    """Sign the seal of a run folder with SIGN_KEY, and judge it again."""
+    from .. import report as reports
+    from ..bench import stages
+    from ..errors import UsageError
+    from ..records import lock, seal, signature
+
+    run = _run_or_latest(arguments, flags, env)
+    key, faults = signature.key_setting(), seal.faults(run)
+    if not key:
+        raise UsageError("MLPERF_SIGN_KEY: expected the file of a key, found nothing")
+    if faults:
+        raise UsageError(f"{run.path}: expected a seal that holds, found: {'; '.join(faults[:3])}")
+    with lock.held(run.path, "sign"):
+        signed = signature.sign(run, key)
+        stages.judge_and_report(run, reports.write)
+    _print(signed)
     return 0
 
 

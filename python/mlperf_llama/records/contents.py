@@ -16,7 +16,10 @@ from .schema import Seal
 
 # Still growing, or written from the sealed files: nothing is judged by them. Hidden files are ours
 # while they are written (files.atomic), or the lock.
-UNSEALED = (Seal.FILE, "events.jsonl", "run.log", "verdict.json", "report.md", "report.html")
+UNSEALED = (
+    *(Seal.FILE, f"{Seal.FILE}.sig", f"{Seal.FILE}.minisig"),
+    *("events.jsonl", "run.log", "verdict.json", "report.md", "report.html"),
+)
 KINDS = {
     stat.S_IFLNK: "a symbolic link",
     stat.S_IFIFO: "a named pipe",

@@ -28,7 +28,7 @@ from functools import cache
 from pathlib import Path
 
 from ..errors import PipelineError, UsageError
-from . import contents
+from . import contents, signature
 from .files import digest
 from .run_folder import RunFolder
 from .schema import OpenStage, Seal, SealedStage
@@ -117,6 +117,7 @@ def stage(run: RunFolder, name: str) -> Iterator[None]:
     UsageError where the folder holds links, pipes or devices; nothing is recorded then.
     """
     seal = _enter(run, name)
+    signature.remove(run)
     run.write(replace(seal, open=OpenStage(name, _now(), source_sha256())))
     try:
         yield

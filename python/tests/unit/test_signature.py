@@ -11,12 +11,14 @@ from pathlib import Path
 
 import pytest
 import run_folders as folders
+from submission_trees import packed
 
-from mlperf_llama import verdict
+from mlperf_llama import config, verdict
 from mlperf_llama.errors import BrokeError, MissingError
 from mlperf_llama.records import seal, signature
 from mlperf_llama.records.run_folder import RunFolder
 from mlperf_llama.records.schema import Check, Seal
+from mlperf_llama.submission import checker
 
 pytestmark = [
     pytest.mark.slow,
@@ -200,3 +202,40 @@ def test_a_run_names_no_key_of_its_own(run: RunFolder, keys: Path) -> None:
     folders.reseal(run)
     assert command("verdict", "--run-dir", str(run.path)).returncode == 0
     assert not run.file(signature.SSH).exists()
+
+
+@pytest.mark.parametrize("change", ["none", "tree", "folder"])
+def test_check_verifies_the_folder_that_a_tree_was_packed_from(
+    good: Path, keys: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    shutil.copytree(good, tmp_path / "run")
+    run = RunFolder(tmp_path / "run")
+    signature.sign(run, keys / "ours")
+    tree = packed(tmp_path, run)
+    if change == "folder":
+        run.file("system.json").write_text("{}")
+    if change == "tree":
+        allow(monkeypatch, keys / "allowed")
+        run.file(signature.SSH).unlink()
+    checks = {c.name: c.passed for c in checker.check(tree, config.load({}, {}), {}).ours}
+    found = {name: passed for name, passed in checks.items() if name.startswith("record/run.")}
+    expected = {"record/run.signature": change != "tree", "record/run.seal": change != "folder"}
+    assert found == expected
+
+
+@pytest.mark.skipif(shutil.which("minisign") is None, reason="minisign is not installed here")
+def test_minisign_does_as_well(run: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("ours", "theirs"):
+        pair = ["-p", str(tmp_path / f"{name}.pub"), "-s", str(tmp_path / name)]
+        subprocess.run(["minisign", "-G", "-W", *pair], check=True, capture_output=True)
+    signature.sign(run, tmp_path / "ours")
+    assert check(run) is None  # a minisign signature names no key: only a public key makes it count
+    for name, good in (("ours", True), ("theirs", False)):
+        allow(monkeypatch, tmp_path / f"{name}.pub")
+        found = check(run)
+        assert found and found.passed is good
+    allow(monkeypatch, tmp_path / "ours.pub")
+    data = run.file(Seal.FILE)
+    data.write_text(data.read_text() + " ")
+    found = check(run)
+    assert found and not found.passed

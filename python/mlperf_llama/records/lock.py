@@ -1,4 +1,5 @@
-"""The lock of a run folder: one process, or one chain of processes, works in it at a time.
+"""Locks: one process, or one chain of processes, works in a run folder at a time (`held`), and one at a
+time fetches or makes a file of the cache, while others wait and then use it (`turn`).
 
 The kernel holds the lock (flock) and drops it with the process, so a killed run leaves none
 behind; the file names who holds it. entrypoint.sh opens the file once and keeps it open, its
@@ -79,6 +80,47 @@ def held(folder: Path, verb: str) -> Iterator[None]:
     finally:
         if inherited is None:
             os.close(descriptor)
+
+
+@contextmanager
+def turn(target: Path) -> Iterator[None]:
+    """One process at a time puts `target` (a file or a folder) there. The others wait, and say for whom;
+    afterwards they find it, and look before they begin. The lock's file goes with its last holder."""
+    path = target.with_name(f".{target.name}{NAME}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = _in_turn(path, target)
+    except OSError as error:
+        if error.errno not in READ_ONLY:
+            raise
+        descriptor = -1
+    if descriptor < 0:
+        yield
+        return
+    try:
+        _write(descriptor, _ourselves(descriptor, f"at {target.name}"))
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+        os.close(descriptor)
+
+
+def _in_turn(path: Path, target: Path) -> int:
+    """The descriptor of the locked file, which is still the one at `path`: a holder removes it at its end."""
+    waiting = False
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        if _locked(descriptor):
+            try:
+                if os.path.samestat(os.fstat(descriptor), path.stat()):
+                    return descriptor
+            except FileNotFoundError:
+                pass
+        elif not waiting and (owner := _owner(descriptor)):
+            waiting = True
+            log.warning("%s is fetched or made by %s; waiting for it", target, owner)
+        os.close(descriptor)
+        time.sleep(POLL_S)
 
 
 def _inherited(path: Path) -> int | None:

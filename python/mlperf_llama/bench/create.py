@@ -16,6 +16,7 @@ from ..errors import MissingError, UsageError
 from ..machine import gpus, system
 from ..records import seal
 from ..records.run_folder import RunFolder
+from ..records.scales import Scales
 from ..records.schema import COMPLETE, RUNNING, Provenance, Provided, Results, Resumed, Scenario, Seal, System
 from ..settings import AUTO, PREFIX
 
@@ -98,7 +99,8 @@ def reopen_run(path: Path, env: Mapping[str, str]) -> RunFolder:
 
 
 def _runs(run: RunFolder, config: Config) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The LoadGen runs that are recorded, by name, and the log folders of those that are not."""
+    """The LoadGen runs that are recorded, by name, and what lies there of runs that are not: log folders, and
+    scales that nothing was run with."""
     recorded, finished, unrecorded = run.read(Results).scenarios, [], []
     for scenario in config.scenario:
         for mode in rules.MODES:
@@ -107,6 +109,8 @@ def _runs(run: RunFolder, config: Config) -> tuple[tuple[str, ...], tuple[str, .
                 finished.append(f"{scenario} {mode}")
             elif folder.is_dir():
                 unrecorded.append(folder.relative_to(run.path).as_posix())
+    if run.read(Provenance).scales is None and run.file(Scales.FILE).is_file():
+        unrecorded.append(Scales.FILE)
     return tuple(finished), tuple(unrecorded)
 
 

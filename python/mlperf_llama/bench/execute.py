@@ -19,7 +19,7 @@ from ..records.schema import COMPLETE, FAILED, INTERRUPTED, Provenance, Results,
 from ..terminal import console, signals
 from ..terminal.progress import TerminalProgress
 from ..terminal.style import colour_wanted
-from . import finalize, loadgen_runs, stages
+from . import finalize, loadgen_runs, scales, stages
 from .scope import record_scope
 from .session import Session, end_children
 
@@ -47,6 +47,7 @@ def execute(
         try:
             with seal.stage(run, seal.MEASURED):
                 if run.is_tuning or loadgen_runs.missing(run, config):
+                    scales.provide(run, config, env, events)
                     asyncio.run(_measure(run, config, events, work))
             with seal.stage(run, "score"):
                 stages.score_all(run, config, env, lambda s, d, n: events.emit(f"score {s}", done=d, total=n))

@@ -16,6 +16,7 @@ from mlperf_llama.errors import UsageError
 from mlperf_llama.records import contents, seal
 from mlperf_llama.records.files import read_object
 from mlperf_llama.records.run_folder import RunFolder
+from mlperf_llama.records.scales import Scales
 from mlperf_llama.records.schema import (
     COMPLETE,
     Accuracy,
@@ -187,6 +188,22 @@ def test_a_resume_says_what_was_kept(folder: RunFolder, capsys: pytest.CaptureFi
     )
     (resumed,) = folder.read(Provenance).resumed or ()
     assert resumed.finished == ("Offline performance",)
+
+
+@pytest.mark.parametrize("sealed", [True, False])
+def test_scales_that_no_record_names_are_made_again(folder: RunFolder, sealed: bool) -> None:
+    def die_before_the_record() -> None:
+        with seal.stage(folder, seal.MEASURED):
+            with seal.part(folder, "scales", Scales.FILE):
+                folder.file(Scales.FILE).write_text("{}")
+                if not sealed:
+                    os._exit(9)
+            os._exit(9)
+
+    killed(die_before_the_record)
+    run = create.reopen_run(folder.path, {})
+    assert seal.faults(run) == [] and not run.file(Scales.FILE).exists()
+    assert seal.unfinished(run) == [f"unfinished/1/{Scales.FILE}"]
 
 
 def test_what_a_killed_writer_left_is_removed(folder: RunFolder) -> None:

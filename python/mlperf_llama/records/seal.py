@@ -185,7 +185,7 @@ def _announce(run: RunFolder, paths: tuple[str, ...]) -> None:
 def _flush(path: Path) -> None:
     """Onto the disk, before a seal says that it is there."""
     for each in [path, *path.rglob("*")] if path.is_dir() else [path]:
-        if each.exists():
+        if each.is_file() or each.is_dir():  # a pipe would be waited for
             handle = os.open(each, os.O_RDONLY)
             try:
                 os.fsync(handle)

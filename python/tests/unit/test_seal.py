@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import socket
@@ -13,7 +14,7 @@ import pytest
 from mlperf_llama import config
 from mlperf_llama.bench import create
 from mlperf_llama.errors import UsageError
-from mlperf_llama.records import contents, seal
+from mlperf_llama.records import contents, run_folder, seal
 from mlperf_llama.records.files import read_object
 from mlperf_llama.records.run_folder import RunFolder
 from mlperf_llama.records.scales import Scales
@@ -204,6 +205,31 @@ def test_scales_that_no_record_names_are_made_again(folder: RunFolder, sealed: b
     run = create.reopen_run(folder.path, {})
     assert seal.faults(run) == [] and not run.file(Scales.FILE).exists()
     assert seal.unfinished(run) == [f"unfinished/1/{Scales.FILE}"]
+
+
+def test_a_disk_that_fills_up_is_no_edit(folder: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither the logs nor the seal that ends the stage can be written then."""
+
+    def refuse(*_arguments: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        stage = seal.stage(folder, seal.MEASURED)
+        part = seal.part(folder, "Offline performance", RUN_1, "Offline/user.conf")
+        with pytest.raises(OSError, match="No space"), stage, part:
+            write_logs(folder, "performance", "half")
+            patch.setattr(run_folder, "write_text", refuse)
+            refuse()
+    run = create.reopen_run(folder.path, {})
+    assert seal.faults(run) == []
+    assert f"unfinished/1/{RUN_1}/mlperf_log_detail.txt" in seal.unfinished(run)
+
+
+def test_a_pipe_in_a_running_part_is_not_waited_for(folder: RunFolder) -> None:
+    with seal.stage(folder, seal.MEASURED), seal.part(folder, "Offline performance", RUN_1):
+        write_logs(folder, "performance", "whole")
+        os.mkfifo(folder.file(RUN_1) / "pipe")
+    assert seal.faults(folder) == [f"{RUN_1}/pipe is a named pipe"]
 
 
 def test_what_a_killed_writer_left_is_removed(folder: RunFolder) -> None:

@@ -24,8 +24,8 @@ from ..verdict.evidence import Evidence, ScenarioEvidence
 CLOSED, OPEN, SELFTEST = "closed", "open", "selftest"
 # Whole runs: what the open division may do its own way.
 OPEN_RUN = (
-    "dataset_source", "dataset_eligible", "model_source", "model_eligible", "scenarios",
-    "speculative_decoding", "prompt_length", "required", "source",
+    "dataset_source", "dataset_eligible", "model_source", "model_eligible", "calibration_eligible",
+    "scenarios", "speculative_decoding", "prompt_length", "required", "source",
 )  # fmt: skip
 # Scenarios: the ends of checks' names. TEST06 is not required, and other models end otherwise.
 OPEN_SCENARIO = tuple(f"accuracy.{key}" for key in (*rules.ROUGE_KEYS, "gen_len", "endings"))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -88,13 +87,10 @@ def reopen_run(path: Path, env: Mapping[str, str]) -> RunFolder:
     check_gpus(config, env, here)
     if not run.file(Seal.FILE).is_file():
         _first_records(run, config, here)
-    aside = set(seal.unfinished(run))
     with seal.stage(run, "resume"):
         finished, unrecorded = _runs(run, config)
         seal.set_aside(run, unrecorded)
         _record_resume(run, here, finished)
-    moved = tuple(name for name in seal.unfinished(run) if name not in aside)
-    _say_kept(finished, moved)
     return run
 
 
@@ -126,12 +122,13 @@ def _record_resume(run: RunFolder, here: System, finished: tuple[str, ...]) -> N
     run.update(Results, status=RUNNING, finished=None)
 
 
-def _say_kept(finished: tuple[str, ...], moved: tuple[str, ...]) -> None:
-    """One line on what a resumed run still has, and where what it had begun lies now."""
-    kept = ", ".join(finished) or "no LoadGen run"
-    folders = sorted({"/".join(name.split("/")[:2]) for name in moved})
+def kept(run: RunFolder) -> str:
+    """One line on what a resumed run still has, and where lies what was begun and did not end."""
+    resumed = run.read(Provenance).resumed or ()
+    finished = resumed[-1].finished if resumed else None
+    folders = sorted({"/".join(name.split("/")[:2]) for name in seal.unfinished(run)})
     aside = f"; what was unfinished lies in {', '.join(folders)}" if folders else ""
-    print(f"resume: finished and kept: {kept}{aside}", file=sys.stderr)
+    return f"resume: finished and kept: {', '.join(finished or ()) or 'no LoadGen run'}{aside}"
 
 
 def other_system(run: RunFolder, here: System) -> tuple[str, ...]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -63,16 +62,16 @@ def judge_again(run: RunFolder) -> str:
     return f"{Verdict.FILE} said {said}, with other results of {names or 'no check'}; it was judged again."
 
 
-def sign_if_asked(run: RunFolder) -> None:
-    """Sign the seal where SIGN_KEY names a key; a run is not lost where that fails."""
+def sign_if_asked(run: RunFolder) -> str:
+    """Sign the seal where SIGN_KEY names a key. Why it is not signed; empty where it is, or nobody asked: a
+    run is not lost by that."""
     key = signature.key_setting()
-    if not key:
-        return
     try:
-        signature.sign(run, key)
+        if key:
+            signature.sign(run, key)
     except PipelineError as error:
-        words = f"not signed: {error}; later: make sign RUN_DIR={run.path} SIGN_KEY=..."
-        print(f"warning: {words}", file=sys.stderr)
+        return f"not signed: {error}; later: make sign RUN_DIR={run.path} SIGN_KEY=..."
+    return ""
 
 
 def judge_and_report(run: RunFolder, write_report: WriteReport) -> Verdict:

@@ -68,6 +68,7 @@ def create_run(arguments: argparse.Namespace, flags: Mapping[str, str], env: Env
     if arguments.resume:
         with lock.held(RunFolder.open(arguments.resume).path, "resume"):
             run = create.reopen_run(arguments.resume, env)
+        print(create.kept(run), file=sys.stderr)
         settings = run.config()
     else:
         settings = config.load(flags, env)
@@ -147,7 +148,8 @@ def score(arguments: argparse.Namespace, flags: Mapping[str, str], env: Env) -> 
     with lock.held(run.path, "score"):
         with seal.stage(run, "score again"):
             stages.score_all(run, run.config(), env)
-        stages.sign_if_asked(run)
+        if unsigned := stages.sign_if_asked(run):
+            print(f"score: {unsigned}", file=sys.stderr)
         stages.judge_and_report(run, reports.write)
     _print(run.path)
     return 0

@@ -181,11 +181,10 @@ def test_an_interrupted_part_is_set_aside_and_each_in_a_folder_of_its_own(folder
     assert seal.faults(folder) == [] and not folder.file(RUN_1).joinpath("mlperf_log_detail.txt").exists()
 
 
-def test_a_resume_says_what_was_kept(folder: RunFolder, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_resume_says_what_was_kept(folder: RunFolder) -> None:
     killed(lambda: measure(folder, "half of the next part"))
-    create.reopen_run(folder.path, {})
-    assert capsys.readouterr().err == (
-        "resume: finished and kept: Offline performance; what was unfinished lies in unfinished/1\n"
+    assert create.kept(create.reopen_run(folder.path, {})) == (
+        "resume: finished and kept: Offline performance; what was unfinished lies in unfinished/1"
     )
     (resumed,) = folder.read(Provenance).resumed or ()
     assert resumed.finished == ("Offline performance",)

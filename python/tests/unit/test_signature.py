@@ -14,6 +14,7 @@ import run_folders as folders
 from submission_trees import packed
 
 from mlperf_llama import config, verdict
+from mlperf_llama.bench import stages
 from mlperf_llama.errors import BrokeError, MissingError
 from mlperf_llama.records import seal, signature
 from mlperf_llama.records.run_folder import RunFolder
@@ -167,6 +168,16 @@ def test_no_key_and_no_private_key(run: RunFolder, keys: Path, tmp_path: Path) -
     with pytest.raises(BrokeError, match="ssh-keygen"):
         signature.sign(run, keys / "allowed")
     assert not run.file(signature.SSH).exists()
+
+
+def test_a_run_is_signed_where_it_is_asked_for_and_is_not_lost_by_it(
+    run: RunFolder, keys: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    assert stages.sign_if_asked(run) == "" and not run.file(signature.SSH).exists()
+    monkeypatch.setenv("MLPERF_SIGN_KEY", str(tmp_path / "none"))
+    assert "expected a key's file" in (said := stages.sign_if_asked(run)) and "make sign RUN_DIR=" in said
+    monkeypatch.setenv("MLPERF_SIGN_KEY", str(keys / "ours"))
+    assert stages.sign_if_asked(run) == "" and run.file(signature.SSH).exists()
 
 
 def command(*words: str, **settings: Path) -> subprocess.CompletedProcess[str]:

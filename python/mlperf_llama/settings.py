@@ -294,6 +294,9 @@ SHELL = Group("Container, native environment, make", (
     Setting("ALLOWED_SIGNERS", "", text,
         "Whose signature counts: an allowed_signers file of ssh-keygen, or a minisign public key (path). "
         "Empty: anybody's, and none is asked for."),
+    Setting("PACKAGES", "", text,
+        "A folder with Python packages that the environment lacks, such as vLLM on a host without pip "
+        "(path). A run with it is never submittable."),
     Setting("DEBUG", "", text,
         "Messages for finding a fault, on stderr and in run.log: 1, or empty for none."),
 ))

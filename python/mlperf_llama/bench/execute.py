@@ -53,6 +53,8 @@ def execute(
             with seal.stage(run, "score"):
                 stages.score_all(run, config, env, lambda s, d, n: events.emit(f"score {s}", done=d, total=n))
                 finalize.finalize_run(run, COMPLETE)
+            if unsigned := stages.sign_if_asked(run):
+                events.emit("sign", message=unsigned)
             stages.judge_and_report(run, write_report)
         except BaseException as error:
             signals.ignore()

@@ -15,7 +15,7 @@ from ..engine import derive
 from ..engine.preset import choose_preset
 from ..engine.settings import quantization_of
 from ..errors import BrokeError, MissingError, UsageError
-from ..records import scales
+from ..records import scales, seal
 from ..records.events import Events
 from ..records.files import JsonObject, atomic, digest, read_object
 from ..records.run_folder import RunFolder
@@ -149,7 +149,7 @@ def _static(
     else:
         events.emit(STAGE, message=f"{counted}, made before")
     path = run.file(Scales.FILE)
-    with atomic(path) as temporary:
+    with seal.part(run, STAGE, Scales.FILE), atomic(path) as temporary:
         shutil.copyfile(kept, temporary)
     run.update(
         Provenance,

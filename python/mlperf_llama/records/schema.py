@@ -183,10 +183,12 @@ class Provided:
 
 @dataclass(frozen=True)
 class Resumed:
-    """`other_system`: which parts of the machine differed from the one that the run began on."""
+    """`other_system`: which parts of the machine differed from the one that the run began on.
+    `finished`: the LoadGen runs that were kept."""
 
     time: str
     other_system: tuple[str, ...] = ()
+    finished: tuple[str, ...] | None = absent()
 
 
 @dataclass(frozen=True)
@@ -496,11 +498,25 @@ class Verdict:
 
 @dataclass(frozen=True)
 class SealedStage:
-    """`source`: the hash of the code that ran the stage."""
+    """`source`: the hash of the code that ran the stage. `part`: the LoadGen run or other part of it that
+    was sealed when it had ended; absent of the whole stage."""
 
     stage: str
     sealed: str
     source: str | None = None
+    part: str | None = absent()
+
+
+@dataclass(frozen=True)
+class OpenStage:
+    """A stage at work, or one that was killed. `paths`: what it is writing. `pending`: the SHA-256 of each
+    record that it was about to replace."""
+
+    stage: str
+    began: str
+    source: str | None = None
+    paths: tuple[str, ...] = ()
+    pending: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -511,6 +527,7 @@ class Seal:
     stages: tuple[SealedStage, ...] = ()
     broken: tuple[str, ...] = ()
     files: dict[str, str] = field(default_factory=dict)
+    open: OpenStage | None = absent()
 
 
 # events.jsonl, an object a line

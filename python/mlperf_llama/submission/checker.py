@@ -10,10 +10,12 @@ from .. import rules
 from ..config import Config
 from ..errors import EXIT_INVALID, EXIT_MISSING, EXIT_OK, MissingError, PipelineError, UsageError
 from ..loadgen import logs
-from ..records import codec
+from ..records import codec, seal
 from ..records.files import digest, read_object
+from ..records.run_folder import RunFolder
 from ..records.schema import Check
 from ..score import accuracy_text
+from ..verdict import signature
 from ..verdict.check import check as named
 from ..verdict.check import equal
 from . import official, summary_files, tree
@@ -74,7 +76,9 @@ def _against_record(path: Path, layouts: list[Layout]) -> list[Check]:
         return []
     try:
         scenarios = codec.from_json(PackedTree, read_object(record)).scenarios
-        return [c for layout in layouts for item in scenarios.items() for c in _scenario(layout, *item)]
+        checks = [c for layout in layouts for item in scenarios.items() for c in _scenario(layout, *item)]
+        folders = {Path(packed.run_folder) for packed in scenarios.values()}
+        return checks + [c for folder in sorted(folders) if folder.is_dir() for c in _signature(folder)]
     except (PipelineError, OSError, ValueError) as error:
         return [Check("record", False, f"{record.name}: {error}", "pack the run again")]
 
@@ -91,6 +95,16 @@ def _scenario(layout: Layout, scenario: str, packed: PackedScenario) -> list[Che
         equal(f"record/{scenario}.accuracy.hash", sha256, expected, again),
         named(f"record/{scenario}.results", not mismatches, "; ".join(mismatches) or "as in the log", again),
     ]
+
+
+def _signature(folder: Path) -> list[Check]:
+    """Of the run folder that the tree was packed from: its hashes signed, and its files as they say."""
+    run, name = RunFolder(folder), f"record/{folder.name}"
+    signed = signature.checks(run, f"{name}.signature")
+    if not signed:
+        return []
+    faults, again = seal.faults(run), "bring back the run folder as it was packed, or pack the run again"
+    return [*signed, named(f"{name}.seal", not faults, "; ".join(faults[:5]) or "as it was sealed", again)]
 
 
 def _official_lines(report: Report) -> list[str]:

@@ -10,13 +10,12 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..config import Config
 from ..errors import MissingError
-from ..records.files import atomic_folder
+from ..sources.fetch import cached
 
 REPOSITORY = "https://github.com/mlcommons/inference"
 COMMIT = "b66003e10e2db4b8c36a448b0545ec90fcc6e9e9"
@@ -43,37 +42,34 @@ def find(config: Config) -> Path:
         if _has_checker(named):
             return named
         raise MissingError(f"INFERENCE_DIR: expected a checkout of mlcommons/inference, found {named}")
+    if _has_checker(IMAGE_DIR):
+        return IMAGE_DIR
     clone = config.cache_path / f"mlcommons-inference-{COMMIT[:12]}"
-    for folder in (IMAGE_DIR, clone):
-        if _has_checker(folder):
-            return folder
-    return _clone(clone)
+    cached.provide(clone, _clone, lambda folder: "" if _has_checker(folder) else "no checker in it")
+    return clone
 
 
 def _has_checker(path: Path) -> bool:
     return (path / TOOLS / "submission_checker" / "main.py").is_file()
 
 
-def _clone(target: Path) -> Path:
+def _clone(work: Path) -> None:
     """Fetch the pinned commit alone, the checker's files only."""
-    # Another process may have been faster.
-    with suppress(FileExistsError), atomic_folder(target) as work:
-        for command in (
-            ["git", "init", "-q"],
-            ["git", "sparse-checkout", "set", str(TOOLS)],
-            ["git", "fetch", "-q", "--depth=1", "--filter=blob:none", REPOSITORY, COMMIT],
-            ["git", "checkout", "-q", COMMIT],
-        ):
-            try:
-                subprocess.run(command, cwd=work, capture_output=True, timeout=CLONE_TIMEOUT_S, check=True)
-            except (OSError, subprocess.SubprocessError) as error:
-                output = getattr(error, "stderr", None) or str(error).encode()
-                reason = output.decode(errors="replace").strip().splitlines()[-1:] or ["no reason given"]
-                raise MissingError(
-                    f"MLCommons' checker: expected {REPOSITORY} at {COMMIT[:12]}, could not fetch it "
-                    f"({reason[0]}); set INFERENCE_DIR to a checkout"
-                ) from None
-    return target
+    for command in (
+        ["git", "init", "-q"],
+        ["git", "sparse-checkout", "set", str(TOOLS)],
+        ["git", "fetch", "-q", "--depth=1", "--filter=blob:none", REPOSITORY, COMMIT],
+        ["git", "checkout", "-q", COMMIT],
+    ):
+        try:
+            subprocess.run(command, cwd=work, capture_output=True, timeout=CLONE_TIMEOUT_S, check=True)
+        except (OSError, subprocess.SubprocessError) as error:
+            output = getattr(error, "stderr", None) or str(error).encode()
+            reason = output.decode(errors="replace").strip().splitlines()[-1:] or ["no reason given"]
+            raise MissingError(
+                f"MLCommons' checker: expected {REPOSITORY} at {COMMIT[:12]}, could not fetch it "
+                f"({reason[0]}); set INFERENCE_DIR to a checkout"
+            ) from None
 
 
 def run(

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from .. import rules
 from ..records import seal
 from ..records.schema import COMPLETE, Check, Provenance, Provided, Results
-from . import extension, ran, scales, surroundings
+from . import extension, ran, scales, signature, surroundings
 from .check import check, equal
 from .evidence import Evidence
 
@@ -25,6 +25,7 @@ def checks(evidence: Evidence) -> list[Check]:
         _records(evidence),
         _complete(evidence),
         _seal(evidence),
+        *signature.checks(evidence.run),
         _machine(evidence),
         *_round(evidence),
         *_source(dataset or Provided(), "dataset", DATASET_SOURCES),

@@ -154,7 +154,7 @@ def _mismatches(content: Content, official: Official) -> list[str]:
         mismatches.append("not every row has token ids (tok_input)")
     elif (content.instruction or "").replace("{input}", "{article}") != rules.PROMPT_TEMPLATE:
         mismatches.append("its instruction is not the reference prompt")
-    return mismatches
+    return mismatches + content.wordless()
 
 
 def _listed_md5(path: Path) -> str | None:

@@ -17,6 +17,7 @@ from submission_trees import failed, layout_of, packed, remove_all, settings
 
 from mlperf_llama import rules, submission
 from mlperf_llama.errors import EXIT_INVALID, EXIT_MISSING, EXIT_OK, MissingError, UsageError
+from mlperf_llama.loadgen import logs
 from mlperf_llama.records.run_folder import RunFolder
 from mlperf_llama.submission import documents, official
 from mlperf_llama.submission.layout import Layout
@@ -88,6 +89,23 @@ def _test06(change: Callable[[list[dict[str, Any]]], Any]) -> Break:
     return breaking
 
 
+def _append(path: Path, text: str) -> None:
+    path.write_text(path.read_text() + text)
+
+
+def _replace(path: Path, before: str, after: str) -> None:
+    path.write_text(path.read_text().replace(before, after))
+
+
+def _add_line(folder: Path, key: str, value: object) -> None:
+    entry = {"key": key, "value": value, "metadata": {"is_error": False, "is_warning": False}}
+    _append(folder / logs.DETAIL, logs.MARK + json.dumps(entry) + "\n")
+
+
+def _edit_accuracy(**values: Any) -> Break:
+    return lambda found: folders.edit_detail(found.accuracy("Offline"), **values)
+
+
 TTFT, TPOT = (
     "result_first_token_99.00_percentile_latency_ns",
     "result_time_per_output_token_99.00_percentile_ns",
@@ -111,6 +129,39 @@ BROKEN_TREES: dict[str, tuple[Break, set[str]]] = {
     "half a pass": (_log("Offline", generated_samples_per_query=20052), {"Offline.whole_passes"}),
     "subset": (_log("Offline", qsl_reported_total_count=24), {"Offline.performance.samples"}),
     "129 tokens": (_log("Offline", result_tokens_per_second=129.0 * 42.4), {"Offline.mean_tokens"}),
+    "a key stated twice": (
+        lambda f: _add_line(f.performance("Offline"), "effective_min_duration_ms", 60000),
+        {"Offline.performance.lines", "Offline.min_duration"},
+    ),
+    "a broken line": (
+        lambda f: _append(f.performance("Offline") / logs.DETAIL, ":::MLLOG {\n"),
+        {"Offline.performance.lines"},
+    ),
+    "made by MLPerf Endpoints": (
+        lambda f: _replace(f.accuracy("Server") / logs.DETAIL, logs.MARK, ":::ENDPTS "),
+        {"Server.accuracy.lines"},
+    ),
+    "a summary of another run": (
+        lambda f: _append(f.performance("Server") / logs.SUMMARY, "Result is : INVALID\n"),
+        {"Server.summary"},
+    ),
+    "no summary": (_remove(lambda f: f.performance("Server") / logs.SUMMARY), {"Server.summary"}),
+    "half the set in Offline's query": (
+        _log("Offline", effective_samples_per_query=6684),
+        {"Offline.samples_per_query"},
+    ),
+    "a target latency of a minute": (
+        _log("Server", effective_target_latency_ns=60_000_000_000),
+        {"Server.target_latency"},
+    ),
+    "no result": (
+        _log("Server", result_completed_samples_per_sec=0),
+        {"Server.figures", "Server.mean_tokens"},
+    ),
+    "accuracy of a part": (
+        _edit_accuracy(effective_accuracy_sample_count=4761),
+        {"Offline.accuracy.samples"},
+    ),
     "early stopping": (_log("Server", early_stopping_met=False), {"Server.early_stopping"}),
     "no performance": (_remove(lambda f: f.performance("Offline")), {"Offline.performance"}),
     "no accuracy": (

@@ -165,7 +165,7 @@ def _faults(content: bytes, lines: list[str], broken: int, repeated: list[str]) 
         for fault in (
             kind,
             "" if _is_utf8(content) else "it is not UTF-8",
-            f"{broken} broken lines" if broken else "",
+            f"{broken} broken line{'s' if broken > 1 else ''}" if broken else "",
             f"{', '.join(repeated[:3])} stated twice, with other values" if repeated else "",
         )
         if fault

@@ -58,22 +58,6 @@ def measurements(settings: Mapping[str, object], model: Provided, watermark: boo
     return {**data, "notes": WATERMARK} if watermark else data
 
 
-def calibration(settings: Mapping[str, object], model: Provided, watermark: bool) -> str:
-    """The calibration document the closed division asks for."""
-    kv_cache = settings.get("kv_cache_dtype") or "auto"
-    details = model.details or {}
-    if is_quantized(settings):
-        used = details.get("calibration") or "none: scales are computed at load and at run time"
-        weights = f"Weights are quantised to {settings['quantization']}. Calibration data: {used}."
-    else:
-        weights = f"Weights are used as published, in {weight_data_types(settings)}. Nothing is calibrated."
-    cache = (
-        "The KV cache has the activations' type." if kv_cache == "auto" else f"The KV cache is {kv_cache}."
-    )
-    lines = ["# Calibration and quantisation", "", weights, "", cache, ""]
-    return "\n".join(([WATERMARK, ""] if watermark else []) + lines)
-
-
 def readme(
     benchmark: str,
     scenario: str,

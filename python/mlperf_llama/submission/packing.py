@@ -17,7 +17,7 @@ from ..records.files import JsonObject, atomic_folder, write_text
 from ..score import accuracy_text
 from ..verdict import test06
 from ..verdict.evidence import ScenarioEvidence
-from . import description, documents, proving, rescoring, source_tree, summary_files, truncation
+from . import calibration, description, documents, proving, rescoring, source_tree, summary_files, truncation
 from .layout import Layout
 from .proving import Prove
 from .rescoring import Rescore
@@ -162,8 +162,7 @@ def _write(package: Package) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     write_json(layout.system_json, package.system)
     first = selection.first
-    calibration = documents.calibration(first.engine.settings, first.model, package.selftest)
-    write_text(layout.documentation / "calibration.md", calibration)
+    calibration.write(selection, layout.documentation, package.selftest)
     write_text(layout.documentation / "compliance_validation.log", documents.validation_log(selection.checks))
     source_tree.copy(layout.source / layout.benchmark)
     if layout.division == OPEN:
@@ -186,7 +185,7 @@ def _scenario(package: Package, run: SelectedRun, scenario: ScenarioEvidence) ->
     if scenario.compliance.detail is not None:
         _test06(scenario, layout.test06(scenario.name))
     shutil.copy2(_user_conf(scenario), measured / "user.conf")
-    settings, provenance = run.engine.settings, run.evidence.provenance
+    settings, provenance = run.settings_of(scenario), run.evidence.provenance
     write_json(
         layout.measurements_json(scenario.name),
         documents.measurements(settings, run.model, package.selftest),

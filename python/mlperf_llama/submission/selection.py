@@ -20,6 +20,7 @@ from ..records.schema import Check, LoadedEngine, Provided, Seal
 from ..verdict import evidence
 from ..verdict.check import check, equal
 from ..verdict.evidence import Evidence, ScenarioEvidence
+from . import together
 
 CLOSED, OPEN, SELFTEST = "closed", "open", "selftest"
 # Whole runs: what the open division may do its own way.
@@ -60,6 +61,10 @@ class SelectedRun:
     @property
     def engine(self) -> LoadedEngine:
         return _engine(self.evidence)
+
+    def settings_of(self, scenario: ScenarioEvidence) -> dict[str, object]:
+        """The engine's settings in a scenario's performance run."""
+        return (scenario.recorded.engine_settings or {}).get("performance") or self.engine.settings
 
     @property
     def model(self) -> Provided:
@@ -166,13 +171,12 @@ def _dataset(folder: Evidence) -> Provided:
 
 def _joint_checks(folders: Sequence[Evidence], round_name: str, category: str) -> list[Check]:
     """What all folders must hold together."""
-    engines = [_engine(e) for e in folders]
     rounds, categories = {e.round for e in folders}, {e.category for e in folders}
     return [
         _same("one_model", [_model(e).sha256 for e in folders]),
         _same("one_dataset", [_dataset(e).sha256 for e in folders]),
-        _same("one_engine", [(e.name, e.version) for e in engines]),
-        _same("one_machine", [(e.system.cpu, [gpu.name for gpu in e.system.gpus]) for e in folders]),
+        together.one_engine(folders),
+        together.one_machine(folders),
         _required(folders, category),
         equal("requested_round", rounds, {round_name}, f"run with ROUND={round_name}"),
         equal("requested_category", categories, {category}, f"run with CATEGORY={category}"),

@@ -9,7 +9,7 @@ from ..loadgen import logs
 from ..records.files import JsonObject, object_or_empty
 from ..records.schema import Check
 from ..verdict.check import check
-from . import description, documents, folders, truncation
+from . import description, documents, folders, overrides, truncation
 from .layout import Layout
 from .selection import CLOSED, SELFTEST
 
@@ -45,6 +45,7 @@ def system(layout: Layout, category: str) -> list[Check]:
         check(f"{name}.names", not mismatches, "; ".join(mismatches) or "as the folders say", REDO),
         check(f"{name}.values", not values, "; ".join(values) or "numbers and texts where they must be", fix),
         _watermark(layout, str(data)),
+        *_overrides(data),
     ]
 
 
@@ -77,6 +78,15 @@ def _values(data: JsonObject) -> list[str]:
     if data.get("is_network"):
         faults.append(f"is_network {data['is_network']}: leave it out, it is for the network division")
     return faults
+
+
+def _overrides(data: JsonObject) -> list[Check]:
+    """What stands over the measurement must say what was measured, what is stated, and why."""
+    if overrides.RECORDED not in data:
+        return []
+    faults, sentences = overrides.read(data[overrides.RECORDED])
+    words = "; ".join(faults or sentences)
+    return [check("system.overrides", not faults, words, "give each override its reason")]
 
 
 def _text(value: object) -> str:

@@ -17,7 +17,17 @@ from ..records.files import JsonObject, atomic_folder, write_text
 from ..score import accuracy_text
 from ..verdict import test06
 from ..verdict.evidence import ScenarioEvidence
-from . import calibration, description, documents, proving, rescoring, source_tree, summary_files, truncation
+from . import (
+    calibration,
+    description,
+    documents,
+    overrides,
+    proving,
+    rescoring,
+    source_tree,
+    summary_files,
+    truncation,
+)
 from .layout import Layout
 from .proving import Prove
 from .rescoring import Rescore
@@ -110,9 +120,10 @@ def _score_again(selection: Selection, rescore: Rescore) -> None:
 
 
 def _package(selection: Selection, config: Config, root: Path) -> Package:
-    toml = description.read_toml(Path(config.system_file))
-    engine = selection.first.engine
-    values = description.describe(selection.first.evidence.system, engine, toml)
+    path, engine, system = Path(config.system_file), selection.first.engine, selection.first.evidence.system
+    toml = description.read_toml(path)
+    stated = overrides.find(path, description.measured(system, engine), toml)
+    values = description.with_overrides(description.describe(system, engine, toml), stated)
     values |= {"submitter": config.submitter, "division": config.division, "system_type": config.category}
     notes = _notes(selection, config.submitter)
     missing = description.missing(values)
@@ -125,9 +136,9 @@ def _package(selection: Selection, config: Config, root: Path) -> Package:
         )
     if config.submitter == SELFTEST or config.division == OPEN:
         values["sw_notes"] = " ".join([*notes, str(values["sw_notes"])]).strip()
-    system = description.system_id(values, engine, toml)
+    name = description.system_id(values, engine, toml)
     benchmark = _benchmark(selection)
-    layout = Layout(root, config.round, config.division, config.submitter, system, benchmark)
+    layout = Layout(root, config.round, config.division, config.submitter, name, benchmark)
     return Package(selection, layout, values, notes)
 
 

@@ -18,6 +18,7 @@ from ..score import accuracy_text
 from ..verdict import test06
 from ..verdict.evidence import ScenarioEvidence
 from . import (
+    bandwidth,
     calibration,
     description,
     documents,
@@ -70,6 +71,7 @@ def pack(
     paths = [Path(p) for p in runs or [(results_dir / "latest").resolve()]]
     selection = select(paths, config.division, config.submitter, config.round, config.category)
     if config.division == CLOSED:
+        _network(selection, config.category)
         _prove_again(selection, env, prove)
         _score_again(selection, rescore)
     label = {CLOSED: "submittable", OPEN: "open"}[config.division]
@@ -96,6 +98,15 @@ def _free(path: Path) -> Path:
         count += 1
         free = path.with_name(f"{path.name}-{count}")
     return free
+
+
+def _network(selection: Selection, category: str) -> None:
+    """Datacenter systems must have the network for what they did."""
+    if category == rules.DATACENTER:
+        found = bandwidth.check_bandwidth(selection)
+        selection.checks[TOGETHER].append(found)
+        if not found.passed:
+            raise InvalidError(f"expected a network for what was measured, found {found.detail}. {found.fix}")
 
 
 def _prove_again(selection: Selection, env: Mapping[str, str], prove: Prove) -> None:
@@ -174,6 +185,8 @@ def _write(package: Package) -> None:
     write_json(layout.system_json, package.system)
     first = selection.first
     calibration.write(selection, layout.documentation, package.selftest)
+    if first.evidence.category == rules.DATACENTER:
+        bandwidth.write(selection, package.system, layout.documentation, package.selftest)
     write_text(layout.documentation / "compliance_validation.log", documents.validation_log(selection.checks))
     source_tree.copy(layout.source / layout.benchmark)
     if layout.division == OPEN:

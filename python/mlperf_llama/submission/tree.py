@@ -68,6 +68,7 @@ def _benchmark(layout: Layout, category: str) -> list[Check]:
     ]
     if layout.division == CLOSED:
         checks.append(metadata.calibration(layout))
+        checks += [metadata.bandwidth(layout)] if category == rules.DATACENTER else []
     for scenario in scenarios:
         checks += _scenario(layout, category, scenario)
     return checks

@@ -208,7 +208,7 @@ BROKEN_TREES: dict[str, tuple[Break, set[str]]] = {
     ),
     "no user.conf": (_remove(lambda f: f.measurements("Offline") / "user.conf"), {"Offline.metadata"}),
     "no source": (_remove(lambda f: f.source), {"source"}),
-    "no calibration": (_remove(lambda f: f.documentation), {"calibration"}),
+    "no documents": (_remove(lambda f: f.documentation), {"calibration", "bandwidth"}),
     "no Server nor Interactive": (
         lambda f: remove_all(f.results("Server"), f.results("Interactive")),
         {"scenarios"},

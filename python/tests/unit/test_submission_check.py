@@ -35,13 +35,52 @@ def checkout() -> Path:
 
 @pytest.mark.parametrize("category", rules.SAMPLE_COUNT)
 @pytest.mark.parametrize("round_name", rules.ROUNDS)
-def test_official_checker_accepts(round_name: str, category: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("division", ["closed", "open"])
+def test_official_checker_accepts(division: str, round_name: str, category: str, tmp_path: Path) -> None:
     where = checkout()
     run = folders.good_run(tmp_path / "run", category, round_name)
-    root = packed(tmp_path, run, ROUND=round_name, CATEGORY=category)
+    root = packed(tmp_path, run, ROUND=round_name, CATEGORY=category, DIVISION=division)
     report = submission.check(root, settings(tmp_path, INFERENCE_DIR=str(where)), dict(os.environ))
     assert report.exit_code == EXIT_OK, report.text()
     assert report.official[round_name].output.count(official.ACCEPTED) == 1
+
+
+def _checker(path: Path, script: str) -> Path:
+    """A checkout whose checker is this script."""
+    package = path / official.TOOLS / "submission_checker"
+    package.mkdir(parents=True)
+    (package / "__init__.py").touch()
+    (package / "main.py").write_text(script)
+    return path
+
+
+def test_a_crash_of_the_official_checker_is_named_before_its_traceback(
+    good_tree: Path, tmp_path: Path
+) -> None:
+    script = "print('Loading System log from /tree/systems/x.json')\n{}.read()\n"
+    used = settings(tmp_path, INFERENCE_DIR=str(_checker(tmp_path / "m", script)))
+    report = submission.check(good_tree, used, dict(os.environ))
+    (outcome,) = report.official.values()
+    assert outcome.complaints[0] == (
+        "the checker crashed at main.py line 2 (<module>): AttributeError: 'dict' object has no attribute "
+        "'read'; it had last read /tree/systems/x.json"
+    )
+    assert outcome.complaints[1] == official.TRACEBACK
+    # No check of ours names it, so a failed one says that.
+    assert [c.name for c in report.failed] == ["mlcommons/v6.1"] and report.exit_code == EXIT_INVALID
+
+
+def test_the_official_checker_is_asked_by_round_where_no_log_tells_it(
+    good_tree: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(good_tree, tmp_path / "tree")
+    for scenario in ("Offline", "Server", "Interactive"):
+        _log(scenario, effective_qsl_rng_seed=7)(layout_of(tmp_path / "tree"))
+    script = "import sys\nprint('SUMMARY: submission looks OK', sys.argv)\n"
+    used = settings(tmp_path, INFERENCE_DIR=str(_checker(tmp_path / "m", script)), ROUND="v6.0")
+    report = submission.check(tmp_path / "tree", used, dict(os.environ))
+    assert list(report.official) == ["v6.0"] and "--version=v6.0" in report.official["v6.0"].output
+    assert any(c.name.endswith("/round") for c in report.failed)
 
 
 def test_official_refusal_is_reported(good_tree: Path, tmp_path: Path) -> None:

@@ -40,6 +40,11 @@ class Content:
     rows: list[Row]
     instruction: str | None
 
+    @property
+    def can_be_scored(self) -> bool:
+        """Whether any summary has a word that ROUGE counts."""
+        return any(COUNTED.search(row.reference.lower()) for row in self.rows)
+
     def wordless(self) -> list[str]:
         """How many articles and summaries have no word that ROUGE counts, in words; empty if none."""
         kinds = {"articles": [r.article for r in self.rows], "summaries": [r.reference for r in self.rows]}
@@ -54,8 +59,8 @@ def read_rows(path: Path) -> list[Row]:
 def read(path: Path) -> Content:
     """Every row and the instruction.
 
-    UsageError, naming the file, the row (counted from 1) and the field: missing, empty, not UTF-8,
-    broken JSON, a row without a field, a field of the wrong type, or no summary with a word in it.
+    UsageError, naming the file, the row (counted from 1) and the field: missing, empty,
+    not UTF-8, broken JSON, a row without a field, a field of the wrong type.
     """
     text = _read_text(path)
     array = text.lstrip().startswith("[")
@@ -74,11 +79,6 @@ def read(path: Path) -> Content:
             instruction = _instruction(item)
     if not rows:
         raise UsageError(f"{path}: expected {FORMATS}, found no row")
-    if not any(COUNTED.search(row.reference.lower()) for row in rows):
-        raise UsageError(
-            f"{path}: expected reference summaries to score with, found none with a word that ROUGE counts "
-            "(English letters and digits)"
-        )
     return Content(rows, instruction)
 
 

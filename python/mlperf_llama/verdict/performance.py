@@ -138,7 +138,7 @@ def checks(scenario: ScenarioEvidence) -> list[Check]:
     ]
     # Of another scenario's log that scenario's name says enough.
     if log.get("effective_scenario") == rules.loadgen_scenario(name):
-        result += [_figures(scenario), *([_query(scenario)] if name == rules.OFFLINE else [])]
+        result += [_figures(scenario), *(_query(scenario) if name == rules.OFFLINE else [])]
     if name == rules.SINGLE_STREAM or name in rules.TOKEN_LATENCY_LIMITS_MS:
         result.append(
             equal(
@@ -189,16 +189,16 @@ def _figures(scenario: ScenarioEvidence) -> Check:
     )
 
 
-def _query(scenario: ScenarioEvidence) -> Check:
-    """Offline's one query, as asked for: MLCommons' checker wants the whole set in it."""
+def _query(scenario: ScenarioEvidence) -> list[Check]:
+    """Offline's one query, as asked for: MLCommons' checker wants the whole set in it (closed division)."""
     samples = scenario.performance.number("effective_samples_per_query")
     queries = scenario.performance.number("effective_min_query_count")
-    return check(
-        f"{scenario.name}.samples_per_query",
-        samples is not None and samples >= scenario.full_count and queries is not None and queries >= 1,
-        f"{samples} samples per query, at least {scenario.full_count}; at least {queries} queries",
-        "raise TARGET_QPS to what the machine does",
-    )
+    fix = "raise TARGET_QPS to what the machine does"
+    full, name = scenario.full_count, scenario.name
+    return [
+        at_least(f"{name}.samples_per_query", samples, full, " samples per query", fix),
+        at_least(f"{name}.min_queries", samples and queries, 1, " query", "run again"),
+    ]
 
 
 def _mean_tokens(scenario: ScenarioEvidence) -> Check:

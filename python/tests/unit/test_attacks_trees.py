@@ -253,6 +253,7 @@ OPEN_TREES: dict[str, tuple[Attack, str]] = {
         _write(lambda f: f.benchmark_folder / MEASURED, b"{"),
         "Offline.measurements: measurements.json: missing or empty",
     ),
+    "no number of queries": (_log("Offline", effective_min_query_count=None), "Offline.min_queries"),
     "a result of 0": (_log("Offline", result_samples_per_second=0), "Offline.figures"),
 }  # fmt: skip
 # The same of a closed datacenter tree.

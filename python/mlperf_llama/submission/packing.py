@@ -115,7 +115,9 @@ def _prove_again(selection: Selection, env: Mapping[str, str], prove: Prove) -> 
     selection.checks[TOGETHER] += checks
     failed = [f"{c.name}: {c.detail}. {c.fix}" for c in checks if not c.passed]
     if failed:
-        raise InvalidError("expected the official dataset and weights, found: " + "; ".join(failed))
+        raise InvalidError(
+            "expected the official dataset, weights and calibration articles, found: " + "; ".join(failed)
+        )
 
 
 def _score_again(selection: Selection, rescore: Rescore) -> None:

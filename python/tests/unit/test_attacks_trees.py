@@ -254,6 +254,10 @@ OPEN_TREES: dict[str, tuple[Attack, str]] = {
         "Offline.measurements: measurements.json: missing or empty",
     ),
     "no number of queries": (_log("Offline", effective_min_query_count=None), "Offline.min_queries"),
+    "a list where a number belongs": (
+        _log("Offline", effective_performance_sample_count=[]),
+        "Offline.performance.samples: qsl_reported_total_count 5000, effective_performance_sample_count []",
+    ),
     "a result of 0": (_log("Offline", result_samples_per_second=0), "Offline.figures"),
 }  # fmt: skip
 # The same of a closed datacenter tree.

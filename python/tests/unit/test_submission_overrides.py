@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 import run_folders as folders
-from submission_trees import SYSTEM_TOML, failed, layout_of, packed
+from submission_trees import SYSTEM_TOML, failed, layout_of, packed, settings
 
 from mlperf_llama.errors import UsageError
 from mlperf_llama.records import codec
 from mlperf_llama.records.run_folder import RunFolder
 from mlperf_llama.records.schema import LoadedEngine, System
-from mlperf_llama.submission import description, overrides
+from mlperf_llama.submission import description, overrides, preflight
 
 MEASURED = description.measured(codec.from_json(System, folders.SYSTEM), LoadedEngine("vllm", "0.26.0"))
 PATH = Path("system.toml")
@@ -101,6 +101,18 @@ def test_a_reason_without_a_contradiction_is_refused(reasons: object, words: str
 def test_what_the_run_tells_later_is_left_for_then() -> None:
     toml = {"framework": "vLLM 0.27.0", "reasons": {"framework": "a build of our own"}}
     assert overrides.find(PATH, MEASURED, toml, later=("framework",)) == []
+
+
+def test_a_contradiction_is_refused_before_the_runs(tmp_path: Path) -> None:
+    machine = codec.from_json(System, folders.SYSTEM)
+    used = settings(tmp_path)
+    preflight.check_ready(used, machine)
+    with (tmp_path / "system.toml").open("a") as stream:
+        stream.write('framework = "vLLM of tomorrow"\naccelerators_per_node = 8\n')
+    with pytest.raises(
+        UsageError, match=r"found another value \(accelerators_per_node: measured 1, found 8\)"
+    ):
+        preflight.check_ready(used, machine)
 
 
 def pack(run: RunFolder, tmp_path: Path, toml: str) -> Path:

@@ -89,15 +89,15 @@ async def _drive(session: Session, planned: plan.Plan) -> ModeRecord:
     out, conf = run.log_dir(scenario, mode), run.scenario(scenario) / "user.conf"
     session.events.emit(f"{scenario} {mode}", message=planner.describe(planned))
     before = await session.counters()
-    await drive.drive(
+    ended = await drive.drive(
         session.engine, session.samples, session.limits, planned, out, session.events, conf_path=conf
     )
     counters = _difference(before, await session.counters())
     if mode == "performance":
-        return replace(logs.performance(out, scenario), counters=counters)
+        return replace(logs.performance(out, scenario), counters=counters, driven=ended.driven)
     if mode == "compliance":
-        return Compliance(test06.verify_run(run, scenario).passed, counters)
-    return Accuracy(counters=counters)
+        return Compliance(test06.verify_run(run, scenario).passed, counters, ended.driven)
+    return Accuracy(counters=counters, driven=ended.driven)
 
 
 def _difference(before: Mapping[str, float], after: Mapping[str, float]) -> dict[str, float]:

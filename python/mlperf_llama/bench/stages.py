@@ -12,7 +12,7 @@ from ..config import Config
 from ..errors import PipelineError
 from ..loadgen import logs
 from ..records.run_folder import RunFolder
-from ..records.schema import Results, Scenario, Verdict
+from ..records.schema import Accuracy, Results, Scenario, Verdict
 
 log = logging.getLogger(__name__)
 Scored = Callable[[str, int, int], None]
@@ -37,7 +37,10 @@ def score_all(run: RunFolder, config: Config, env: Mapping[str, str], progress: 
                 progress(scenario, done, total)
 
         accuracy = score.score_run(run, scenario, config.score_workers, report, env)
-        update_scenario(run, scenario, accuracy=accuracy)
+        measured = run.read(Results).scenarios.get(scenario, Scenario()).accuracy or Accuracy()
+        # What was measured with the answers stays beside their scores.
+        kept = dataclasses.replace(accuracy, counters=measured.counters, driven=measured.driven)
+        update_scenario(run, scenario, accuracy=kept)
 
 
 def judge_again(run: RunFolder) -> str:

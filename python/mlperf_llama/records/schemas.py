@@ -22,12 +22,25 @@ from .codec import json_schema
 from .events import FILE as EVENTS
 from .files import JsonObject, write_text
 from .scales import Scales
-from .schema import SCHEMA_VERSION, Event, Provenance, Results, Seal, System, Verdict
+from .schema import (
+    SCHEMA_VERSION,
+    EngineLoads,
+    Environment,
+    Event,
+    Provenance,
+    Results,
+    Seal,
+    System,
+    Verdict,
+)
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 # File of the run folder -> what it holds; of events.jsonl, what each line holds.
 KINDS: Mapping[str, type] = {
-    **{kind.FILE: kind for kind in (Config, System, Provenance, Scales, Results, Verdict, Seal)},
+    **{
+        kind.FILE: kind
+        for kind in (Config, System, Environment, Provenance, Scales, EngineLoads, Results, Verdict, Seal)
+    },
     EVENTS: Event,
 }
 

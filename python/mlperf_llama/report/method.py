@@ -140,6 +140,8 @@ def _warnings(run: Run) -> list[Block]:
         warnings.append(
             "The code had changes that no commit holds: commit them, so that the run can be repeated."
         )
+    elif run.system.git and not run.system.git.get("commit"):
+        warnings.append("No commit is known of this code: run a git checkout, or an image built from one.")
     return [Text(text, "warn") for text in warnings]
 
 

@@ -16,7 +16,7 @@ from ..config import Config
 from ..errors import PipelineError
 from ..loadgen import logs
 from ..records.run_folder import RunFolder
-from ..records.schema import Provenance, Results, Scenario, System
+from ..records.schema import EngineLoads, Environment, Provenance, Results, Scenario, System
 
 T = TypeVar("T")
 # What MLPerf Endpoints writes in the place of LoadGen's logs (checker: parsers/endpoints_parser.py).
@@ -73,6 +73,8 @@ class Evidence:
     round: str
     category: str
     scenarios: tuple[ScenarioEvidence, ...]
+    engine_loads: EngineLoads
+    environment: Environment
 
     @property
     def every_settings(self) -> tuple[dict[str, object], ...]:
@@ -128,6 +130,8 @@ def read(run: RunFolder) -> Evidence:
     provenance = attempt(Provenance.FILE, lambda: run.read(Provenance), Provenance())
     results = attempt(Results.FILE, lambda: run.read(Results), Results())
     system = attempt(System.FILE, lambda: run.read(System), System())
+    loads = attempt(EngineLoads.FILE, lambda: run.read_or_new(EngineLoads), EngineLoads())
+    environment = attempt(Environment.FILE, lambda: run.read_or_new(Environment), Environment())
     category = config.category if config and config.category in rules.SAMPLE_COUNT else rules.DATACENTER
     round_name = config.round if config else "unknown"
     requested = config.scenario if config else ()
@@ -137,4 +141,16 @@ def read(run: RunFolder) -> Evidence:
     scenarios = tuple(
         read_scenario(run, n, category, round_name, results.scenarios.get(n, Scenario())) for n in names
     )
-    return Evidence(run, config, provenance, results, system, problems, round_name, category, scenarios)
+    return Evidence(
+        run,
+        config,
+        provenance,
+        results,
+        system,
+        problems,
+        round_name,
+        category,
+        scenarios,
+        engine_loads=loads,
+        environment=environment,
+    )

@@ -6,6 +6,7 @@ image, or from a clone at the pinned commit, made once into the cache.
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import tempfile
@@ -23,6 +24,11 @@ IMAGE_DIR = Path("/opt/mlcommons/inference")
 TOOLS = Path("tools/submission")
 CLONE_TIMEOUT_S = 120.0
 CHECK_TIMEOUT_S = 1800.0
+TRACEBACK = "Traceback (most recent call last):"
+FRAME = re.compile(r'\s*File "(.+)", line (\d+), in (.+)')
+LAST_READ = re.compile(
+    r"(?:Loading|Could not load) \w+ log from (.+?)(?:, path does not exist)?$", re.MULTILINE
+)
 ACCEPTED, REFUSED = "SUMMARY: submission looks OK", "SUMMARY: submission has errors"
 
 
@@ -100,7 +106,9 @@ def run(
 
 
 def _complaints(output: str, accepted: bool) -> tuple[str, ...]:
-    """Its error lines; where there are none but it still refused, the last of its output."""
+    """Where it crashed, and its traceback; else its error lines, or the last of its output without any."""
+    if not accepted and (crash := _crash(output)):
+        return crash
     errors = [
         line
         for line in output.splitlines()
@@ -109,3 +117,17 @@ def _complaints(output: str, accepted: bool) -> tuple[str, ...]:
     if accepted or errors:
         return tuple(errors)
     return tuple(output.strip().splitlines()[-5:])
+
+
+def _crash(output: str) -> tuple[str, ...]:
+    """What it read last, where it stopped and why, and its traceback; empty where it came to its end."""
+    before, mark, after = output.rpartition(TRACEBACK)
+    if not mark or ACCEPTED in output or REFUSED in output:
+        return ()
+    lines = [line for line in after.strip().splitlines() if line.strip()]
+    frames = [match.groups() for line in lines if (match := FRAME.match(line))]
+    own = [frame for frame in frames if "submission_checker" in frame[0]] or frames
+    place = f"{Path(own[-1][0]).name} line {own[-1][1]} ({own[-1][2]})" if own else "an unknown place"
+    read = LAST_READ.findall(before)
+    last = f"; it had last read {read[-1]}" if read else ""
+    return (f"the checker crashed at {place}: {lines[-1] if lines else ''}{last}", mark, *lines[-8:])

@@ -80,13 +80,15 @@ class Session:
         self.scope = scope_of(config, served_dataset.rows or 0, on_gpu=self.gpu is not None)
         self.preset = choose_preset(config, self.gpu)
         self.tuned_path = tuned.path_of(run.path.parent, config, self.gpu_name)
-        self.identity = tuned.identity(config, str(served_model.sha256), self.preset.engine)
+        self._scales = scales.path_in_use(run)
+        self.identity = tuned.identity(
+            config, str(served_model.sha256), self.preset.engine, static_scales=self._scales is not None
+        )
         self.tuned = tuned.read(self.tuned_path, self.identity)
         # What the engine is loaded with beyond the runs' own limits (raise_ceilings).
         self._ceilings: Mapping[str, int] = {}
         self._info: EngineInfo | None = None
         self._model_config = read_object(self.model_dir / "config.json")
-        self._scales = scales.path_in_use(run)
         self._memory = oom.MemoryFallback(run, self.gpu, self._model_config)
         reference = model.is_reference_tokenizer(self.model_dir)
         positions = _number(self._model_config, "max_position_embeddings", rules.MAX_MODEL_LEN)

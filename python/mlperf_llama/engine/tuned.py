@@ -48,10 +48,13 @@ class Tuned:
 NONE = Tuned()
 
 
-def identity(config: Config, model_sha256: str | None, engine: Mapping[str, object]) -> dict[str, object]:
+def identity(
+    config: Config, model_sha256: str | None, engine: Mapping[str, object], static_scales: bool = False
+) -> dict[str, object]:
     """What a tuned value hangs on beside the GPU: engine, model, precision, GPUs, round.
 
-    `engine`: the preset's arguments. Without a `model_sha256` the model is left open.
+    `engine`: the preset's arguments. `static_scales`: FP8 is faster with them. Without a `model_sha256` the
+    model is left open.
     """
     if config.engine == "fake":
         script = json.dumps(config.fake, sort_keys=True).encode()
@@ -65,6 +68,7 @@ def identity(config: Config, model_sha256: str | None, engine: Mapping[str, obje
         **({"model": model_sha256} if model_sha256 else {}),
         "dtype": chosen("dtype", config.dtype),
         "quantization": chosen("quantization", config.quantization),
+        **({"scales": "static"} if static_scales else {}),
         "kv_cache_dtype": chosen("kv_cache_dtype", config.kv_cache_dtype),
         "tensor_parallel": config.tensor_parallel,
         "category": config.category,

@@ -24,9 +24,9 @@ from ..verdict.evidence import Evidence, ScenarioEvidence
 CLOSED, OPEN, SELFTEST = "closed", "open", "selftest"
 # Whole runs: what the open division may do its own way.
 OPEN_RUN = (
-    "dataset_source", "dataset_eligible", "model_source", "model_eligible", "scenarios",
-    "speculative_decoding", "prompt_length", "required", "source", "engine_arguments", "engine_resolved",
-    "engine_extension", "variables", "packages", "commit", "gpu",
+    "dataset_source", "dataset_eligible", "model_source", "model_eligible", "calibration_eligible",
+    "scenarios", "speculative_decoding", "prompt_length", "required", "source", "engine_arguments",
+    "engine_resolved", "engine_extension", "variables", "packages", "commit", "gpu",
 )  # fmt: skip
 # Scenarios: the ends of checks' names. TEST06 is not required, and other models end otherwise.
 OPEN_SCENARIO = tuple(f"accuracy.{key}" for key in (*rules.ROUGE_KEYS, "gen_len", "endings", "ceiling"))

@@ -74,6 +74,13 @@ class Evidence:
     engine_loads: EngineLoads
     environment: Environment
 
+    @property
+    def every_settings(self) -> tuple[dict[str, object], ...]:
+        """The engine's settings as loaded, and as each mode of each scenario recorded them."""
+        loaded = self.results.engine.settings if self.results.engine else {}
+        per_mode = [s.recorded.engine_settings or {} for s in self.scenarios]
+        return (loaded, *(settings for modes in per_mode for settings in modes.values()))
+
 
 def read_mode(path: Path) -> ModeLogs:
     """The detail log in `path`, or the reason there is none."""

@@ -14,9 +14,10 @@ from typing import Any
 from mlperf_llama import config, rules
 from mlperf_llama.errors import BrokeError
 from mlperf_llama.loadgen import logs
-from mlperf_llama.records import codec, seal
+from mlperf_llama.records import codec, scales, seal
 from mlperf_llama.records.files import digest
 from mlperf_llama.records.run_folder import RunFolder
+from mlperf_llama.records.scales import Scales
 from mlperf_llama.records.schema import SCHEMA_VERSION, Seal, SealedStage
 from mlperf_llama.records.source import source_sha256
 from mlperf_llama.verdict import test06
@@ -305,6 +306,41 @@ def good_run(
     write_json(run, "environment.json", environment())
     reseal(run)
     return run
+
+
+def add_static_scales(run: RunFolder) -> None:
+    """Make a good run one with static scales that it made itself."""
+    values = dict.fromkeys(scales.names(rules.MODEL_SHAPE.layers), 0.25)
+    used = {"tokenizer_sha256": "1" * 64, "ids_sha256": "2" * 64, "ids_count": rules.CALIBRATION_COUNT}
+    articles = {"source": "mlcommons", "sha256": "3" * 64}
+    record = {
+        "method": codec.to_json(scales.METHOD),
+        "model_sha256": "0" * 64,
+        **used,
+        "calibration": {**articles, "uri": "https://example.org/calibration.uri"},
+        "code_sha256": scales.code_sha256(),
+        "torch": "2.11.0",
+        "device": "NVIDIA H100 80GB HBM3",
+        "scales": values,
+    }
+    write_json(run, Scales.FILE, record)
+    proven = {"path": "/articles", "eligible": True, "reason": "", "rows": rules.CALIBRATION_COUNT}
+
+    def change(data: Json) -> None:
+        data["calibration"] = {**articles, **proven, "attempts": []}
+        data["scales"] = {"mode": "static", "reason": "", **used}
+
+    edit_json(run.file("provenance.json"), change)
+    name_scales(run)
+    reseal(run)
+
+
+def name_scales(run: RunFolder) -> None:
+    """Have every record name scales.json as it is now."""
+    sha256 = digest(run.file(Scales.FILE))
+    fp8 = {"quantization": scales.QUANTIZATION, "kv_cache_dtype": "fp8", "scales_sha256": sha256}
+    edit_json(run.file("provenance.json"), lambda d: d["scales"].update(sha256=sha256))
+    edit_json(run.file("results.json"), lambda d: d["engine"]["settings"].update(fp8))
 
 
 def write_json(run: RunFolder, name: str, data: Json) -> None:

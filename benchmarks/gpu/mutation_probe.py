@@ -106,3 +106,14 @@ class Extension(extension.Extension):
             each = self_check.differences(found, wanted)
         seconds = time.perf_counter() - began
         return {"mean": float(each.mean()), "largest": float(each.max()), "seconds": seconds}
+
+    def bench_random_weights(self: Any) -> dict[str, float] | None:
+        """The figures with weights as `MODEL=random-fp8` has them, which stay."""
+        from mlperf_llama.engine import random_weights
+
+        with torch.inference_mode():
+            for name, tensor in self.model_runner.get_model().state_dict().items():
+                flat = tensor.data if tensor.is_contiguous() else tensor.data.t()
+                random_weights.fill(flat, name=name)
+        found: dict[str, float] | None = self.mlperf_self_check()
+        return found

@@ -14,8 +14,7 @@ import psutil
 from .. import rules
 from ..config import Config
 from ..engine import Engine, EngineInfo, Limits, tuned
-from ..engine.hopper import self_check_text
-from ..engine.hopper.compat import OWN_PATH
+from ..engine.hopper import bounds
 from ..engine.preset import DEFAULT_MAX_NUM_SEQS, choose_preset
 from ..engine.settings import EngineSettings, ModelFacts, engine_settings
 from ..errors import BrokeError, PipelineError, UsageError
@@ -42,13 +41,6 @@ def check_resume_inputs(provenance: Provenance) -> None:
                 f"{kind}: expected sha256 {before}, which the finished runs used, found {provided.sha256} "
                 f"from {provided.source}; resume where the same {kind} can be had"
             )
-
-
-def refuse_failed_self_check(info: EngineInfo) -> None:
-    """BrokeError where the engine's extension failed its self-check."""
-    found = info.self_check
-    if found is not None and not found.passed:
-        raise BrokeError(f"the kernels for Hopper are refused: {self_check_text(found)}; {OWN_PATH}")
 
 
 def _provided(run: RunFolder, kind: str, provided: Provided | None) -> Provided:
@@ -159,7 +151,7 @@ class Session:
                     raise
                 await self._renew()
             else:
-                refuse_failed_self_check(info)
+                bounds.refuse_failed(info.self_check)
                 return info
 
     async def counters(self) -> dict[str, float]:

@@ -301,7 +301,7 @@ class ScriptedSession(Session):
         self.gpu = Gpu(name="NVIDIA H100 80GB HBM3", memory_gib=79.65, compute_capability="9.0")
         self._memory = oom.MemoryFallback(run, self.gpu, {})
         self.preset = preset.Preset("small", {**START, "quantization": "fp8"})
-        self._texts, self._info = texts, None
+        self._texts, self._info, self._scales = texts, None, None
         self.loads: list[dict[str, object]] = []
         self.engine = self._make_engine()
 

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 from test_oom import ScriptedSession
 
-from mlperf_llama.bench.session import refuse_failed_self_check
 from mlperf_llama.engine import EngineInfo, Progress, hopper
+from mlperf_llama.engine.hopper import bounds
 from mlperf_llama.errors import EXIT_BROKE, BrokeError
 from mlperf_llama.records.run_folder import RunFolder
 from mlperf_llama.records.schema import Results
@@ -26,29 +26,35 @@ FIGURES = {"mean": 0.03, "largest": 0.08, "prompts": 8, "steps": 7, "compared": 
     ("changes", "passed"),
     [
         ({}, True),
-        ({"mean": hopper.MEAN_BOUND, "largest": hopper.LARGEST_BOUND}, True),
-        ({"mean": hopper.MEAN_BOUND * 1.01}, False),
-        ({"largest": hopper.LARGEST_BOUND * 1.01}, False),
+        ({"mean": bounds.MEAN_BOUND, "largest": bounds.LARGEST_BOUND}, True),
+        ({"mean": bounds.MEAN_BOUND * 1.01}, False),
+        ({"largest": bounds.LARGEST_BOUND * 1.01}, False),
         ({"largest": 1e6}, False),
     ],
 )
 def test_either_bound_refuses(changes: dict[str, float], passed: bool) -> None:
-    record = hopper.self_check_record(hopper.EXTENSION, {**FIGURES, **changes})
+    record = bounds.record(hopper.EXTENSION, {**FIGURES, **changes})
     assert record.passed is passed and record.revision == hopper.REVISION
     info = EngineInfo("vllm", "0.26.0", {}, 1.0, self_check=record)
     if passed:
-        refuse_failed_self_check(info)
+        bounds.refuse_failed(info.self_check)
         return
     with pytest.raises(BrokeError, match=r"on average \(at most .*worker_extension_cls") as refused:
-        refuse_failed_self_check(info)
+        bounds.refuse_failed(info.self_check)
     assert refused.value.exit_code == EXIT_BROKE and "\n" not in str(refused.value)
+
+
+def test_made_up_weights_are_not_refused() -> None:
+    record = bounds.record(hopper.RANDOM_EXTENSION, {**FIGURES, "mean": 0.9})
+    assert not record.passed
+    bounds.refuse_failed(record)
 
 
 @pytest.mark.parametrize("passed", [True, False])
 def test_a_session_records_the_self_check_before_it_refuses(passed: bool, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}")
     run = RunFolder.open(tmp_path)
-    record = hopper.self_check_record(hopper.EXTENSION, {**FIGURES, "mean": 0.03 if passed else 0.9})
+    record = bounds.record(hopper.EXTENSION, {**FIGURES, "mean": 0.03 if passed else 0.9})
 
     class Engine:
         async def start(self, progress: Progress) -> EngineInfo:

@@ -61,7 +61,8 @@ def flash_attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, **given: 
 class Model:
     """One layer's cache, and in float32 what it should hold."""
 
-    def __init__(self, sequences: int) -> None:
+    def __init__(self, sequences: int, scale: float = SCALE) -> None:
+        self.scale = scale
         codes = torch.full((sequences * 4, PAGE, KV, 2 * SIZE), 0x7F, dtype=torch.uint8)
         self.cache = codes.transpose(1, 2)
         self.table = torch.randperm(sequences * 4, dtype=torch.int32).view(sequences, 4)
@@ -72,7 +73,7 @@ class Model:
         angles = torch.rand(4 * PAGE, SIZE // 2) * 6.28
         self.cos_sin = torch.cat((angles.cos(), angles.sin()), dim=1).bfloat16()
         self.layer = SimpleNamespace(
-            _q_scale=torch.tensor(Q_SCALE), _k_scale=torch.tensor(SCALE), _v_scale=torch.tensor(SCALE),
+            _q_scale=torch.tensor(Q_SCALE), _k_scale=torch.tensor(scale), _v_scale=torch.tensor(scale),
             impl=SimpleNamespace(scale=SOFTMAX),
         )  # fmt: skip
 
@@ -101,7 +102,7 @@ class Model:
         lengths, wanted = [], []
         for row, part_q, part_k, part_v in zip(rows, *(x.split(tokens) for x in (q, k, v)), strict=True):
             for held, new in ((self.keys, part_k), (self.values, part_v)):
-                held[row] = torch.cat((held[row], quantised(new).float() * SCALE))
+                held[row] = torch.cat((held[row], quantised(new, self.scale).float() * self.scale))
             lengths.append(len(self.keys[row]))
             own = (part_k, part_v) if row in prompts and whole else (self.keys[row], self.values[row])
             if row in prompts and not whole:
@@ -161,3 +162,15 @@ def test_a_prompt_in_chunks_reads_the_cache(tmp_path: Path, monkeypatch: pytest.
         model.step(layer, [], {2: 17, 0: 20})
         model.step(layer, [2], {0: 13, 3: 9})
         model.step(layer, [2, 3], {1: 5, 0: 21})
+
+
+@pytest.mark.skipif(cuda_on_cpu.COMPILER is None, reason="no C++ compiler (g++) here")
+def test_each_layer_s_cache_has_scales_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(5)
+    with_flash_attention(monkeypatch)
+    models = [Model(sequences=2), Model(sequences=2, scale=2 * SCALE)]
+    with cuda_on_cpu.card(tmp_path):
+        layers = [attention.Attention(Q, KV, model.cos_sin) for model in models]
+        for decodes, prompts in ([], {0: 17, 1: 20}), ([0, 1], {}), ([0], {1: 5}):
+            for model, layer in zip(models, layers, strict=True):
+                model.step(layer, decodes, prompts)

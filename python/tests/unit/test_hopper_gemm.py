@@ -15,6 +15,21 @@ from mlperf_llama.engine.hopper import gemm
 pytestmark = pytest.mark.slow
 
 
+def multiplied(
+    a: torch.Tensor,
+    w: torch.Tensor,
+    scale_a: torch.Tensor,
+    scale_w: torch.Tensor,
+    out: torch.Tensor,
+    algorithm: SimpleNamespace,
+    workspace: torch.Tensor,
+    residual: torch.Tensor | None = None,
+) -> None:
+    """cublaslt.Matmul.run on a CPU."""
+    product = (a.float() * scale_a) @ (w.float() * scale_w).t()
+    out.copy_(product if residual is None else product + residual)
+
+
 class Library:
     """cuBLASLt as its callers see it: its heuristic, by the number of rows, and what it refuses."""
 
@@ -27,7 +42,10 @@ class Library:
             self.requested.append(rows)
             return [SimpleNamespace(tile=tile) for tile in self.heuristics_at.get(rows, [502])]
 
-        return SimpleNamespace(heuristics=heuristics, supports=lambda algorithm: rows != self.refused)
+        def supports(algorithm: SimpleNamespace) -> bool:
+            return rows != self.refused
+
+        return SimpleNamespace(heuristics=heuristics, supports=supports, run=multiplied)
 
 
 @pytest.fixture
@@ -104,4 +122,22 @@ def test_without_that_choice_the_gemm_is_torchs(rows: int) -> None:
     wanted = (a.float() * scale_a) @ (w.float() * scale_w).t()
     found = gemm._run(a, w, scale_a, scale_w)
     assert found.shape == gemm._fake(a, w, scale_a, scale_w).shape and found.dtype == torch.bfloat16
+    assert float((found.float() - wanted).norm() / wanted.norm()) < 0.004
+
+
+@pytest.mark.parametrize("with_residual", [False, True])
+def test_cublaslt_is_given_every_operand(
+    with_residual: bool, library: Library, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gemm, "_fits", lambda *matrices: True)
+    torch.manual_seed(0)
+    a, w = (torch.randn(size, 64).to(torch.float8_e4m3fn) for size in (gemm.MIN_ROWS, 96))
+    scale_a, scale_w = torch.tensor([0.5]), torch.tensor([0.25])
+    wanted = (a.float() * scale_a) @ (w.float() * scale_w).t()
+    if with_residual:
+        residual = torch.randn(wanted.shape, dtype=torch.bfloat16)
+        found, wanted = gemm._run_residual(a, w, scale_a, scale_w, residual), wanted + residual
+    else:
+        found = gemm._run(a, w, scale_a, scale_w)
+    assert library.requested, "cuBLASLt is asked"
     assert float((found.float() - wanted).norm() / wanted.norm()) < 0.004

@@ -23,23 +23,23 @@ HIDDEN, WIDE = 96, 256
 SCALE, WEIGHT_SCALE = 0.05, 0.5
 
 
-def quantised(x: torch.Tensor) -> torch.Tensor:
-    return (x.float() / SCALE).clamp(-448, 448).to(FP8)
+def quantised(x: torch.Tensor, scale: float | torch.Tensor = SCALE) -> torch.Tensor:
+    return (x.float() / scale).clamp(-448, 448).to(FP8)
 
 
 class Linear:
     """vLLM's FP8 linear layer as far as the model asks it: quantise, then the extension's result."""
 
-    def __init__(self, n: int, k: int) -> None:
+    def __init__(self, n: int, k: int, scale: float = SCALE) -> None:
         self.weight = torch.randn(n, k).to(FP8).t()
-        self.input_scale, self.weight_scale = torch.tensor(SCALE), torch.tensor(WEIGHT_SCALE)
+        self.input_scale, self.weight_scale = torch.tensor(scale), torch.tensor(WEIGHT_SCALE)
         self.quant_method = self.fp8_linear = self
 
     def quant_fp8(self, x: torch.Tensor, scale: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         # vLLM pads few rows outside compiled code.
         rows = x.shape[0]
         padded = torch.zeros(max(rows, 17), x.shape[1], dtype=FP8)
-        padded[:rows] = quantised(x)
+        padded[:rows] = quantised(x, scale)
         return padded, scale
 
     def apply(self, layer: Any, x: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
@@ -53,7 +53,9 @@ class Linear:
         return self.apply(self, x), None
 
     def exactly(self, x: torch.Tensor) -> torch.Tensor:
-        return (quantised(x).float() * SCALE) @ (self.weight.float() * WEIGHT_SCALE)
+        return (quantised(x, self.input_scale).float() * self.input_scale) @ (
+            self.weight.float() * WEIGHT_SCALE
+        )
 
 
 def made(is_fused: bool, gate_up: Linear, down: Linear) -> mlp.MLP:
@@ -113,7 +115,8 @@ def test_the_fused_mlp_gives_what_the_other_gives(
 ) -> None:
     monkeypatch.setattr(fused, "gate_up", gate_up_of_torch)
     torch.manual_seed(0)
-    gate_up, down = Linear(2 * WIDE, HIDDEN), Linear(HIDDEN, WIDE)
+    # No scale stands for the other.
+    gate_up, down = Linear(2 * WIDE, HIDDEN), Linear(HIDDEN, WIDE, 4 * SCALE)
     x, before = (torch.randn(rows, HIDDEN, dtype=torch.bfloat16) * size for size in (1, 30))
     residual = before if with_residual else None
     wanted = made(False, gate_up, down)(x, residual)
@@ -267,7 +270,9 @@ def test_what_leaves_the_model_is_split_by_its_widths(attended: int) -> None:
         self_attn=attention,
         mlp=lambda x: x @ more.t(),
     )
-    whole: Any = SimpleNamespace(layers=[layer], norm=add_norm)
+    # A layer before it that changes nothing and has nothing to be asked for.
+    layers = [lambda positions, hidden, residual: (hidden, residual), layer]
+    whole: Any = SimpleNamespace(layers=layers, norm=add_norm)
     hidden = torch.randn(5, HIDDEN)
     states = model.Model.forward(whole, None, torch.arange(5), None, hidden)
     assert states.shape == (5, attended + HIDDEN)

@@ -20,7 +20,7 @@ from ..records import scales
 from ..records.files import object_or_empty
 from ..records.schema import SelfCheck
 from . import EngineInfo, Limits, Progress, Request, Sink, hopper, resolved
-from .hopper import compat
+from .hopper import compat, cubins
 from .pacing import Pacing
 
 log = logging.getLogger(__name__)
@@ -46,6 +46,7 @@ def prepare_environment(cache_dir: Path, extra: Mapping[str, str]) -> None:
         "VLLM_CACHE_ROOT": str(cache_dir / "vllm"),
         "TRITON_CACHE_DIR": str(cache_dir / "triton"),
         "TORCHINDUCTOR_CACHE_DIR": str(cache_dir / "inductor"),
+        cubins.VARIABLE: str(cache_dir / "kernels"),
     }
     for name, value in {**_ENVIRONMENT, **caches, **extra}.items():
         os.environ.setdefault(name, value)

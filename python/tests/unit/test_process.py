@@ -25,6 +25,7 @@ CODE = "VERSION = 1\n"
     [
         ("VLLM_CPU_KVCACHE_SPACE", "2"),
         ("MLPERF_LLAMA_SCALES", "/data/scales.json"),
+        ("MLPERF_LLAMA_KERNEL_CACHE", "/cache/kernels"),
         ("NCCL_P2P_DISABLE", "1"),
         ("CUDA_VERSION", "13.0"),
         ("LD_LIBRARY_PATH", "/usr/local/nvidia/lib:/usr/local/nvidia/lib64:/environment/lib"),

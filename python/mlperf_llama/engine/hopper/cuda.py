@@ -5,10 +5,13 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Mapping, Sequence
 from functools import cache
+from importlib import metadata
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import torch
+
+from . import cubins
 
 _MAP_BYTES, _MAP_ALIGNMENT = 128, 64
 
@@ -52,14 +55,28 @@ def source(*parts: str) -> bytes:
 
 
 def compile_source(source: bytes, defines: Mapping[str, int], architecture: str) -> bytes:
-    """A cubin for `architecture` (such as sm_90); RuntimeError with the compiler's log."""
-    nvrtc = _nvrtc()
-    program = _checked("nvrtcCreateProgram", nvrtc.nvrtcCreateProgram(source, b"kernel.cu", 0, [], []))
+    """A cubin for `architecture` (such as sm_90), kept from before where it can be (cubins.py);
+    RuntimeError with the compiler's log."""
     options = [
         f"--gpu-architecture={architecture}",
         "--std=c++17",
         *(f"-D{k}={v}" for k, v in defines.items()),
     ]
+    return cubins.kept(cubins.key(source, options, _compiler()), lambda: _compile(source, options))
+
+
+@cache
+def _compiler() -> str:
+    """NVRTC's version as it says itself, and its wheel's, which also tells patches apart."""
+    code, *numbers = _nvrtc().nvrtcVersion()
+    _checked("nvrtcVersion", (code,))
+    wheels = (d for d in metadata.distributions() if d.name.startswith("nvidia-cuda-nvrtc"))
+    return " ".join(["NVRTC", *map(str, numbers), *sorted(f"{d.name} {d.version}" for d in wheels)])
+
+
+def _compile(source: bytes, options: Sequence[str]) -> bytes:
+    nvrtc = _nvrtc()
+    program = _checked("nvrtcCreateProgram", nvrtc.nvrtcCreateProgram(source, b"kernel.cu", 0, [], []))
     try:
         encoded = [option.encode() for option in options]
         (code,) = nvrtc.nvrtcCompileProgram(program, len(encoded), encoded)

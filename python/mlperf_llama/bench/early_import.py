@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from ..config import Config
+from ..engine import importing
 from ..engine.preset import choose_preset
 from ..engine.settings import environment_of
 from ..errors import PipelineError
@@ -23,10 +24,12 @@ def begin(run: RunFolder, config: Config) -> None:
     try:
         gpu = first_gpu(run)
         variables = environment_of(choose_preset(config, gpu), gpu is not None, len(os.sched_getaffinity(0)))
+        # Before torch, which takes a folder of its own for what it compiles where none is set.
+        importing.prepare_import(config.cache_path, variables)
         # All of transformers that tokenising needs, before another thread imports (engine/importing.py).
         prepare.load_tokenizer(Path(provided.path))
     except (PipelineError, ImportError):
         return
     from ..engine import vllm
 
-    vllm.begin_import(config.cache_path, variables)
+    vllm.begin_import()

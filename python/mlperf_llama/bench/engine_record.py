@@ -1,5 +1,7 @@
-"""engine.json: what the engine was given each time it was loaded, and what it made of it. In results.json: how
-soon it answered."""
+"""engine.json: what the engine was given each time it was loaded, and what it made of it.
+
+In results.json: how soon it answered.
+"""
 
 from __future__ import annotations
 

@@ -31,9 +31,9 @@ log = logging.getLogger(__name__)
 _OURS = {"int8": "int8", scales.QUANTIZATION: "static_fp8"}
 
 
-def begin_import(cache_dir: Path, extra: Mapping[str, str]) -> None:
-    """Import vLLM in a thread; `VllmEngine.start` waits for it and tells what is wrong with it."""
-    importing.prepare_import(cache_dir, extra)
+def begin_import() -> None:
+    """Import vLLM in a thread, behind `importing.prepare_import`; `VllmEngine.start` waits for it and tells
+    what is wrong with it."""
     importing.VLLM.begin(_import_vllm)
 
 

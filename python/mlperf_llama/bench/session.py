@@ -14,8 +14,7 @@ import psutil
 from .. import rules
 from ..config import Config
 from ..engine import Engine, EngineInfo, Limits, tuned
-from ..engine.hopper import self_check_text
-from ..engine.hopper.compat import OWN_PATH
+from ..engine.hopper import bounds
 from ..engine.preset import DEFAULT_MAX_NUM_SEQS, choose_preset
 from ..engine.settings import EngineSettings, ModelFacts, engine_settings
 from ..errors import BrokeError, PipelineError, UsageError
@@ -42,13 +41,6 @@ def check_resume_inputs(provenance: Provenance) -> None:
                 f"{kind}: expected sha256 {before}, which the finished runs used, found {provided.sha256} "
                 f"from {provided.source}; resume where the same {kind} can be had"
             )
-
-
-def refuse_failed_self_check(info: EngineInfo) -> None:
-    """BrokeError where the engine's extension failed its self-check."""
-    found = info.self_check
-    if found is not None and not found.passed:
-        raise BrokeError(f"the kernels for Hopper are refused: {self_check_text(found)}; {OWN_PATH}")
 
 
 def _provided(run: RunFolder, kind: str, provided: Provided | None) -> Provided:
@@ -80,9 +72,11 @@ class Session:
         self.scope = scope_of(config, served_dataset.rows or 0, on_gpu=self.gpu is not None)
         self.preset = choose_preset(config, self.gpu)
         self.tuned_path = tuned.path_of(run.path.parent, config, self.gpu_name)
-        self._scales = scales.path_in_use(run)
         self.identity = tuned.identity(
-            config, str(served_model.sha256), self.preset.engine, static_scales=self._scales is not None
+            config,
+            str(served_model.sha256),
+            self.preset.engine,
+            static_scales=scales.path_in_use(run) is not None,
         )
         self.tuned = tuned.read(self.tuned_path, self.identity)
         # What the engine is loaded with beyond the runs' own limits (raise_ceilings).
@@ -132,7 +126,7 @@ class Session:
             cpu_threads=len(os.sched_getaffinity(0)),
             oom_overrides=self._memory.steps,
             ceilings=self._ceilings,
-            scales=self._scales,
+            scales=scales.path_in_use(self.run),
         )
 
     def _make_engine(self) -> Engine:
@@ -161,7 +155,7 @@ class Session:
                     raise
                 await self._renew()
             else:
-                refuse_failed_self_check(info)
+                bounds.refuse_failed(info.self_check)
                 return info
 
     async def counters(self) -> dict[str, float]:
@@ -247,7 +241,8 @@ class Session:
 
     def _scales_record(self) -> dict[str, object]:
         """Which scales the engine was loaded with, where they are static."""
-        return {"scales_sha256": digest(self._scales)} if self._scales else {}
+        path = scales.path_in_use(self.run)
+        return {"scales_sha256": digest(path)} if path else {}
 
     async def set_limits(self, scenario: str) -> None:
         """A scenario's limits and pacing, where the engine has any."""

@@ -15,6 +15,7 @@ from pathlib import Path
 from ..errors import UsageError
 from ..records.files import JsonObject
 from ..records.schema import Gpu, LoadedEngine, Machine, System
+from . import overrides
 
 # Those the checker accepts empty, and those that need an answer with a meaning.
 OPTIONAL = (
@@ -34,7 +35,7 @@ MEANINGFUL = (
 KEYS = MEANINGFUL + OPTIONAL
 STATUSES = ("available", "preview", "rdi")
 # Keys of system.toml that are not part of the description.
-EXTRA = ("system_id",)
+EXTRA = ("system_id", overrides.TABLE)
 OWN = ("division", "submitter", "system_type")
 NO_ACCELERATOR_KEYS = (
     "model_name", "memory_capacity", "host_interconnect", "memory_configuration", "interconnect",
@@ -62,12 +63,25 @@ def read_toml(path: Path) -> JsonObject:
 def describe(system: System, engine: LoadedEngine, toml: Mapping[str, object]) -> JsonObject:
     """Every key but division, submitter and system_type; empty where nothing is known."""
     values: JsonObject = dict.fromkeys(KEYS, "")
-    values |= _host(system) | _accelerators(system.gpus) | _software(system, engine)
-    values |= {"number_of_nodes": "1", "status": STATUSES[0]}
+    values |= {**measured(system, engine), "status": STATUSES[0]}
     values |= {k: v for k, v in toml.items() if k in KEYS}
     if not values["system_name"]:
         values["system_name"] = _name(system.machine)
     return values
+
+
+def measured(system: System, engine: LoadedEngine) -> JsonObject:
+    """The keys that the run's machine and engine tell; a run is of one node."""
+    told = _host(system) | _accelerators(system.gpus) | _software(system, engine)
+    return {**told, "number_of_nodes": "1"}
+
+
+def with_overrides(values: JsonObject, stated: list[overrides.Override]) -> JsonObject:
+    """`values` with what system.toml says against the measurement, for readers and for programs."""
+    if not stated:
+        return values
+    notes = " ".join([str(values["hw_notes"]), *(one.sentence() for one in stated)]).strip()
+    return {**values, "hw_notes": notes, overrides.RECORDED: overrides.record(stated)}
 
 
 def missing(values: Mapping[str, object]) -> list[str]:

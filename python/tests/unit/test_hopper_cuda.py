@@ -120,6 +120,20 @@ def test_what_was_compiled_is_kept_for_the_next_start(use: Callable[[Nvrtc], Nvr
     assert cuda.compile_source(b"source", {"A": 1}, "sm_90") == cubin and newer.compiled == 1
 
 
+def test_another_wheel_of_the_compiler_compiles_again(
+    use: Callable[[Nvrtc], Nvrtc], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiled = []
+    for patch in ("13.0.88", "13.0.96", None, "13.0.88"):
+        monkeypatch.setattr(cuda, "_version", lambda wheel, patch=patch: patch)
+        nvrtc = use(Nvrtc())
+        cuda.compile_source(b"source", {}, "sm_90")
+        compiled.append(nvrtc.compiled)
+    assert compiled == [1, 1, 1, 0]
+    monkeypatch.undo()
+    assert cuda._version("torch") and cuda._version("no-such-wheel") is None
+
+
 def test_a_source_with_a_fault_gives_the_compiler_s_log(use: Callable[[Nvrtc], Nvrtc]) -> None:
     use(Nvrtc(fails=True))
     with pytest.raises(RuntimeError, match="NVRTC: CUDA_SOME_ERROR: line 1: x"):

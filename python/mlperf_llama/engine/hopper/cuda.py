@@ -13,6 +13,7 @@ import torch
 
 from . import cubins
 
+_NVRTC_WHEELS = ("nvidia-cuda-nvrtc", "nvidia-cuda-nvrtc-cu13", "nvidia-cuda-nvrtc-cu12")
 _MAP_BYTES, _MAP_ALIGNMENT = 128, 64
 
 
@@ -70,8 +71,15 @@ def _compiler() -> str:
     """NVRTC's version as it says itself, and its wheel's, which also tells patches apart."""
     code, *numbers = _nvrtc().nvrtcVersion()
     _checked("nvrtcVersion", (code,))
-    wheels = (d for d in metadata.distributions() if d.name.startswith("nvidia-cuda-nvrtc"))
-    return " ".join(["NVRTC", *map(str, numbers), *sorted(f"{d.name} {d.version}" for d in wheels)])
+    wheels = [f"{name} {version}" for name in _NVRTC_WHEELS if (version := _version(name))]
+    return " ".join(["NVRTC", *map(str, numbers), *wheels])
+
+
+def _version(wheel: str) -> str | None:
+    try:
+        return metadata.version(wheel)
+    except metadata.PackageNotFoundError:
+        return None
 
 
 def _compile(source: bytes, options: Sequence[str]) -> bytes:

@@ -1,14 +1,19 @@
-"""engine.json: what the engine was given each time it was loaded, and what it made of it."""
+"""engine.json: what the engine was given each time it was loaded, and what it made of it.
+
+In results.json: how soon it answered.
+"""
 
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from ..engine import EngineInfo, hopper
 from ..engine.preset import Preset
+from ..machine.process import startup
 from ..records.run_folder import RunFolder
-from ..records.schema import EngineLoad, EngineLoads, UsedExtension, UsedPreset
+from ..records.schema import EngineLoad, EngineLoads, LoadedEngine, Results, UsedExtension, UsedPreset
 
 
 def add_load(run: RunFolder, info: EngineInfo, preset: Preset) -> None:
@@ -24,6 +29,14 @@ def add_load(run: RunFolder, info: EngineInfo, preset: Preset) -> None:
         resolved=info.resolved,
     )
     run.write(EngineLoads((*run.read_or_new(EngineLoads).loads, load)))
+
+
+def add_first_query(run: RunFolder) -> float:
+    """The engine has answered for the first time: seconds since this process began, for results.json."""
+    seconds = round(startup.seconds_since_start(), 2)
+    loaded = run.read(Results).engine or LoadedEngine()
+    run.update(Results, engine=replace(loaded, first_query_s=seconds))
+    return seconds
 
 
 def used_preset(preset: Preset) -> UsedPreset:

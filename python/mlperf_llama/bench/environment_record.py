@@ -20,16 +20,17 @@ ENGINE_PACKAGES: Mapping[str, tuple[str, ...]] = {"vllm": ("vllm", "torch")}
 
 
 class Recorder:
-    """Begins before the engine is loaded and ends before anything is timed."""
+    """Begins before the engine is loaded and ends before anything is timed. `given`: the environment before
+    anything of the engine was imported."""
 
-    def __init__(self, run: RunFolder, engine: str, loadgen_version: str) -> None:
+    def __init__(self, run: RunFolder, engine: str, loadgen_version: str, given: Mapping[str, str]) -> None:
         self._run, self._time = run, datetime.now(UTC).isoformat(timespec="seconds")
         release = Path(sys.prefix) / "loadgen" / loadgen_version
         library = next(iter(sorted(release.glob("mlperf_loadgen*.so"))), None)
         files = {name: packages.file_of(name) for name in ENGINE_PACKAGES.get(engine, ())}
         files["mlperf_loadgen"] = str(library) if library else None
-        self._given = variables.relevant(os.environ)
-        self._preloaded = startup.preloaded(os.environ, startup.environment_at_start())
+        self._given = variables.relevant(given)
+        self._preloaded = startup.preloaded(given, startup.environment_at_start())
         self._examination = packages.Examination(files, (*startup.environment_folders(), release))
 
     def finish(self) -> None:

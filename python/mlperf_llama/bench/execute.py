@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 from .. import rules
 from ..config import Config
 from ..credentials import redaction
+from ..engine import importing
 from ..errors import EXIT_INVALID, EXIT_OK, BrokeError, Interrupted, PipelineError
 from ..machine.gpu_sampler import GpuSampler
 from ..records import seal
@@ -20,11 +22,14 @@ from ..records.schema import COMPLETE, FAILED, INTERRUPTED, Provenance, Results,
 from ..terminal import console, signals
 from ..terminal.progress import TerminalProgress
 from ..terminal.style import colour_wanted
-from . import environment_record, finalize, loadgen_runs, scales, stages
+from . import early_import, environment_record, finalize, loadgen_runs, scales, stages
 from .scope import record_scope
 from .session import Session, end_children
 
 log = logging.getLogger(__name__)
+
+# A run that ends early waits so long for libraries that are still being loaded.
+LONGEST_IMPORT_S = 30.0
 
 
 @dataclass(frozen=True)
@@ -41,15 +46,16 @@ def execute(
     run: RunFolder, config: Config, env: Mapping[str, str], work: Work, write_report: stages.WriteReport
 ) -> int:
     """Do everything the config asks for; returns the exit code. Finished runs are kept."""
-    gpus = run.read(System).gpus
+    gpus, given = run.read(System).gpus, dict(os.environ)
     with console.captured(run.file("run.log")) as terminal, GpuSampler(gpus) as sampler:
         progress = TerminalProgress(terminal, env)
         events = Events(run, progress, gpu=lambda: sampler.latest)
         try:
             with seal.stage(run, seal.MEASURED):
                 if run.is_tuning or loadgen_runs.missing(run, config):
+                    early_import.begin(run, config)
                     scales.provide(run, config, env, events)
-                    asyncio.run(_measure(run, config, events, work))
+                    asyncio.run(_measure(run, config, events, work, given))
             with seal.stage(run, "score"):
                 stages.score_all(run, config, env, lambda s, d, n: events.emit(f"score {s}", done=d, total=n))
                 finalize.finalize_run(run, COMPLETE)
@@ -64,6 +70,7 @@ def execute(
         finally:
             progress.close()
             events.close()
+            importing.VLLM.wait(LONGEST_IMPORT_S)
         print(redaction.text(work.summarize(run, colour_wanted(terminal, env))), file=terminal)
     return exit_code(run)
 
@@ -120,12 +127,15 @@ def _cancelled_by_signals(task: asyncio.Task[None]) -> Iterator[list[int]]:
         signals.install()
 
 
-async def _measure(run: RunFolder, config: Config, events: Events, work: Work) -> None:
+async def _measure(
+    run: RunFolder, config: Config, events: Events, work: Work, given: Mapping[str, str]
+) -> None:
     session = Session(run, config, events)
     if work.prepare:
         work.prepare(session)
     record_scope(run, session.scope)
-    environment = environment_record.Recorder(run, config.engine, rules.ROUNDS[config.round].loadgen_version)
+    version = rules.ROUNDS[config.round].loadgen_version
+    environment = environment_record.Recorder(run, config.engine, version, given)
     try:
         await session.start()
         await asyncio.to_thread(environment.finish)

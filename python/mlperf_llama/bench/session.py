@@ -82,6 +82,8 @@ class Session:
         # What the engine is loaded with beyond the runs' own limits (raise_ceilings).
         self._ceilings: Mapping[str, int] = {}
         self._info: EngineInfo | None = None
+        # From the start of the process; an engine loaded again answers no first one.
+        self._first_query_s: float | None = None
         self._model_config = read_object(self.model_dir / "config.json")
         self._memory = oom.MemoryFallback(run, self.gpu, self._model_config)
         reference = model.is_reference_tokenizer(self.model_dir)
@@ -199,6 +201,8 @@ class Session:
             details=info.details,
             load_s=info.load_s,
             self_check=info.self_check,
+            import_s=info.import_s,
+            first_query_s=self._first_query_s,
         )
         self.run.update(Results, engine=engine)
         engine_record.add_load(self.run, info, self.preset)
@@ -213,6 +217,7 @@ class Session:
         self.events.emit("warm-up", message="made-up prompts")
         one = made_up_prompts([sorted(lengths)[len(lengths) // 2]], 1, vocabulary, self.config.seed)
         await answer_all(self.engine, one, full)
+        self._first_query_s = self._first_query_s or engine_record.add_first_query(self.run)
         latency = await answer_all(self.engine, one, full) if self.scope.on_gpu else 0.0
         count = self._warm_up_count()
         prompts = made_up_prompts(lengths, count, vocabulary, self.config.seed + 1)

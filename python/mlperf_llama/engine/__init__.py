@@ -36,7 +36,8 @@ class Limits:
 class EngineInfo:
     """What was loaded, for provenance: `settings` as the engine really uses them; `arguments` as it was
     given them, and `resolved`, its whole configuration, where it has any. `self_check` where an extension
-    changes what computes: one that was not passed must serve nothing."""
+    changes what computes: one that was not passed must serve nothing. `import_s`: how long the start
+    waited for the engine's modules."""
 
     name: str
     version: str
@@ -46,6 +47,7 @@ class EngineInfo:
     self_check: SelfCheck | None = None
     arguments: dict[str, object] = field(default_factory=dict)
     resolved: dict[str, object] = field(default_factory=dict)
+    import_s: float | None = None
 
 
 class Sink(Protocol):

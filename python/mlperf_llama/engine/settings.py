@@ -66,17 +66,22 @@ def engine_settings(
     static = {records.VARIABLE: str(scales)} if scales else {}
     if scales:
         arguments = {**arguments, "quantization": records.QUANTIZATION}
-    # On a CPU vLLM falls to one thread unless told how many.
-    threads = {} if on_gpu else {"OMP_NUM_THREADS": str(cpu_threads)}
     return EngineSettings(
         preset=preset.name,
         arguments=arguments,
-        environment={**threads, **preset.environment, **static},
+        environment={**environment_of(preset, on_gpu, cpu_threads), **static},
         scenarios={
             name: _limited(base.scenarios.get(name, ScenarioSettings()), *own) for name in rules.SCENARIOS
         },
         user_fixed=frozenset(config.engine_args).union(_by_user(config)),
     )
+
+
+def environment_of(preset: Preset, on_gpu: bool, cpu_threads: int) -> dict[str, str]:
+    """Variables that vLLM reads at import: no setting and no model changes them."""
+    # On a CPU vLLM falls to one thread unless told how many.
+    threads = {} if on_gpu else {"OMP_NUM_THREADS": str(cpu_threads)}
+    return {**threads, **preset.environment}
 
 
 def quantization_of(config: Config, preset: Preset) -> str | None:

@@ -6,6 +6,7 @@ Sole importer of vllm. Token ids go in and come out; vLLM never sees a tokenizer
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import importlib
 import logging
 import os
@@ -19,36 +20,30 @@ from ..errors import BrokeError, MissingError, UsageError
 from ..records import scales
 from ..records.files import object_or_empty
 from ..records.schema import SelfCheck
-from . import EngineInfo, Limits, Progress, Request, Sink, hopper, resolved
+from . import EngineInfo, Limits, Progress, Request, Sink, hopper, importing, resolved
 from .hopper import bounds, compat
+from .importing import prepare_environment
 from .pacing import Pacing
 
 log = logging.getLogger(__name__)
 
-# vLLM reads these once, at import. Nothing is reported to anyone, nothing is fetched.
-_ENVIRONMENT = {
-    # CUDA counts the GPUs as the driver does (machine/gpus.py).
-    "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
-    "VLLM_NO_USAGE_STATS": "1",
-    "DO_NOT_TRACK": "1",
-    "HF_HUB_OFFLINE": "1",
-    "TOKENIZERS_PARALLELISM": "false",
-    "VLLM_USE_FLASHINFER_SAMPLER": "0",
-    "VLLM_LOGGING_COLOR": "0",
-}
 # Quantisations that are ours, not vLLM's own, by name: the module that makes vLLM know them.
 _OURS = {"int8": "int8", scales.QUANTIZATION: "static_fp8"}
 
 
-def prepare_environment(cache_dir: Path, extra: Mapping[str, str]) -> None:
-    """Set what vLLM and its compilers read, before the first import; the user's own values win."""
-    caches = {
-        "VLLM_CACHE_ROOT": str(cache_dir / "vllm"),
-        "TRITON_CACHE_DIR": str(cache_dir / "triton"),
-        "TORCHINDUCTOR_CACHE_DIR": str(cache_dir / "inductor"),
-    }
-    for name, value in {**_ENVIRONMENT, **caches, **extra}.items():
-        os.environ.setdefault(name, value)
+def begin_import() -> None:
+    """Import vLLM in a thread, behind `importing.prepare_import`; `VllmEngine.start` waits for it and tells
+    what is wrong with it."""
+    importing.VLLM.begin(_import_vllm)
+
+
+def _import_vllm() -> None:
+    import vllm  # noqa: F401
+
+    # The larger half; a fault in it is told by who asks for these names again, after its own checks.
+    with contextlib.suppress(Exception):
+        if compat.installed() in compat.CHECKED and compat.current_platform.device_type:
+            _ = compat.AsyncEngineArgs, compat.AsyncLLM, compat.tokens_input
 
 
 def checkpoint_quantization(model: Path) -> str | None:
@@ -89,7 +84,9 @@ class VllmEngine:
         prepare_environment(self._cache_dir, self._environment)
         self._check_scales()
         progress("importing vLLM")
+        began = time.monotonic()
         try:
+            importing.VLLM.finish()
             import vllm
         except ImportError as error:
             raise MissingError(
@@ -108,6 +105,7 @@ class VllmEngine:
         if ours := _OURS.get(str(self._arguments.get("quantization"))):
             importlib.import_module(f".{ours}", __package__)
         started = time.monotonic()
+        import_s = round(started - began, 2)
         progress("loading the model")
         try:
             arguments = compat.AsyncEngineArgs(**hopper.with_splitting_ops(self._arguments))
@@ -124,6 +122,7 @@ class VllmEngine:
             load_s,
             details,
             checked,
+            import_s=import_s,
             arguments=resolved.data(self._arguments),
             resolved=resolved.data(self._llm.vllm_config),
         )

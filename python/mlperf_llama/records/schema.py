@@ -359,7 +359,9 @@ class SelfCheck:
 
 @dataclass(frozen=True)
 class LoadedEngine:
-    """`settings`: vLLM's own, as loaded. `self_check`: of the extension, where one ran."""
+    """`settings`: vLLM's own, as loaded. `self_check`: of the extension, where one ran. Seconds: `import_s`
+    of waiting for the engine's modules, `load_s` of loading and compiling, `first_query_s` from the start of
+    the process that measures to its first answer, a made-up prompt's."""
 
     name: str | None = None
     version: str | None = None
@@ -368,6 +370,8 @@ class LoadedEngine:
     details: dict[str, object] = field(default_factory=dict)
     load_s: float | None = None
     self_check: SelfCheck | None = absent()
+    import_s: float | None = absent()
+    first_query_s: float | None = absent()
 
 
 @dataclass(frozen=True)

@@ -145,12 +145,20 @@ def _warnings(run: Run) -> list[Block]:
     return [Text(text, "warn") for text in warnings]
 
 
+def _seconds(value: float | None) -> str | None:
+    return None if value is None else f"{number(value, 1)} s"
+
+
 def _engine_and_run(run: Run) -> Table:
     engine, provenance = run.engine, run.provenance
     duration_s = provenance.duration_s
+    check = engine.self_check
     facts = {
         "engine": " ".join(name for name in (engine.name, engine.version) if name),
-        "loaded in": f"{number(engine.load_s, 1)} s" if engine.load_s is not None else None,
+        "imported in": _seconds(engine.import_s),
+        "loaded in": _seconds(engine.load_s),
+        "checked in": _seconds(check.seconds if check else None),
+        "first answer after": _seconds(engine.first_query_s),
         "round": run.round,
         "LoadGen": provenance.loadgen_version,
         "category": run.category,

@@ -28,6 +28,7 @@ def test_every_scenario_and_mode(tmp_path: Path, round_name: str, category: str)
     assert ended.stdout.strip() == str(ended.folder)
     results, verdict = ended.read("results.json"), ended.read("verdict.json")
     assert set(results["scenarios"]) == set(rules.CATEGORY_SCENARIOS[category])
+    assert 0 < results["engine"]["first_query_s"] < 600
     for scenario, found in results["scenarios"].items():
         performance = found["performance"]
         assert performance["loadgen_result"] == "VALID"

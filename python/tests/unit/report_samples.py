@@ -120,6 +120,8 @@ def standin(root: Path, name: str = "20261123T121500Z-offline") -> RunFolder:
         "name": "vllm",
         "version": "0.27.1",
         "load_s": 31.2,
+        "import_s": 3.4,
+        "first_query_s": 41.5,
         "settings": {"dtype": "bfloat16", "max_num_seqs": 64},
     }
     write_json(

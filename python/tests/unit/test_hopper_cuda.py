@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,7 +12,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from mlperf_llama.engine.hopper import cuda  # noqa: E402
+from mlperf_llama.engine.hopper import cubins, cuda  # noqa: E402
 
 pytestmark = pytest.mark.slow
 
@@ -48,6 +50,96 @@ def test_a_failure_has_the_call_and_the_code() -> None:
     with pytest.raises(RuntimeError, match=r"cuLaunchKernel: CUDA_SOME_ERROR \(700\)"):
         cuda._checked("cuLaunchKernel", (Code(700),))
     assert cuda._checked("cuModuleLoadData", (Code(0), "module")) == "module"
+
+
+class Nvrtc:
+    """A compiler whose cubin tells what it was given."""
+
+    def __init__(self, version: tuple[int, int] = (13, 0), fails: bool = False) -> None:
+        self.version, self.fails, self.compiled = version, fails, 0
+        self.cubin = b""
+
+    def nvrtcVersion(self) -> tuple[Code, int, int]:
+        return (Code(0), *self.version)
+
+    def nvrtcCreateProgram(self, source: bytes, *_: object) -> tuple[Code, bytes]:
+        return Code(0), source
+
+    def nvrtcCompileProgram(self, program: bytes, count: int, options: list[bytes]) -> tuple[Code]:
+        assert count == len(options)
+        self.compiled += 1
+        self.cubin = b" ".join([program, *options])
+        return (Code(6 if self.fails else 0),)
+
+    def nvrtcGetCUBINSize(self, _program: bytes) -> tuple[Code, int]:
+        return Code(0), len(self.cubin)
+
+    def nvrtcGetCUBIN(self, _program: bytes, cubin: bytearray) -> tuple[Code]:
+        cubin[:] = self.cubin
+        return (Code(0),)
+
+    def nvrtcGetProgramLogSize(self, _program: bytes) -> tuple[Code, int]:
+        return Code(0), 9
+
+    def nvrtcGetProgramLog(self, _program: bytes, log: bytearray) -> tuple[Code]:
+        log[:] = b"line 1: x"
+        return (Code(0),)
+
+    def nvrtcDestroyProgram(self, _program: bytes) -> None:
+        pass
+
+
+@pytest.fixture
+def use(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callable[[Nvrtc], Nvrtc]]:
+    monkeypatch.setenv(cubins.VARIABLE, str(tmp_path))
+
+    def put(nvrtc: Nvrtc) -> Nvrtc:
+        monkeypatch.setattr(cuda, "_nvrtc", lambda: nvrtc)
+        cuda._compiler.cache_clear()
+        return nvrtc
+
+    yield put
+    cuda._compiler.cache_clear()
+
+
+def test_what_was_compiled_is_kept_for_the_next_start(use: Callable[[Nvrtc], Nvrtc]) -> None:
+    first = use(Nvrtc())
+    cubin = cuda.compile_source(b"source", {"A": 1}, "sm_90")
+    assert cubin == b"source --gpu-architecture=sm_90 --std=c++17 -DA=1"
+    second = use(Nvrtc())
+    assert cuda.compile_source(b"source", {"A": 1}, "sm_90") == cubin
+    assert (first.compiled, second.compiled) == (1, 0)
+    for given in [
+        (b"other", {"A": 1}, "sm_90"),
+        (b"source", {"A": 2}, "sm_90"),
+        (b"source", {"A": 1}, "sm_90a"),
+    ]:
+        assert cuda.compile_source(*given) != cubin
+    assert second.compiled == 3
+    newer = use(Nvrtc((13, 1)))
+    assert cuda.compile_source(b"source", {"A": 1}, "sm_90") == cubin and newer.compiled == 1
+
+
+def test_another_wheel_of_the_compiler_compiles_again(
+    use: Callable[[Nvrtc], Nvrtc], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiled = []
+    for patch in ("13.0.88", "13.0.96", None, "13.0.88"):
+        monkeypatch.setattr(cuda, "_version", lambda wheel, patch=patch: patch)
+        nvrtc = use(Nvrtc())
+        cuda.compile_source(b"source", {}, "sm_90")
+        compiled.append(nvrtc.compiled)
+    assert compiled == [1, 1, 1, 0]
+    monkeypatch.undo()
+    assert cuda._version("torch") and cuda._version("no-such-wheel") is None
+
+
+def test_a_source_with_a_fault_gives_the_compiler_s_log(use: Callable[[Nvrtc], Nvrtc]) -> None:
+    use(Nvrtc(fails=True))
+    with pytest.raises(RuntimeError, match="NVRTC: CUDA_SOME_ERROR: line 1: x"):
+        cuda.compile_source(b"source", {}, "sm_90")
+    assert use(Nvrtc()).compiled == 0
+    assert cuda.compile_source(b"source", {}, "sm_90")
 
 
 def test_a_tensor_map_is_encoded_where_the_driver_can_write_it(monkeypatch: pytest.MonkeyPatch) -> None:

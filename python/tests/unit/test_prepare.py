@@ -66,7 +66,7 @@ def forbid(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(model_dir: Path) -> None:
         raise AssertionError("tokenised again")
 
-    monkeypatch.setattr(module, "_tokenizer", refuse)
+    monkeypatch.setattr(module, "load_tokenizer", refuse)
 
 
 def test_prompts_are_the_filled_template_behind_bos(tmp_path: Path, model: Path) -> None:

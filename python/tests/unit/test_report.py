@@ -56,6 +56,13 @@ def test_a_stand_in_run_says_first_that_it_is_no_result(tmp_path: Path) -> None:
     assert "roofline" not in text.lower() and "Against the card" not in text
 
 
+def test_how_soon_the_engine_answered_is_told_in_parts(tmp_path: Path) -> None:
+    text, _ = written(samples.standin(tmp_path))
+    parts = {"imported in": 3.4, "loaded in": 31.2, "first answer after": 41.5}
+    assert all(re.search(rf"{name} *\| *{seconds} s", text) for name, seconds in parts.items())
+    assert "checked in" not in text
+
+
 def test_targets_are_not_applied_to_what_is_not_eligible(tmp_path: Path) -> None:
     text, _ = written(samples.standin(tmp_path))
     assert "| rouge1 | 21.0412 | 38.3914 | — |" in text

@@ -14,6 +14,8 @@ Six changes, none of which alters what is computed beyond rounding:
 - `model.py`: behind the last attention only the rows whose logits are wanted are computed.
 - `extension.py`: puts these into vLLM, in the worker's process, before the model is built.
 
+`cuda.py` compiles the kernels for the card at hand, once a machine (`cubins.py`).
+
 `self_check.py` compares a loaded model with vLLM's own classes (`own_path.py`, `steps.py`) before it
 serves; `bounds.py` judges.
 

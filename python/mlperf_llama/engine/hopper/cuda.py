@@ -5,11 +5,15 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Mapping, Sequence
 from functools import cache
+from importlib import metadata
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import torch
 
+from . import cubins
+
+_NVRTC_WHEELS = ("nvidia-cuda-nvrtc", "nvidia-cuda-nvrtc-cu13", "nvidia-cuda-nvrtc-cu12")
 _MAP_BYTES, _MAP_ALIGNMENT = 128, 64
 
 
@@ -52,14 +56,35 @@ def source(*parts: str) -> bytes:
 
 
 def compile_source(source: bytes, defines: Mapping[str, int], architecture: str) -> bytes:
-    """A cubin for `architecture` (such as sm_90); RuntimeError with the compiler's log."""
-    nvrtc = _nvrtc()
-    program = _checked("nvrtcCreateProgram", nvrtc.nvrtcCreateProgram(source, b"kernel.cu", 0, [], []))
+    """A cubin for `architecture` (such as sm_90), kept from before where it can be (cubins.py);
+    RuntimeError with the compiler's log."""
     options = [
         f"--gpu-architecture={architecture}",
         "--std=c++17",
         *(f"-D{k}={v}" for k, v in defines.items()),
     ]
+    return cubins.kept(cubins.key(source, options, _compiler()), lambda: _compile(source, options))
+
+
+@cache
+def _compiler() -> str:
+    """NVRTC's version as it says itself, and its wheel's, which also tells patches apart."""
+    code, *numbers = _nvrtc().nvrtcVersion()
+    _checked("nvrtcVersion", (code,))
+    wheels = [f"{name} {version}" for name in _NVRTC_WHEELS if (version := _version(name))]
+    return " ".join(["NVRTC", *map(str, numbers), *wheels])
+
+
+def _version(wheel: str) -> str | None:
+    try:
+        return metadata.version(wheel)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _compile(source: bytes, options: Sequence[str]) -> bytes:
+    nvrtc = _nvrtc()
+    program = _checked("nvrtcCreateProgram", nvrtc.nvrtcCreateProgram(source, b"kernel.cu", 0, [], []))
     try:
         encoded = [option.encode() for option in options]
         (code,) = nvrtc.nvrtcCompileProgram(program, len(encoded), encoded)

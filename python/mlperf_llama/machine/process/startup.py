@@ -6,8 +6,11 @@ import csv
 import os
 import sys
 import sysconfig
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+
+import psutil
 
 from ...records.files import digest
 from .packages import hash_of
@@ -88,6 +91,12 @@ def preloaded(env: Mapping[str, str], at_start: Mapping[str, str]) -> tuple[str,
     except OSError:
         words = []
     return (*sorted(named), *(f"{PRELOAD_FILE}: {word}" for word in words))
+
+
+def seconds_since_start() -> float:
+    """How long this process has been running."""
+    began: float = psutil.Process().create_time()
+    return time.time() - began
 
 
 def environment_at_start() -> dict[str, str]:

@@ -104,7 +104,7 @@ def prepare(
                 f"SAMPLES: expected at most {len(rows)}, the rows of {dataset_path}, found {count}"
             )
         rows = rows[:count]
-        tokenizer = _tokenizer(model_dir)
+        tokenizer = load_tokenizer(model_dir)
         use_own = reference_tokenizer and any(row.tok_input is not None for row in rows)
         if use_own:
             _check_own_ids(dataset_path, rows, tokenizer, is_official=official.is_pinned(sha256))
@@ -145,7 +145,8 @@ def _all_ids(
     return ids
 
 
-def _tokenizer(model_dir: Path) -> Tokenizer:
+def load_tokenizer(model_dir: Path) -> Tokenizer:
+    """MissingError: the model has none that can be loaded."""
     from transformers import AutoTokenizer
 
     try:

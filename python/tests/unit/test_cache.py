@@ -284,3 +284,20 @@ def test_a_list_cannot_name_our_own_files(server: StandIn, tmp_path: Path, name:
     with pytest.raises(MissingError, match="expected names of data files, found"):
         r2.download(uri, tmp_path / "cnn", {}, STALL_S, 60)
     assert not cached.is_complete(tmp_path / "cnn")
+
+
+def test_a_folder_made_out_of_another_one_is_made_once(tmp_path: Path) -> None:
+    """The other one's list of files comes along, and is no file of the new one."""
+    made: list[Path] = []
+
+    def first(folder: Path) -> None:
+        (folder / "tokenizer.json").write_text("{}")
+
+    def second(folder: Path) -> None:
+        made.append(folder)
+        shutil.copytree(tmp_path / "first", folder, dirs_exist_ok=True)
+
+    cached.provide(tmp_path / "first", first, lambda folder: "")
+    for _ in range(3):
+        cached.provide(tmp_path / "second", second, lambda folder: "")
+    assert len(made) == 1 and cached.is_complete(tmp_path / "second")

@@ -40,7 +40,7 @@ def test_the_gate_is_the_checkers(changes: dict[str, float], missed: set[str]) -
     targets = gate.targets(reached, rules.DATACENTER, full=True)
     assert {key for key, target in targets.items() if not target.met} == missed
     assert gate.passed(targets) is not bool(missed)
-    checks = accuracy.targets("Offline.accuracy", rules.DATACENTER, reached)
+    checks = accuracy.targets("Offline.accuracy", rules.DATACENTER, reached, {})
     assert {c.name.rpartition(".")[2] for c in checks if not c.passed} == missed
 
 
@@ -54,5 +54,5 @@ def test_a_score_that_is_not_there_is_a_miss() -> None:
     targets = gate.targets(gate.values(Accuracy(rouge1=39.0)), rules.DATACENTER, full=True)
     assert gate.passed(targets) is False
     assert {key for key, target in targets.items() if target.met} == {"rouge1"}
-    checks = accuracy.targets("Offline.accuracy", rules.DATACENTER, {})
+    checks = accuracy.targets("Offline.accuracy", rules.DATACENTER, {}, {})
     assert not any(c.passed for c in checks)

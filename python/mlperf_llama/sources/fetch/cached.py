@@ -63,7 +63,9 @@ def provide(folder: Path, make: Callable[[Path], None], problem: Callable[[Path]
 
 
 def _names(folder: Path) -> list[str]:
-    return [path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*")) if path.is_file()]
+    """All files but the list itself, which may come along where a folder is made of another one."""
+    names = (path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*")) if path.is_file())
+    return [name for name in names if name != COMPLETE]
 
 
 def _adopted(folder: Path, problem: Callable[[Path], str]) -> bool:

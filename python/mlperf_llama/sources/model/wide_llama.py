@@ -232,7 +232,9 @@ def widen(
     }
     (dest / "config.json").write_text(json.dumps({**config, **changed}, indent=2) + "\n", encoding="utf-8")
     for path in source.iterdir():
-        if path.suffix != ".safetensors" and path.name not in ("config.json", checkpoint.INDEX):
+        own = path.suffix == ".safetensors" or path.name in ("config.json", checkpoint.INDEX)
+        # A name with a dot in front is the cache's.
+        if not own and not path.name.startswith("."):
             shutil.copy(path, dest / path.name)
 
 

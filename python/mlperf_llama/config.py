@@ -55,6 +55,7 @@ class Config:
     max_num_seqs: int | None
     max_num_batched_tokens: int | None
     gpu_memory_utilization: float | None
+    gpus: int | tuple[int, ...] | None
     tensor_parallel: int
     engine_args: dict[str, object]
     ignore_eos: bool

@@ -105,6 +105,20 @@ def number(
     return read
 
 
+def gpus(value: str) -> int | tuple[int, ...] | None:
+    """A count, or numbers with commas between them; None for all. A comma behind one number makes it one."""
+    if value.lower() in ("", "all"):
+        return None
+    words = [word.strip() for word in value.split(",")]
+    numbers = tuple(int(word) for word in words if word.isascii() and word.isdigit())
+    listed = len(words) > 1
+    if len(numbers) != len(words) - (listed and not words[-1]) or len(set(numbers)) != len(numbers):
+        numbers = ()
+    if not numbers or (not listed and numbers[0] < 1):
+        raise ValueError("a count of 1 or more, or numbers of GPUs with commas (3, is GPU 3), or all")
+    return numbers if listed else numbers[0]
+
+
 def switch(value: str) -> bool:
     if value.lower() in ("1", "true", "yes", "on"):
         return True
@@ -230,6 +244,9 @@ ENGINE = Group("Engine", (
         "Tokens in one engine step (count, at most 65536). auto: the preset's."),
     Setting("GPU_MEMORY_UTILIZATION", AUTO, number(float, 0.1, 1, auto=True),
         "Share of the GPU's memory that vLLM may take (0.1 to 1). auto: the preset's."),
+    Setting("GPUS", "all", gpus,
+        "GPUs of this host to use: a count, or numbers as nvidia-smi has them, with commas (3, is GPU 3 alone), "
+        "or all. Each group of TENSOR_PARALLEL has a copy of the model; they share the requests."),
     Setting("TENSOR_PARALLEL", "1", number(int, 1),
         "GPUs that share one copy of the model (count)."),
     Setting("ENGINE_ARGS", "{}", json_object,

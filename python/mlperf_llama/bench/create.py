@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from .. import rules
 from ..config import Config
 from ..engine.fake import check_script
 from ..engine.preset import GENERIC, load_preset
+from ..engine.replicas.plan import chosen_gpus
 from ..errors import MissingError, UsageError
 from ..machine import gpus, system
 from ..records import seal
@@ -37,7 +39,7 @@ def create_run(config: Config, env: Mapping[str, str], label: str = "") -> RunFo
     """Make the run folder with config.json, system.json, the first provenance and the first results;
     `label`: in its name before the scenarios."""
     check_engine(config)
-    here = system.describe(env)
+    here = _used(config, system.describe(env))
     check_gpus(config, env, here)
     scenarios = "-".join(config.scenario)
     run = RunFolder.create(Path(config.results_dir), f"{label}-{scenarios}" if label else scenarios)
@@ -46,6 +48,15 @@ def create_run(config: Config, env: Mapping[str, str], label: str = "") -> RunFo
     run.write(Provenance(config.round, rules.ROUNDS[config.round].loadgen_version))
     run.write(Results(RUNNING, started=_now(), round=config.round, category=config.category))
     return run
+
+
+def _used(config: Config, here: System) -> System:
+    """This machine with the GPUs that the run uses of those that CUDA would."""
+    used = chosen_gpus(config, here.gpus)
+    if used == here.gpus:
+        return here
+    choice = f"{len(used)} of {len(here.gpus)} by GPUS and TENSOR_PARALLEL"
+    return replace(here, gpus=used, gpu_choice=f"{here.gpu_choice}; {choice}" if here.gpu_choice else choice)
 
 
 def check_gpus(config: Config, env: Mapping[str, str], here: System) -> None:
@@ -69,7 +80,7 @@ def reopen_run(path: Path, env: Mapping[str, str]) -> RunFolder:
     run = RunFolder.open(path)
     if run.read(Results).status == COMPLETE:
         raise UsageError(f"{path}: expected a run that ended early, found a complete one")
-    here = system.describe(env)
+    here = _used(run.config(), system.describe(env))
     check_gpus(run.config(), env, here)
     with seal.stage(run, "resume"):
         provenance = run.read(Provenance)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TypeAlias
 
@@ -13,7 +13,7 @@ from ..loadgen import drive, logs, plan
 from ..records.run_folder import RunFolder
 from ..records.schema import Accuracy, Compliance, Performance, Results, Scenario
 from ..verdict import test06
-from . import planner, stages, target_qps
+from . import members, planner, stages, target_qps
 from .session import Session
 from .target_qps import OfflineSpeed
 from .warm_up import Speed
@@ -31,7 +31,7 @@ async def every_run(session: Session) -> None:
     gc.collect()
     gc.freeze()
     for scenario, mode in missing(session.run, session.config):
-        await session.set_limits(scenario)
+        await session.set_limits(scenario, mode)
         await _one_run(session, scenario, mode, speed)
 
 
@@ -85,20 +85,30 @@ async def _drive(session: Session, planned: plan.Plan) -> ModeRecord:
     run, scenario, mode = session.run, planned.scenario, planned.mode
     out, conf = run.log_dir(scenario, mode), run.scenario(scenario) / "user.conf"
     session.events.emit(f"{scenario} {mode}", message=planner.describe(planned))
-    before = await session.counters()
+    before, members_before = await session.counters(), members.counters(session)
     await drive.drive(
         session.engine, session.samples, session.limits, planned, out, session.events, conf_path=conf
     )
     counters = _difference(before, await session.counters())
     if mode == "performance":
-        return replace(logs.performance(out, scenario), counters=counters)
+        each = _differences(members_before, members.counters(session))
+        return replace(logs.performance(out, scenario), counters=counters, member_counters=each)
     if mode == "compliance":
         return Compliance(test06.verify_run(run, scenario).passed, counters)
-    return Accuracy(counters=counters)
+    return Accuracy(counters=counters, lost_members=members.losses(session))
 
 
 def _difference(before: Mapping[str, float], after: Mapping[str, float]) -> dict[str, float]:
     return {key: after[key] - before.get(key, 0) for key in after if key not in GAUGES}
+
+
+def _differences(
+    before: Sequence[dict[str, float]] | None, after: Sequence[dict[str, float]] | None
+) -> tuple[dict[str, float], ...] | None:
+    """Of each member; None where there is one engine."""
+    if before is None or after is None:
+        return None
+    return tuple(_difference(*pair) for pair in zip(before, after, strict=True))
 
 
 def _too_short(session: Session, planned: plan.Plan, record: Performance) -> bool:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import BrokeError, MissingError
+from ..machine.gpus import VISIBLE
 from ..records.files import object_or_empty
 from . import EngineInfo, Limits, Progress, Request, Sink, hopper
 from .hopper import compat
@@ -46,6 +47,9 @@ def prepare_environment(cache_dir: Path, extra: Mapping[str, str]) -> None:
     }
     for name, value in {**_ENVIRONMENT, **caches, **extra}.items():
         os.environ.setdefault(name, value)
+    # GPUS has chosen among those that the user's own value leaves.
+    if VISIBLE in extra:
+        os.environ[VISIBLE] = extra[VISIBLE]
 
 
 def checkpoint_quantization(model: Path) -> str | None:

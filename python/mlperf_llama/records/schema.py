@@ -197,9 +197,26 @@ class MemoryStep:
 
 
 @dataclass(frozen=True)
+class Member:
+    """One of several engines that share the work. `gpus`: those that it sees; `cpus`: how many it may run on.
+    `code_sha256`: of this package there; `model_sha256`: of the weights there."""
+
+    index: int
+    host: str
+    gpus: tuple[Gpu, ...] = ()
+    cpus: int | None = None
+    version: str | None = None
+    settings: dict[str, object] = field(default_factory=dict)
+    details: dict[str, object] = field(default_factory=dict)
+    load_s: float | None = None
+    code_sha256: str | None = None
+    model_sha256: str | None = None
+
+
+@dataclass(frozen=True)
 class Provenance:
     """Where everything came from. `stood_on`: the hashes of dataset and model that the runs
-    before a resume used."""
+    before a resume used. `members`: where several engines share the work."""
 
     FILE: ClassVar[str] = "provenance.json"
     round: str | None = None
@@ -213,14 +230,27 @@ class Provenance:
     resumed: tuple[Resumed, ...] | None = absent()
     stood_on: dict[str, str | None] | None = absent()
     memory_steps: tuple[MemoryStep, ...] | None = absent()
+    members: tuple[Member, ...] | None = absent()
 
 
 # results.json
 
 
 @dataclass(frozen=True)
+class LostMember:
+    """A member that died during an accuracy run; its `unfinished` requests went to the others, once more."""
+
+    member: int
+    name: str
+    cause: str
+    unfinished: int
+    time: str
+
+
+@dataclass(frozen=True)
 class Performance:
-    """LoadGen's own figures. `counters`: the engine's, over the run. `repeated`: why it ran twice."""
+    """LoadGen's own figures. `counters`: the engine's, over the run; `member_counters`: each member's.
+    `repeated`: why it ran twice."""
 
     samples_per_second: float
     tokens_per_second: float
@@ -233,6 +263,7 @@ class Performance:
     invalid_reasons: tuple[str, ...] = ()
     loadgen_errors: tuple[str, ...] = ()
     counters: dict[str, float] | None = absent()
+    member_counters: tuple[dict[str, float], ...] | None = absent()
     repeated: str | None = absent()
 
 
@@ -265,6 +296,7 @@ class Accuracy:
     targets: dict[str, Target] | None = absent()
     passed: bool | None = absent(until="rouge1")
     counters: dict[str, float] | None = absent()
+    lost_members: tuple[LostMember, ...] | None = absent()
 
 
 @dataclass(frozen=True)

@@ -56,7 +56,7 @@ class Job:
 
 
 class ReplicaEngine:
-    """`on_loss`: told of each member whose requests went to the others. `token`: None for one of its own."""
+    """`token`: None for one of its own. `on_loss`: told of each member whose requests go to the others."""
 
     def __init__(
         self,
@@ -66,13 +66,12 @@ class ReplicaEngine:
         launcher: Launcher,
         listen: Listen | None = None,
         token: str | None = None,
-        on_loss: Callable[[failure.Loss], None] | None = None,
     ) -> None:
         self._specs, self._settings = tuple(specs), settings
         self._router, self._launcher = router, launcher
         self._listen = listen or Listen()
         self._token = token or secrets.token_urlsafe(32)
-        self._on_loss = on_loss
+        self.on_loss: Callable[[failure.Loss], None] = lambda loss: None
         self._prompts = Prompts()
         self.members: dict[int, Member] = {}
         self._jobs: dict[int, Job] = {}
@@ -81,7 +80,8 @@ class ReplicaEngine:
         self._begun: set[int] = set()
         self._again: set[int] = set()
         self._redispatch = False
-        self.losses: list[failure.Loss] = []
+        self._losses: list[failure.Loss] = []
+        self._taken = 0
         self._dead: Exception | None = None
         self._closing = False
         self._door: Door | None = None
@@ -185,13 +185,18 @@ class ReplicaEngine:
     async def begin_run(self, redispatch: bool) -> None:
         """Before each run. `redispatch`: the requests of a member that dies go to the others, once; without
         they end the run, and so does a member that died before: its share would be missing."""
-        if self.losses and not redispatch:
-            raise BrokeError(f"{self.losses[-1].text}; a performance run needs every member")
+        if self._losses and not redispatch:
+            raise BrokeError(f"{self._losses[-1].text}; a performance run needs every member")
         self._redispatch = redispatch
         self._begun.clear()
         self._again.clear()
         if self._watch:
             self._watch.in_run = True
+
+    def take_losses(self) -> list[failure.Loss]:
+        """Members lost since this was last asked, whose requests went to the others."""
+        losses, self._taken = self._losses[self._taken :], len(self._losses)
+        return losses
 
     # From the members
 
@@ -293,9 +298,8 @@ class ReplicaEngine:
         if not self._redispatch or twice or not self._serving():
             self._die(error)
             return
-        self.losses.append(loss)
-        if self._on_loss:
-            self._on_loss(loss)
+        self._losses.append(loss)
+        self.on_loss(loss)
         self._again.update(request.id for request in again)
         member.requests.clear()
         for streaming, part in groupby(again, key=lambda request: self._jobs[request.id].terms.streaming):
@@ -322,7 +326,7 @@ class ReplicaEngine:
             raise BrokeError(f"replicas: expected {method} to be done within {CALL_S:g} s") from None
         except ConnectionError as error:
             with suppress(IndexError):
-                raise BrokeError(self.losses[-1].text) from None
+                raise BrokeError(self._losses[-1].text) from None
             raise BrokeError(str(error)) from None
 
     def _rates(self) -> dict[int, float]:

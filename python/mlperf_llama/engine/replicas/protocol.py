@@ -75,7 +75,7 @@ class Router(Protocol):
         """Where each of these goes; every request stands with exactly one member."""
 
     def queue(self, requests: Sequence[Request]) -> None:
-        """Requests for `pull`, already in the order of submission (in a pass of the dataset, longest first)."""
+        """Requests for `pull`, in the order of submission (in a pass of the dataset, longest first)."""
 
     def pull(self, member: int, n: int) -> list[Request]:
         """The next requests for a member, at most n; empty where nothing waits or it holds enough."""

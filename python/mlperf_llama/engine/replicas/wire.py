@@ -1,7 +1,7 @@
 """What head and members say to each other over TCP: frames of token ids as arrays, or of JSON.
 
-First each proves that it knows the token (`greeting`, `answer`, `head_proof`): fixed numbers of bytes, so that
-a stranger's are thrown away unread. Nothing is encrypted: the network between the hosts is trusted with
+First each proves that it knows the token (`greeting`, `answer`, `head_proof`): fixed numbers of bytes, so
+that a stranger's are thrown away unread. Nothing is encrypted: the network between the hosts is trusted with
 prompts and answers, not with who may serve.
 
     SETTINGS  head to member   settings.MemberSettings

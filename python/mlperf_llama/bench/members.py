@@ -1,0 +1,93 @@
+"""Several engines in a session: made as one, recorded one by one."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from ..engine.replicas import settings
+from ..engine.replicas.head import ReplicaEngine
+from ..engine.replicas.launch_local import LocalLauncher
+from ..engine.replicas.router import TokenRouter
+from ..records.schema import LostMember, Member, Provenance
+
+if TYPE_CHECKING:
+    from .session import Session
+
+# A step of a GPU's engine takes a second at most; one that is silent for so long hangs.
+ENGINE_SILENCE_S = 8.0
+
+
+def make_engine(session: Session) -> ReplicaEngine:
+    """A member for each group of GPUs of this host."""
+    return ReplicaEngine(session.members, _settings(session), TokenRouter(), LocalLauncher())
+
+
+def _settings(session: Session) -> settings.MemberSettings:
+    config = session.config
+    if config.engine == "fake":
+        return settings.MemberSettings("fake", dict(config.fake))
+    wanted = session.settings
+    model = session.run.read(Provenance).model
+    return settings.MemberSettings(
+        engine=config.engine,
+        arguments=dict(wanted.arguments),
+        environment=dict(wanted.environment),
+        cache_dir=config.cache_dir,
+        model_dir=str(session.model_dir.absolute()),
+        model_sha256=model.sha256 if model else None,
+        host_id=settings.host_id(),
+        engine_silence_s=ENGINE_SILENCE_S if session.scope.on_gpu else None,
+    )
+
+
+def record(session: Session) -> None:
+    """Each member as it loaded, where there are several."""
+    engine = session.engine
+    if isinstance(engine, ReplicaEngine):
+        reports = [(m.index, m.report) for m in engine.members.values() if m.report]
+        members = (_member(index, report) for index, report in reports)
+        session.run.update(Provenance, members=tuple(members))
+
+
+def _member(index: int, report: settings.Loaded) -> Member:
+    return Member(
+        index=index,
+        host=report.host,
+        gpus=report.gpus,
+        cpus=report.cpus,
+        version=report.info.version,
+        settings=report.info.settings,
+        details=report.info.details,
+        load_s=report.info.load_s,
+        code_sha256=report.code_sha256,
+        model_sha256=report.model_sha256,
+    )
+
+
+async def begin_run(session: Session, scenario: str, mode: str) -> None:
+    """What becomes of the requests of a member that dies in the run that follows."""
+    engine = session.engine
+    if isinstance(engine, ReplicaEngine):
+        stage = f"{scenario} {mode}"
+        engine.on_loss = lambda loss: session.events.emit(
+            stage,
+            message=f"{loss.text}; its {loss.unfinished} unfinished samples go to the others, once more",
+        )
+        await engine.begin_run(redispatch=mode == "accuracy")
+
+
+def counters(session: Session) -> tuple[dict[str, float], ...] | None:
+    """Each member's totals; None where there is one engine."""
+    engine = session.engine
+    if not isinstance(engine, ReplicaEngine):
+        return None
+    return tuple(dict(member.counters) for member in engine.members.values())
+
+
+def losses(session: Session) -> tuple[LostMember, ...] | None:
+    """Members lost since the run began; None where there were none."""
+    engine = session.engine
+    lost = engine.take_losses() if isinstance(engine, ReplicaEngine) else []
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    return tuple(LostMember(one.member, one.name, one.cause, one.unfinished, now) for one in lost) or None

@@ -292,6 +292,9 @@ SECRET = Group("Secrets (empty: none); each may come as a file instead: NAME_FIL
         "Cloudflare Access service token for MLCommons' gated downloads: its id.", prefix=""),
     Setting("CF_ACCESS_CLIENT_SECRET", "", text,
         "Cloudflare Access service token for MLCommons' gated downloads: its secret.", prefix=""),
+    Setting("REPLICAS_TOKEN", "", text,
+        "Lets the members of a run in that were started by hand; a run makes one up for those it starts.",
+        prefix=""),
 ))
 # fmt: on
 

@@ -12,6 +12,7 @@ from ..config import Config
 from ..credentials import redaction
 from ..errors import EXIT_INVALID, EXIT_OK, BrokeError, Interrupted, PipelineError
 from ..machine.gpu_sampler import GpuSampler
+from ..machine.processes import end_children
 from ..records import seal
 from ..records.events import Events
 from ..records.run_folder import RunFolder
@@ -21,7 +22,7 @@ from ..terminal.progress import TerminalProgress
 from ..terminal.style import colour_wanted
 from . import finalize, loadgen_runs, stages
 from .scope import record_scope
-from .session import Session, end_children
+from .session import Session
 
 log = logging.getLogger(__name__)
 

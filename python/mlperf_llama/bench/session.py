@@ -5,11 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import signal
 from collections.abc import Mapping
 from pathlib import Path
-
-import psutil
 
 from .. import rules
 from ..config import Config
@@ -17,6 +14,7 @@ from ..engine import Engine, EngineInfo, Limits, tuned
 from ..engine.preset import DEFAULT_MAX_NUM_SEQS, choose_preset
 from ..engine.settings import EngineSettings, ModelFacts, engine_settings
 from ..errors import BrokeError, PipelineError, UsageError
+from ..machine.processes import end_children
 from ..records.events import Events
 from ..records.files import JsonObject, read_object
 from ..records.run_folder import RunFolder
@@ -238,14 +236,3 @@ class Session:
         except (TimeoutError, Exception) as error:
             log.warning("engine_close error=%r", error)
         end_children()
-
-
-def end_children() -> None:
-    """Kill every process this one started; nothing of a run outlives it."""
-    for child in psutil.Process(os.getpid()).children(recursive=True):
-        try:
-            if "resource_tracker" in " ".join(child.cmdline()):
-                continue
-            child.send_signal(signal.SIGKILL)
-        except psutil.NoSuchProcess:
-            continue

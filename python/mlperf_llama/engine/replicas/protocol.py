@@ -52,7 +52,8 @@ def worker_arguments(member: MemberSpec, head: HeadAddress) -> list[str]:
 
 def worker_environment(member: MemberSpec, head: HeadAddress) -> dict[str, str]:
     """What a member's process gets beside the environment it inherits."""
-    gpu = {} if member.gpu is None else {"CUDA_VISIBLE_DEVICES": member.gpu, "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
+    order = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
+    gpu = {} if member.gpu is None else {"CUDA_VISIBLE_DEVICES": member.gpu, **order}
     return {**member.environment, **gpu, TOKEN_NAME: head.token}
 
 
@@ -74,7 +75,7 @@ class Router(Protocol):
         """Where each of these goes; every request stands with exactly one member."""
 
     def queue(self, requests: Sequence[Request]) -> None:
-        """Requests for `pull`, already in the order of submission (one pass of the dataset, longest first)."""
+        """Requests for `pull`, already in the order of submission (in a pass of the dataset, longest first)."""
 
     def pull(self, member: int, n: int) -> list[Request]:
         """The next requests for a member, at most n; empty where nothing waits or it holds enough."""

@@ -253,7 +253,7 @@ class ReplicaEngine:
         task.add_done_callback(self._tasks.discard)
 
     async def _explain(self, member: Member) -> None:
-        self._lost(member, await failure.cause_of(member.index, self._launcher))
+        self._lost(member, await failure.cause_of(member.spec, self._launcher))
 
     # Requests
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 
 from ...errors import BrokeError
 from . import wire
+from .failure import exits
 from .member import Member
 from .protocol import Launcher
 from .start import Start
@@ -78,7 +79,7 @@ class Watch:
     def _check_start(self, now: float) -> None:
         """Members that ended before they connected, and deadlines."""
         absent = [member for member in self._members.values() if not member.connected]
-        ended = self._launcher.failures() if absent else {}
+        ended = exits([member.spec for member in absent], self._launcher) if absent else {}
         if first := next((member for member in absent if member.index in ended), None):
             self._start.end(BrokeError(f"{first.name}: {ended[first.index]}"))
         elif absent and now - self._began > CONNECT_S:

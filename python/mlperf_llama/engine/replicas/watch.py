@@ -33,12 +33,14 @@ class Watch:
         launcher: Launcher,
         start: Start,
         lost: Callable[[Member, str], None],
+        engine_silence_s: float | None,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._members, self._launcher, self._start, self._lost = members, launcher, start, lost
         self._began = self._last = self._loop.time()
         self._pinged = 0.0
         self._handle: asyncio.TimerHandle | None = None
+        self._engine_silence_s = engine_silence_s
         self.in_run = False
 
     def run_soon(self) -> None:
@@ -71,7 +73,7 @@ class Watch:
         limit_s = SILENCE_S if member.report else LOADING_SILENCE_S
         if now - member.heard > limit_s:
             return f"gave no sign for {limit_s:g} s: stopped, hung or cut off"
-        engine_s = member.engine_silence_s
+        engine_s = self._engine_silence_s
         if self.in_run and engine_s and member.requests and member.engine_silent_s > engine_s:
             return f"its engine gave no sign for {engine_s:g} s and has {len(member.requests)} requests"
         return ""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from ..engine.replicas import settings
 from ..engine.replicas.head import ReplicaEngine
-from ..engine.replicas.launch_local import LocalLauncher
+from ..engine.replicas.launch_processes import ProcessLauncher, local
 from ..engine.replicas.router import TokenRouter
 from ..records.schema import LostMember, Member, Provenance
 
@@ -20,7 +20,7 @@ ENGINE_SILENCE_S = 8.0
 
 def make_engine(session: Session) -> ReplicaEngine:
     """A member for each group of GPUs of this host."""
-    return ReplicaEngine(session.members, _settings(session), TokenRouter(), LocalLauncher())
+    return ReplicaEngine(session.members, _settings(session), TokenRouter(), ProcessLauncher(local))
 
 
 def _settings(session: Session) -> settings.MemberSettings:

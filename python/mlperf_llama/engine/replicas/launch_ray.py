@@ -160,7 +160,7 @@ class RayLauncher:
             error = future.exception()
             words = f"its Ray actor ended: {_first_line(error)}" if error else future.result()
             if not self._stopping:
-                self._failures[member.index] = f"{member.name}: {words}"
+                self._failures[member.index] = words
 
         return ended
 

@@ -266,8 +266,8 @@ ENGINE = Group("Engine", (
     Setting("GPU_MEMORY_UTILIZATION", AUTO, number(float, 0.1, 1, auto=True),
         "Share of the GPU's memory that vLLM may take (0.1 to 1). auto: the preset's."),
     Setting("GPUS", "all", gpus,
-        "GPUs of this host to use: a count, or numbers as nvidia-smi has them, with commas (3, is GPU 3 alone), "
-        "or all. Each group of TENSOR_PARALLEL has a copy of the model; they share the requests."),
+        "GPUs of this host to use: a count, or nvidia-smi numbers with commas (3, is GPU 3 alone), or all. "
+        "Each group of TENSOR_PARALLEL has a copy of the model; they share the requests."),
     Setting("TENSOR_PARALLEL", "1", number(int, 1),
         "GPUs that share one copy of the model (count)."),
     Setting("HOSTS", "", hosts,

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ..errors import UsageError
 from ..records.files import JsonObject
-from ..records.schema import Gpu, LoadedEngine, Machine, System
+from ..records.schema import Gpu, LoadedEngine, Machine, Member, System
 
 # Those the checker accepts empty, and those that need an answer with a meaning.
 OPTIONAL = (
@@ -59,11 +59,19 @@ def read_toml(path: Path) -> JsonObject:
     return data
 
 
-def describe(system: System, engine: LoadedEngine, toml: Mapping[str, object]) -> JsonObject:
-    """Every key but division, submitter and system_type; empty where nothing is known."""
+def describe(
+    system: System, engine: LoadedEngine, toml: Mapping[str, object], members: Sequence[Member] = ()
+) -> JsonObject:
+    """Every key but division, submitter and system_type; empty where nothing is known. `members`: the engines
+    that shared the work, where there were several: LoadGen on one of several nodes is no network division."""
     values: JsonObject = dict.fromkeys(KEYS, "")
     values |= _host(system) | _accelerators(system.gpus) | _software(system, engine)
-    values |= {"number_of_nodes": "1", "status": STATUSES[0]}
+    nodes = len({member.host for member in members}) or 1
+    values |= {"number_of_nodes": str(nodes), "status": STATUSES[0]}
+    if nodes > 1:
+        gpus = sum(len(member.gpus) for member in members)
+        # Unlike nodes are described by hand, in system.toml.
+        values["accelerators_per_node"] = str(gpus // nodes) if gpus % nodes == 0 else ""
     values |= {k: v for k, v in toml.items() if k in KEYS}
     if not values["system_name"]:
         values["system_name"] = _name(system.machine)

@@ -112,7 +112,9 @@ def _score_again(selection: Selection, rescore: Rescore) -> None:
 def _package(selection: Selection, config: Config, root: Path) -> Package:
     toml = description.read_toml(Path(config.system_file))
     engine = selection.first.engine
-    values = description.describe(selection.first.evidence.system, engine, toml)
+    values = description.describe(
+        selection.first.evidence.system, engine, toml, selection.first.evidence.provenance.members or ()
+    )
     values |= {"submitter": config.submitter, "division": config.division, "system_type": config.category}
     notes = _notes(selection, config.submitter)
     missing = description.missing(values)

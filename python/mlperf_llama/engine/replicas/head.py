@@ -12,7 +12,7 @@ import secrets
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import astuple, dataclass
+from dataclasses import asdict, astuple, dataclass
 from itertools import groupby
 
 from ...errors import BrokeError
@@ -100,7 +100,8 @@ class ReplicaEngine:
         """Start every member and wait until each has loaded. MissingError, BrokeError: what the first that
         failed reports, with its name; or who did not come in time."""
         began = time.monotonic()
-        self.members = {spec.index: Member(spec, self._settings, self, self._prompts) for spec in self._specs}
+        settings = wire.text(wire.SETTINGS, asdict(self._settings))
+        self.members = {spec.index: Member(spec, settings, self, self._prompts) for spec in self._specs}
         self._start = Start(self.members, progress)
         self._door = Door(self._token, self._start.admit)
         try:
@@ -110,7 +111,8 @@ class ReplicaEngine:
                 f"replicas: expected to listen on {self._listen.bind}:{self._listen.port}: {error.strerror}"
             ) from None
         await self._launcher.start(self._specs, HeadAddress(self._listen.announce, port, self._token))
-        self._watch = Watch(self.members, self._launcher, self._start, self._lost)
+        silence_s = self._settings.engine_silence_s
+        self._watch = Watch(self.members, self._launcher, self._start, self._lost, silence_s)
         self._watch.run_soon()
         await self._start.connected
         self._door.close()
@@ -253,7 +255,7 @@ class ReplicaEngine:
         task.add_done_callback(self._tasks.discard)
 
     async def _explain(self, member: Member) -> None:
-        self._lost(member, await failure.cause_of(member.index, self._launcher))
+        self._lost(member, await failure.cause_of(member.spec, self._launcher))
 
     # Requests
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Sequence
-from dataclasses import asdict
 from itertools import count
 from typing import Protocol
 
@@ -20,7 +20,7 @@ from ..frames import (
 )
 from . import wire
 from .protocol import MemberSpec
-from .settings import Failure, Loaded, MemberSettings
+from .settings import BROKE, Failure, Loaded
 
 
 class Head(Protocol):
@@ -68,9 +68,10 @@ class Prompts:
 
 class Member(asyncio.Protocol):
     """`requests`: what it was given and has not answered. `heard`: when it last sent anything (loop time).
-    `engine_silent_s`: how long its engine had given no sign then. `gone`: it serves no more."""
+    `engine_silent_s`: how long its engine had given no sign then. `gone`: it serves no more. `settings`: the
+    frame that it is sent first."""
 
-    def __init__(self, spec: MemberSpec, settings: MemberSettings, head: Head, prompts: Prompts) -> None:
+    def __init__(self, spec: MemberSpec, settings: bytes, head: Head, prompts: Prompts) -> None:
         self.spec, self.index = spec, spec.index
         self.requests: dict[int, Request] = {}
         self.report: Loaded | None = None
@@ -98,16 +99,12 @@ class Member(asyncio.Protocol):
     def open_connection(self) -> bool:
         return self._transport is not None
 
-    @property
-    def engine_silence_s(self) -> float | None:
-        return self._settings.engine_silence_s
-
     # From the connection
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self._transport, self.connected, self.heard = transport, True, self._loop.time()
-        transport.write(wire.text(wire.SETTINGS, asdict(self._settings)))
+        transport.write(self._settings)
 
     def data_received(self, data: bytes) -> None:
         self.heard = self._loop.time()
@@ -115,7 +112,7 @@ class Member(asyncio.Protocol):
             for frame in self._decoder.feed(data):
                 self._take(frame)
         except (FrameError, ValueError, KeyError) as error:
-            self._head.failed(self, Failure("broke", f"sent what is no frame of ours ({error})"))
+            self._head.failed(self, Failure(BROKE, f"sent what is no frame of ours ({error})"))
 
     def connection_lost(self, error: Exception | None) -> None:
         self._transport = None
@@ -138,7 +135,9 @@ class Member(asyncio.Protocol):
         elif kind == wire.REPLY:
             self._replied(wire.read_text(frame))
         elif kind == wire.STEP:
-            self._head.step(self, frame.payload.decode("utf-8", "replace"))
+            self._head.step(self, wire.read_words(frame))
+        elif kind == wire.LOG:
+            self._print(wire.read_words(frame))
         elif kind == wire.LOADED:
             self.report = wire.record(frame, Loaded)
             self._head.loaded(self)
@@ -146,6 +145,12 @@ class Member(asyncio.Protocol):
             self._head.failed(self, wire.record(frame, Failure))
         else:
             raise FrameError(f"kind {kind}")
+
+    def _print(self, printed: str) -> None:
+        """To run.log, where the cause of a failure is looked for, wherever the member runs."""
+        lines = [f"member {self.index} | {line}\n" for line in printed.splitlines()]
+        sys.stderr.write("".join(lines))
+        sys.stderr.flush()
 
     # To it
 

@@ -28,19 +28,20 @@ ASK_S = 2.0
 
 class Serving(asyncio.Protocol):
     """The head's peer and the engine's sink. `ended`: when the head has closed, or is gone; `reason`: why,
-    where it did not ask for it."""
+    where it did not ask for it. `printed`: what was printed since it was last asked."""
 
-    def __init__(self, engine: Engine, decoder: Decoder) -> None:
+    def __init__(self, engine: Engine, decoder: Decoder, printed: Callable[[], str]) -> None:
         self._loop = asyncio.get_running_loop()
         self.ended: asyncio.Future[None] = self._loop.create_future()
         self.reason = ""
-        self._engine, self._decoder = engine, decoder
+        self._engine, self._decoder, self._printed = engine, decoder, printed
         self._transport: asyncio.WriteTransport | None = None
         self._terms: wire.Terms | None = None
         self._flushing = False
         self._heard = self._sign = time.monotonic()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._beat: asyncio.TimerHandle | None = None
+        # Whether the engine is in a process of its own, which is asked for signs of life.
+        self._asks = hasattr(engine, "refresh_counters")
         self._clear()
 
     def begin(self, waiting: Sequence[Frame]) -> None:
@@ -52,7 +53,7 @@ class Serving(asyncio.Protocol):
         for frame in waiting:
             self._take(frame)
         self._send_beat()
-        if hasattr(self._engine, "refresh_counters"):
+        if self._asks:
             self._spawn(self._ask_engine())
 
     # From the head
@@ -157,16 +158,15 @@ class Serving(asyncio.Protocol):
     def _send_beat(self) -> None:
         now = time.monotonic()
         self._write(wire.beat(now - self._sign if self._asks else 0.0))
+        if printed := self._printed():
+            self._write(wire.words(wire.LOG, printed))
         if now - self._heard > HEAD_SILENCE_S:
             self._end(f"no word from the head for {HEAD_SILENCE_S:g} s")
         if not self.ended.done():
-            self._beat = self._loop.call_later(wire.BEAT_S, self._send_beat)
-
-    _asks = False
+            self._loop.call_later(wire.BEAT_S, self._send_beat)
 
     async def _ask_engine(self) -> None:
         """An engine in a process of its own may hang while this one lives."""
-        self._asks = True
         refresh: Callable[[], Awaitable[None]] = self._engine.refresh_counters  # type: ignore[attr-defined]
         while not self.ended.done():
             with suppress(Exception):

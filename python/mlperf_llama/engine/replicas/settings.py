@@ -46,11 +46,10 @@ class Loaded:
 
 @dataclass(frozen=True)
 class Failure:
-    """Why a member ends. `log`: the end of what it and its engine printed, where nobody else has it."""
+    """Why a member ends."""
 
     kind: str
     message: str
-    log: str = ""
 
 
 def host_id() -> str:

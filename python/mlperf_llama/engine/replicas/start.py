@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import sys
 from collections import Counter
 from collections.abc import Mapping
 
@@ -63,9 +62,6 @@ class Start:
         if self.done.done():
             return False
         member.gone = True
-        # What reads run.log for the cause finds it there, wherever the member ran.
-        if reported.log:
-            print(f"--- {member.name} printed:\n{reported.log}\n---", file=sys.stderr, flush=True)
         kind = ERRORS.get(reported.kind, BrokeError)
         self.end(kind(f"{member.name}: {reported.message}"))
         return True
@@ -81,5 +77,5 @@ class Start:
         """The first member's, as that of all; what differs stands with each member."""
         infos = [member.report.info for member in self._members.values() if member.report]
         first = infos[0]
-        details = {**first.details, "members": len(infos)}
-        return EngineInfo(first.name, first.version, first.settings, round(load_s, 2), details)
+        shared = {**first.settings, "data_parallel_size": len(infos)}
+        return EngineInfo(first.name, first.version, shared, round(load_s, 2), first.details)

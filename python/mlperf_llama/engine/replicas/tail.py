@@ -1,4 +1,4 @@
-"""The end of what this process and its engine print, kept while it is printed.
+"""What this process and its engine print, kept until the head has it.
 
 The cause of a failed load stands only there: an engine's process prints it before its parent raises a vaguer
 error. Descriptors 1 and 2 go through a pipe, and on to where standard error went.
@@ -18,10 +18,11 @@ END_S = 0.5
 
 
 class Tail:
-    """`with Tail() as tail:` ... `tail.text()`."""
+    """`with Tail() as tail:` ... `tail.take()`. Of more than MOST bytes the last are kept."""
 
     def __init__(self) -> None:
         self._kept = b""
+        self._lock = threading.Lock()
         self._saved: tuple[int, int] | None = None
         self._reader: threading.Thread | None = None
 
@@ -39,14 +40,17 @@ class Tail:
 
     def _read(self, read: int, onward: int) -> None:
         while data := os.read(read, 1 << 16):
-            self._kept = (self._kept + data)[-MOST:]
+            with self._lock:
+                self._kept = (self._kept + data)[-MOST:]
             with suppress(OSError):
                 os.write(onward, data)
 
-    def text(self) -> str:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        return self._kept.decode("utf-8", "replace")
+    def take(self, rest: bool = False) -> str:
+        """Whole lines that were printed since the last call; `rest`: and what has no end yet."""
+        with self._lock:
+            cut = len(self._kept) if rest else self._kept.rfind(b"\n") + 1
+            taken, self._kept = self._kept[:cut], self._kept[cut:]
+        return taken.decode("utf-8", "replace")
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

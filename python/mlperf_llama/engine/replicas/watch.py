@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 
 from ...errors import BrokeError
 from . import wire
+from .failure import exits
 from .member import Member
 from .protocol import Launcher
 from .start import Start
@@ -32,12 +33,14 @@ class Watch:
         launcher: Launcher,
         start: Start,
         lost: Callable[[Member, str], None],
+        engine_silence_s: float | None,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._members, self._launcher, self._start, self._lost = members, launcher, start, lost
         self._began = self._last = self._loop.time()
         self._pinged = 0.0
         self._handle: asyncio.TimerHandle | None = None
+        self._engine_silence_s = engine_silence_s
         self.in_run = False
 
     def run_soon(self) -> None:
@@ -70,7 +73,7 @@ class Watch:
         limit_s = SILENCE_S if member.report else LOADING_SILENCE_S
         if now - member.heard > limit_s:
             return f"gave no sign for {limit_s:g} s: stopped, hung or cut off"
-        engine_s = member.engine_silence_s
+        engine_s = self._engine_silence_s
         if self.in_run and engine_s and member.requests and member.engine_silent_s > engine_s:
             return f"its engine gave no sign for {engine_s:g} s and has {len(member.requests)} requests"
         return ""
@@ -78,7 +81,7 @@ class Watch:
     def _check_start(self, now: float) -> None:
         """Members that ended before they connected, and deadlines."""
         absent = [member for member in self._members.values() if not member.connected]
-        ended = self._launcher.failures() if absent else {}
+        ended = exits([member.spec for member in absent], self._launcher) if absent else {}
         if first := next((member for member in absent if member.index in ended), None):
             self._start.end(BrokeError(f"{first.name}: {ended[first.index]}"))
         elif absent and now - self._began > CONNECT_S:

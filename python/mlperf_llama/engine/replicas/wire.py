@@ -6,6 +6,7 @@ prompts and answers, not with who may serve.
 
     SETTINGS  head to member   settings.MemberSettings
     STEP      member to head   what loading has reached, as text
+    LOG       member to head   what it and its engine printed, as text
     LOADED    member to head   settings.Loaded
     FAILED    member to head   settings.Failure: while loading or later; the member then ends
     RUN       head to member   what holds for the requests that follow (`Terms`)
@@ -33,7 +34,7 @@ from ...records.codec import from_json
 from .. import Limits, Request, Tokens
 from ..frames import Frame, FrameError, frame, integers
 
-SETTINGS, STEP, LOADED, FAILED, RUN, REQUESTS, CALL, REPLY, BEAT, PING, CLOSE = range(10, 21)
+SETTINGS, STEP, LOG, LOADED, FAILED, RUN, REQUESTS, CALL, REPLY, BEAT, PING, CLOSE = range(10, 22)
 # Between two signs of life.
 BEAT_S, PING_S = 1.0, 2.0
 # Of one frame: the requests of a whole queue come in several.
@@ -109,8 +110,12 @@ def text(kind: int, content: object) -> bytes:
     return frame(kind, 0, json.dumps(content).encode())
 
 
-def step(words: str) -> bytes:
-    return frame(STEP, 0, words.encode())
+def words(kind: int, content: str) -> bytes:
+    return frame(kind, 0, content.encode("utf-8", "replace"))
+
+
+def read_words(received: Frame) -> str:
+    return received.payload.decode("utf-8", "replace")
 
 
 def read_text(received: Frame) -> dict[str, object]:

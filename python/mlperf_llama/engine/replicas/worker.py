@@ -41,6 +41,8 @@ REACH_S, RETRY_S = 300.0, 0.5
 MOST_REFUSALS = 10
 # Of the handshake's messages, each.
 SHAKE_S = 20.0
+# What a dying process printed has come through its pipe by then.
+PRINTED_S = 0.2
 # After the head is gone the engine gets this long to close.
 END_S = 10.0
 
@@ -117,8 +119,8 @@ def _exactly(sock: socket.socket, size: int) -> bytes:
 class Herald:
     """Speaks for a member whose loop is busy loading; ends the process when the head is gone."""
 
-    def __init__(self, sock: socket.socket) -> None:
-        self._sock = sock
+    def __init__(self, sock: socket.socket, tail: Tail) -> None:
+        self._sock, self._tail = sock, tail
         self._lock = threading.Lock()
         self._silent = False
         self._thread = threading.Thread(target=self._run, name="herald", daemon=True)
@@ -131,10 +133,22 @@ class Herald:
             if not self._silent:
                 self._sock.sendall(data)
 
+    def printed(self) -> str:
+        return self._tail.take()
+
     def hand_over(self) -> None:
         """The loop writes from now on; the thread only watches."""
         with self._lock:
             self._silent = True
+
+    def report(self, error: PipelineError) -> None:
+        """Why loading failed, behind what was printed on the way."""
+        # The engine's process may have printed the cause a moment ago.
+        time.sleep(PRINTED_S)
+        kind = {MissingError: settings.MISSING, UsageError: settings.USAGE}.get(type(error), settings.BROKE)
+        with suppress(OSError):
+            self.send(wire.words(wire.LOG, self._tail.take(rest=True)))
+            self.send(wire.text(wire.FAILED, asdict(Failure(kind, str(error)))))
 
     def _run(self) -> None:
         poll = select.poll()
@@ -143,6 +157,8 @@ class Herald:
             gone = bool(poll.poll(1000 * wire.BEAT_S))
             with suppress(OSError):
                 self.send(wire.beat(0.0))
+                if not self._silent and (printed := self._tail.take()):
+                    self.send(wire.words(wire.LOG, printed))
             if gone:
                 # The loop sees it too, if it runs, and closes the engine properly.
                 time.sleep(END_S if self._silent else 0)
@@ -163,13 +179,13 @@ def run(head: Head, member: int) -> int:
     decoder = Decoder(wire.MOST_BYTES)
     waiting = _first_frame(sock, decoder)
     given = wire.record(waiting[0], MemberSettings)
-    herald = Herald(sock)
-    herald.start()
     with Tail() as tail:
+        herald = Herald(sock, tail)
+        herald.start()
         try:
             return asyncio.run(_serve(sock, herald, given, member, decoder, waiting[1:]))
         except PipelineError as error:
-            _report(herald, error, tail.text())
+            herald.report(error)
             raise
         finally:
             end_children()
@@ -188,13 +204,6 @@ def _first_frame(sock: socket.socket, decoder: Decoder) -> list[Frame]:
     if frames[0].kind != wire.SETTINGS:
         raise BrokeError("expected the head's settings first")
     return frames
-
-
-def _report(herald: Herald, error: PipelineError, printed: str) -> None:
-    kinds = {MissingError: settings.MISSING, UsageError: settings.USAGE}
-    failure = Failure(kinds.get(type(error), settings.BROKE), str(error), printed)
-    with suppress(OSError):
-        herald.send(wire.text(wire.FAILED, asdict(failure)))
 
 
 def make_engine(given: MemberSettings, member: int) -> Engine:
@@ -252,7 +261,7 @@ async def _serve(
         sha256: Future[str | None] = pool.submit(_model_sha256, given)
         info = await engine.start(_sender(herald))
         loaded = _loaded(info, sha256.result())
-    serving = Serving(engine, decoder)
+    serving = Serving(engine, decoder, herald.printed)
     herald.hand_over()
     loop = asyncio.get_running_loop()
     sock.setblocking(False)
@@ -271,4 +280,4 @@ async def _serve(
 
 
 def _sender(herald: Herald) -> Callable[[str], None]:
-    return lambda text: herald.send(wire.step(text))
+    return lambda text: herald.send(wire.words(wire.STEP, text))

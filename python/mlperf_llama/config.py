@@ -57,6 +57,8 @@ class Config:
     gpu_memory_utilization: float | None
     gpus: int | tuple[int, ...] | None
     tensor_parallel: int
+    hosts: str
+    head_address: str | None
     engine_args: dict[str, object]
     ignore_eos: bool
     seed: int

@@ -19,6 +19,7 @@ AUTO = "auto"
 POSITIVE = 1e-9  # the lowest value of a number that may not be 0
 
 Reader = Callable[[str], object]
+HOST = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.@-]*[A-Za-z0-9_])?")
 
 
 @dataclass(frozen=True)
@@ -117,6 +118,26 @@ def gpus(value: str) -> int | tuple[int, ...] | None:
     if not numbers or (not listed and numbers[0] < 1):
         raise ValueError("a count of 1 or more, or numbers of GPUs with commas (3, is GPU 3), or all")
     return numbers if listed else numbers[0]
+
+
+def hosts(value: str) -> str:
+    """ray, slurm, or host names with commas between them; empty for this host."""
+    names = [name.strip() for name in value.split(",")] if value else []
+    if not all(HOST.fullmatch(name) for name in names) or len(set(names)) < len(names):
+        raise ValueError("nothing, ray, slurm, or names of hosts with commas, each once")
+    return ",".join(names)
+
+
+def head_address(value: str) -> str | None:
+    """An address, and a port behind a colon; None for auto."""
+    if value.lower() in ("", AUTO):
+        return None
+    host, colon, port = value.rpartition(":")
+    if not HOST.fullmatch(host if colon else port):
+        raise ValueError("HOST or HOST:PORT, or auto")
+    if colon and not (port.isascii() and port.isdigit() and 0 < int(port) < 65536):
+        raise ValueError("HOST:PORT with a port from 1 to 65535")
+    return value
 
 
 def switch(value: str) -> bool:
@@ -249,6 +270,13 @@ ENGINE = Group("Engine", (
         "Each group of TENSOR_PARALLEL has a copy of the model; they share the requests."),
     Setting("TENSOR_PARALLEL", "1", number(int, 1),
         "GPUs that share one copy of the model (count)."),
+    Setting("HOSTS", "", hosts,
+        "Hosts whose GPUs are used: empty for this one; ray: every GPU of the Ray cluster at RAY_ADDRESS, or "
+        "of this host by a Ray of its own; slurm: all hosts of the allocation; or names with commas, reached "
+        "through srun inside an allocation and through ssh elsewhere. GPUS then holds for each host."),
+    Setting("HEAD_ADDRESS", AUTO, head_address,
+        "Where other hosts reach this one (HOST or HOST:PORT). auto: the address of the route to them, and "
+        "any free port."),
     Setting("ENGINE_ARGS", "{}", json_object,
         "Further engine arguments of vLLM (JSON object)."),
     Setting("IGNORE_EOS", "0", switch,

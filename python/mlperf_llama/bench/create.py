@@ -51,7 +51,10 @@ def create_run(config: Config, env: Mapping[str, str], label: str = "") -> RunFo
 
 
 def _used(config: Config, here: System) -> System:
-    """This machine with the GPUs that the run uses of those that CUDA would."""
+    """This machine with the GPUs that the run uses of those that CUDA would: none where HOSTS names others,
+    which say themselves what they have (members.placed)."""
+    if config.hosts:
+        return replace(here, gpus=(), gpu_choice=None, gpu_failure=None)
     used = chosen_gpus(config, here.gpus)
     if used == here.gpus:
         return here
@@ -100,7 +103,8 @@ def other_system(run: RunFolder, here: System) -> tuple[str, ...]:
     before = run.read(System)
     parts = {
         "cpu": before.cpu != here.cpu,
-        "gpus": before.gpus != here.gpus,
+        # Those of other hosts are asked for later.
+        "gpus": before.gpus != here.gpus and not run.config().hosts,
         "packages": before.packages != here.packages,
     }
     return tuple(part for part, differs in parts.items() if differs)

@@ -20,7 +20,7 @@ from ..records.schema import COMPLETE, FAILED, INTERRUPTED, Provenance, Results,
 from ..terminal import console, signals
 from ..terminal.progress import TerminalProgress
 from ..terminal.style import colour_wanted
-from . import finalize, loadgen_runs, stages
+from . import finalize, loadgen_runs, members, stages
 from .scope import record_scope
 from .session import Session
 
@@ -41,14 +41,15 @@ def execute(
     run: RunFolder, config: Config, env: Mapping[str, str], work: Work, write_report: stages.WriteReport
 ) -> int:
     """Do everything the config asks for; returns the exit code. Finished runs are kept."""
-    gpus = run.read(System).gpus
+    # Those of other hosts cannot be read from here.
+    gpus = () if config.hosts else run.read(System).gpus
     with console.captured(run.file("run.log")) as terminal, GpuSampler(gpus) as sampler:
         progress = TerminalProgress(terminal, env)
         events = Events(run, progress, gpu=lambda: sampler.latest)
         try:
             with seal.stage(run, seal.MEASURED):
                 if run.is_tuning or loadgen_runs.missing(run, config):
-                    asyncio.run(_measure(run, config, events, work))
+                    asyncio.run(_measure(run, config, env, events, work))
             with seal.stage(run, "score"):
                 stages.score_all(run, config, env, lambda s, d, n: events.emit(f"score {s}", done=d, total=n))
                 finalize.finalize_run(run, COMPLETE)
@@ -116,11 +117,17 @@ def _cancelled_by_signals(task: asyncio.Task[None]) -> Iterator[list[int]]:
         signals.install()
 
 
-async def _measure(run: RunFolder, config: Config, events: Events, work: Work) -> None:
-    session = Session(run, config, events)
+async def _measure(
+    run: RunFolder, config: Config, env: Mapping[str, str], events: Events, work: Work
+) -> None:
+    async with members.placed(run, config, env) as placed:
+        await _measure_with(Session(run, config, events, placed), work)
+
+
+async def _measure_with(session: Session, work: Work) -> None:
     if work.prepare:
         work.prepare(session)
-    record_scope(run, session.scope)
+    record_scope(session.run, session.scope)
     try:
         await session.start()
         task = asyncio.current_task()

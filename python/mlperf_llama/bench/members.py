@@ -2,25 +2,75 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import Protocol
 
-from ..engine.replicas import settings
+from ..config import Config
+from ..engine import Engine
+from ..engine.replicas import places, settings
 from ..engine.replicas.head import ReplicaEngine
 from ..engine.replicas.launch_processes import ProcessLauncher, local
+from ..engine.replicas.places import Placed
+from ..engine.replicas.protocol import MemberSpec
 from ..engine.replicas.router import TokenRouter
-from ..records.schema import LostMember, Member, Provenance
-
-if TYPE_CHECKING:
-    from .session import Session
+from ..engine.settings import EngineSettings
+from ..records.events import Events
+from ..records.run_folder import RunFolder
+from ..records.schema import Hosts, LostMember, Member, Provenance, System
+from .scope import Scope
 
 # A step of a GPU's engine takes a second at most; one that is silent for so long hangs.
 ENGINE_SILENCE_S = 8.0
 
 
+class Session(Protocol):
+    """What a session has that its members need."""
+
+    @property
+    def run(self) -> RunFolder: ...
+    @property
+    def config(self) -> Config: ...
+    @property
+    def events(self) -> Events: ...
+    @property
+    def scope(self) -> Scope: ...
+    @property
+    def model_dir(self) -> Path: ...
+    @property
+    def members(self) -> list[MemberSpec]: ...
+    @property
+    def placed(self) -> Placed | None: ...
+    @property
+    def settings(self) -> EngineSettings: ...
+    @property
+    def engine(self) -> Engine: ...
+
+
+@asynccontextmanager
+async def placed(run: RunFolder, config: Config, env: Mapping[str, str]) -> AsyncIterator[Placed | None]:
+    """The members on the hosts that HOSTS names, recorded; None where this host is meant. None of their
+    processes is left behind it."""
+    if not config.hosts:
+        yield None
+        return
+    found = await places.place(config, env)
+    try:
+        run.write(Hosts(found.hosts))
+        run.update(System, gpus=found.gpus)
+        yield found
+    finally:
+        await found.launcher.stop()
+
+
 def make_engine(session: Session) -> ReplicaEngine:
-    """A member for each group of GPUs of this host."""
-    return ReplicaEngine(session.members, _settings(session), TokenRouter(), ProcessLauncher(local))
+    """A member for each group of GPUs, of this host or of those that HOSTS names."""
+    there = session.placed
+    launcher = there.launcher if there else ProcessLauncher(local)
+    listen = there.listen if there else None
+    return ReplicaEngine(session.members, _settings(session), TokenRouter(), launcher, listen)
 
 
 def _settings(session: Session) -> settings.MemberSettings:

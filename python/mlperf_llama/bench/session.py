@@ -12,6 +12,7 @@ from ..config import Config
 from ..engine import Engine, EngineInfo, Limits, tuned
 from ..engine.preset import DEFAULT_MAX_NUM_SEQS, choose_preset
 from ..engine.replicas import plan as replicas
+from ..engine.replicas.places import Placed
 from ..engine.settings import EngineSettings, ModelFacts, engine_settings
 from ..errors import BrokeError, PipelineError, UsageError
 from ..machine.gpus import VISIBLE
@@ -58,8 +59,8 @@ def _number(model_config: JsonObject, key: str, default: int) -> int:
 class Session:
     """The engine process's side of a run."""
 
-    def __init__(self, run: RunFolder, config: Config, events: Events) -> None:
-        self.run, self.config, self.events = run, config, events
+    def __init__(self, run: RunFolder, config: Config, events: Events, placed: Placed | None = None) -> None:
+        self.run, self.config, self.events, self.placed = run, config, events, placed
         provenance = run.read(Provenance)
         check_resume_inputs(provenance)
         served_model = _provided(run, "model", provenance.model)
@@ -68,7 +69,7 @@ class Session:
         self.gpu = first_gpu(run)
         self.gpu_name = self.gpu.name if self.gpu else None
         self.scope = scope_of(config, served_dataset.rows or 0, on_gpu=self.gpu is not None)
-        self.members = replicas.members(config, run.read(System).gpus)
+        self.members = placed.members if placed else replicas.members(config, run.read(System).gpus)
         self.preset = choose_preset(config, self.gpu)
         self.tuned_path = tuned.path_of(run.path.parent, config, self.gpu_name)
         self.identity = tuned.identity(
@@ -123,7 +124,7 @@ class Session:
         )
 
     def _make_engine(self) -> Engine:
-        if len(self.members) > 1:
+        if self.placed or len(self.members) > 1:
             return members.make_engine(self)
         if self.config.engine == "fake":
             from ..engine.fake import FakeEngine

@@ -20,7 +20,7 @@ def cpus_beside(gpu: str) -> tuple[int, ...] | None:
         return None
     if bus is None:
         return None
-    beside = set(local_cpus(bus)) & os.sched_getaffinity(0)
+    beside = set(local_cpus(bus, SYSFS)) & os.sched_getaffinity(0)
     return tuple(sorted(beside)) or None
 
 
@@ -39,7 +39,7 @@ def _bus_id(gpu: str) -> str | None:
     return bus.decode() if isinstance(bus, bytes) else bus
 
 
-def local_cpus(bus: str, sysfs: Path = SYSFS) -> tuple[int, ...]:
+def local_cpus(bus: str, sysfs: Path) -> tuple[int, ...]:
     """What the kernel lists for a slot such as 00000000:1B:00.0; empty where it lists none."""
     domain, _, rest = bus.lower().partition(":")
     try:

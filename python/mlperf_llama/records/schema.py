@@ -148,6 +148,14 @@ class System:
     gpu_failure: str | None = absent()
 
 
+@dataclass(frozen=True)
+class Hosts:
+    """Where HOSTS names hosts: what each of them is, with the GPUs that the run uses there."""
+
+    FILE: ClassVar[str] = "hosts.json"
+    hosts: dict[str, System] = field(default_factory=dict)
+
+
 # provenance.json
 
 

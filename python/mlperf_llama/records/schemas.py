@@ -21,12 +21,12 @@ from . import schema
 from .codec import json_schema
 from .events import FILE as EVENTS
 from .files import JsonObject, write_text
-from .schema import SCHEMA_VERSION, Event, Provenance, Results, Seal, System, Verdict
+from .schema import SCHEMA_VERSION, Event, Hosts, Provenance, Results, Seal, System, Verdict
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 # File of the run folder -> what it holds; of events.jsonl, what each line holds.
 KINDS: Mapping[str, type] = {
-    **{kind.FILE: kind for kind in (Config, System, Provenance, Results, Verdict, Seal)},
+    **{kind.FILE: kind for kind in (Config, System, Hosts, Provenance, Results, Verdict, Seal)},
     EVENTS: Event,
 }
 

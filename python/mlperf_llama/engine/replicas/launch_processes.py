@@ -57,7 +57,7 @@ class ProcessLauncher:
 
     def __init__(self, way: Way) -> None:
         self._way = way
-        self._processes: dict[int, tuple[MemberSpec, MemberProcess]] = {}
+        self._processes: dict[int, MemberProcess] = {}
 
     async def start(self, members: Sequence[MemberSpec], head: HeadAddress) -> None:
         for member in members:
@@ -65,14 +65,14 @@ class ProcessLauncher:
             if shutil.which(command[0]) is None:
                 raise MissingError(f"{member.name}: expected {command[0]}, which starts it, found none here")
             order = order_for(member, head).to_line()
-            self._processes[member.index] = (member, MemberProcess(command, with_package(os.environ), order))
+            self._processes[member.index] = MemberProcess(command, with_package(os.environ), order)
 
     def failures(self) -> Mapping[int, str]:
-        found = ((member, process.failure()) for member, process in self._processes.values())
-        return {member.index: f"{member.name}: {words}" for member, words in found if words is not None}
+        found = ((index, process.failure()) for index, process in self._processes.items())
+        return {index: words for index, words in found if words is not None}
 
     async def stop(self) -> None:
-        processes = [process for _, process in self._processes.values()]
+        processes = list(self._processes.values())
         self._processes.clear()
         # To its end also where this coroutine is cancelled: nothing may stay behind.
         await asyncio.shield(asyncio.to_thread(end_all, processes))

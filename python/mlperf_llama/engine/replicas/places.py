@@ -1,119 +1,111 @@
-"""Which members a run has, and what starts them, by the settings GPUS and HOSTS."""
+"""Members on other hosts, by the setting HOSTS: which there are, and what starts them."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-import re
 import subprocess
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from urllib.parse import urlsplit
 
+from ...config import Config
 from ...errors import BrokeError, MissingError, UsageError
-from ...machine import gpus
-from . import host_gpus
-from .launch_processes import ProcessLauncher, Way, local, srun, ssh
+from ...records.codec import from_json
+from ...records.schema import Gpu, System
+from . import host_system, plan
+from .door import own_address
+from .head import Listen
+from .launch_processes import ProcessLauncher, Way, srun, ssh
 from .member_process import MODULE_COMMAND, with_package
 from .protocol import Launcher, MemberSpec
 
 RAY, SLURM = "ray", "slurm"
-# Of a host's answer about its GPUs: a driver that hangs, and a network that loses packets.
-ANSWER_S = 45.0
-HOST = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.@-]*[A-Za-z0-9_])?")
+# Of a host's answer about itself: a driver that is slow, and a network that loses packets.
+ANSWER_S = 60.0
 
 
-async def places(
-    hosts: str, choice: str, env: Mapping[str, str], on_gpus: bool = True
-) -> tuple[Launcher, list[MemberSpec]]:
-    """What starts the members, and the members: one for each GPU that is used; for an engine that needs none
-    (`on_gpus` False) as many on each host as the count that `choice` gives.
+@dataclass(frozen=True)
+class Placed:
+    """`gpus`: those of all members, in their order; `hosts`: what each is, by its name."""
 
-    `hosts`: empty for this host, ray, slurm (all of the allocation), or names with commas, through Slurm
-    inside an allocation and through ssh elsewhere. `choice`: GPUS. UsageError: a setting is wrong;
-    MissingError: no such GPU, host or program; BrokeError: a host refused.
-    """
-    if hosts == RAY:
-        from .launch_ray import RayLauncher
+    launcher: Launcher
+    members: list[MemberSpec]
+    gpus: tuple[Gpu, ...]
+    hosts: dict[str, System]
+    listen: Listen
 
-        return await RayLauncher.place(env, _count(choice))
-    if not hosts:
-        return ProcessLauncher(local), members_on(
-            {"": _here(choice, env)} if on_gpus else {"": _without(choice)}
-        )
+
+async def place(config: Config, env: Mapping[str, str]) -> Placed:
+    """The members on the hosts that HOSTS names. UsageError: a setting is wrong; MissingError: no such GPU,
+    host or program; BrokeError: a host refused."""
+    if config.hosts == RAY:
+        return await _on_ray(config, env)
     in_slurm = "SLURM_JOB_ID" in env
-    if hosts == SLURM and not in_slurm:
+    if config.hosts == SLURM and not in_slurm:
         raise UsageError("HOSTS=slurm: expected to run inside an allocation (salloc, sbatch), found none")
-    names = await asyncio.to_thread(_allocated, env) if hosts == SLURM else host_names(hosts)
+    slurm = config.hosts == SLURM
+    names = await asyncio.to_thread(_allocated, env) if slurm else config.hosts.split(",")
     way = srun if in_slurm else ssh
-    if not on_gpus:
-        return ProcessLauncher(way), members_on({name: _without(choice) for name in names})
-    answers = await asyncio.gather(*(asyncio.to_thread(_ask, way, name, env) for name in names))
-    here = {
-        name: chosen(choice, listed, failure, name)
-        for name, (listed, failure) in zip(names, answers, strict=True)
-    }
-    return ProcessLauncher(way), members_on(here)
+    systems = await asyncio.gather(*(asyncio.to_thread(_ask, way, name, env) for name in names))
+    hosts = {name: used(config, name, found) for name, found in zip(names, systems, strict=True)}
+    return Placed(
+        ProcessLauncher(way),
+        members_on(config, {name: found.gpus for name, found in hosts.items()}),
+        tuple(gpu for found in hosts.values() for gpu in found.gpus),
+        hosts,
+        listen(config.head_address, names[0].rpartition("@")[2]),
+    )
 
 
-def host_names(hosts: str) -> list[str]:
-    """The names that HOSTS lists."""
-    names = [name.strip() for name in hosts.split(",")]
-    for name in names:
-        if not HOST.fullmatch(name):
-            raise UsageError(
-                f"HOSTS: expected ray, slurm, or host names with commas, found {name!r} in {hosts!r}"
-            )
-    if len(set(names)) < len(names):
-        raise UsageError(f"HOSTS: expected each host once, found {hosts}")
-    return names
+async def _on_ray(config: Config, env: Mapping[str, str]) -> Placed:
+    from .launch_ray import RayLauncher
+    from .ray_cluster import ADDRESS
 
-
-def chosen(choice: str, listed: Sequence[str], failure: str | None = None, host: str = "") -> list[str]:
-    """The GPUs of a host that GPUS chooses among those that answer: all, how many, or which numbers."""
-    where = f" on {host}" if host else ""
-    if not listed:
-        raise MissingError(f"GPUS: expected a GPU{where}, found none{f': {failure}' if failure else ''}")
-    if choice in ("", "all"):
-        return list(listed)
-    words = [word.strip() for word in choice.split(",")]
-    if not all(word.isdecimal() for word in words):
-        raise UsageError(f"GPUS: expected all, a count, or numbers with commas, found {choice!r}")
-    if len(words) == 1:
-        count = int(words[0])
-        if not 1 <= count <= len(listed):
-            raise MissingError(f"GPUS: expected {count}{where}, found {len(listed)}: {', '.join(listed)}")
-        return list(listed[:count])
-    if len(set(words)) < len(words):
-        raise UsageError(f"GPUS: expected each number once, found {choice}")
-    absent = [word for word in words if word not in listed]
-    if absent:
-        raise MissingError(f"GPUS: expected GPU {', '.join(absent)}{where}, found {', '.join(listed)}")
-    return words
-
-
-def _here(choice: str, env: Mapping[str, str]) -> list[str]:
-    found = gpus.describe(env)
-    return chosen(choice, host_gpus.cuda_names(found), found.failure)
-
-
-def _without(choice: str) -> list[None]:
-    """Members of one host without a GPU."""
-    return [None] * (_count(choice) or 1)
-
-
-def _count(choice: str) -> int | None:
-    if choice in ("", "all"):
-        return None
-    if not choice.isdecimal() or choice == "0":
+    if isinstance(config.gpus, tuple):
         raise UsageError(
-            f"GPUS: expected all or a count where nothing here chooses the GPUs, found {choice!r}"
+            "GPUS: expected a count or all with HOSTS=ray, which chooses the GPUs"
         )
-    return int(choice)
+    if plan.degree(config) > 1:
+        raise UsageError("TENSOR_PARALLEL: expected 1 with HOSTS=ray, where each actor has one GPU")
+    launcher, members, systems = await RayLauncher.place(env, config.gpus)
+    hosts: dict[str, System] = {}
+    for member, found in zip(members, systems, strict=True):
+        before = hosts.get(member.host)
+        hosts[member.host] = replace(found, gpus=before.gpus + found.gpus) if before else found
+    gpus = tuple(gpu for found in systems for gpu in found.gpus)
+    towards = urlsplit(f"//{env[ADDRESS]}").hostname if env.get(ADDRESS) else "localhost"
+    return Placed(launcher, members, gpus, hosts, listen(config.head_address, towards or "localhost"))
 
 
-def members_on(gpus_of: Mapping[str, Sequence[str] | Sequence[None]]) -> list[MemberSpec]:
-    """A member for each GPU of each host, numbered through."""
-    pairs = [(host, gpu) for host, names in gpus_of.items() for gpu in names]
-    return [MemberSpec(index, host, gpu) for index, (host, gpu) in enumerate(pairs)]
+def used(config: Config, name: str, found: System) -> System:
+    """A host with the GPUs that the run uses. MissingError: it has none, or too few."""
+    if not found.gpus and config.engine != "fake":
+        words = f": {found.gpu_failure}" if found.gpu_failure else ""
+        raise MissingError(f"{name}: expected a GPU, found none that answers{words}")
+    try:
+        return replace(found, gpus=plan.chosen_gpus(config, found.gpus))
+    except (MissingError, UsageError) as error:
+        raise type(error)(f"{name}: {error}") from None
+
+
+def members_on(config: Config, gpus_of: Mapping[str, Sequence[Gpu]]) -> list[MemberSpec]:
+    """Each host's members, numbered through."""
+    specs = [replace(one, host=name) for name, gpus in gpus_of.items() for one in plan.members(config, gpus)]
+    return [replace(one, index=index) for index, one in enumerate(specs)]
+
+
+def listen(head_address: str | None, towards: str) -> Listen:
+    """Where the head listens so that a host finds it."""
+    host, _, port = (head_address or "").rpartition(":")
+    if head_address:
+        return Listen("", host or port, int(port) if host else 0)
+    here = towards == "localhost" or towards.startswith("127.")
+    address = own_address(towards)
+    if address.startswith("127.") and not here:
+        # A name that only ssh or Slurm knows.
+        address = own_address()
+    return Listen("127.0.0.1" if here else "", address)
 
 
 def _allocated(env: Mapping[str, str]) -> list[str]:
@@ -124,16 +116,14 @@ def _allocated(env: Mapping[str, str]) -> list[str]:
     return out.split()
 
 
-def _ask(way: Way, host: str, env: Mapping[str, str]) -> tuple[list[str], str | None]:
-    """The GPUs of a host, and its driver's own words where it fails."""
-    code, out, err = _run(way(host, [*MODULE_COMMAND, host_gpus.__name__]), env)
+def _ask(way: Way, host: str, env: Mapping[str, str]) -> System:
+    """What a host says of itself."""
+    code, out, err = _run(way(host, [*MODULE_COMMAND, host_system.__name__]), env)
     try:
-        answer = json.loads(out)
-        return [str(name) for name in answer["gpus"]], answer["failure"]
-    except (ValueError, KeyError, TypeError):
-        raise BrokeError(
-            f"{host}: expected a list of its GPUs, it ended with code {code}: {_last(err or out)}"
-        ) from None
+        return from_json(System, json.loads(out))
+    except (ValueError, TypeError):
+        words = f"it ended with code {code}: {_last(err or out)}"
+        raise BrokeError(f"{host}: expected it to say which GPUs it has, {words}") from None
 
 
 def _run(command: Sequence[str], env: Mapping[str, str]) -> tuple[int, str, str]:
@@ -149,7 +139,7 @@ def _run(command: Sequence[str], env: Mapping[str, str]) -> tuple[int, str, str]
     except FileNotFoundError:
         raise MissingError(f"HOSTS: expected {command[0]}, which reaches them, found none here") from None
     except subprocess.TimeoutExpired:
-        return -1, "", f"no answer in {ANSWER_S:g} s"
+        return -1, "", f"no answer within {ANSWER_S:g} s"
     return done.returncode, done.stdout, done.stderr
 
 

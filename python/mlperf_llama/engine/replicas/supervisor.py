@@ -26,6 +26,7 @@ from types import FrameType
 import psutil
 
 from ...machine.numa import cpus_beside
+from ...machine.processes import end_children
 from .protocol import HeadAddress, MemberSpec, worker_arguments, worker_environment
 
 MODULE = __name__ if __name__ != "__main__" else "mlperf_llama.engine.replicas.supervisor"
@@ -85,19 +86,20 @@ class Supervised:
         """The worker's end, and that of all it started."""
         code = self.process.wait()
         self._signal(signal.SIGKILL)
-        end_children()
+        _end_rest()
         return code
 
 
-def end_children() -> None:
+def _end_rest() -> None:
     """Kill every descendant, and again: what is killed may have been starting another. One that the kernel
     does not let go is left to it."""
     deadline = time.monotonic() + GRACE_S
-    while (children := psutil.Process().children(recursive=True)) and time.monotonic() < deadline:
-        for child in children:
-            with suppress(psutil.NoSuchProcess):
-                child.kill()
-        psutil.wait_procs(children, timeout=0.2)
+    while psutil.Process().children(recursive=True) and time.monotonic() < deadline:
+        end_children()
+        time.sleep(0.02)
+        with suppress(ChildProcessError):
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
 
 
 def _stay_beside(order: Order) -> None:

@@ -2,7 +2,7 @@
 
     python benchmarks/member_farm.py HOST:PORT COUNT     token in REPLICAS_TOKEN
 
-Each is a whole member: its own connection, handshake, frames and fake engine (a worker's, but for its process).
+Each is a whole member but for its process: its own connection, handshake, frames and fake engine.
 """
 
 from __future__ import annotations

@@ -2,10 +2,10 @@
 
     python benchmarks/replicas.py [--repeat 3] [--samples 1000000] [--record]
 
-Server: the latency LoadGen saw at each rate, less what the members' engines took (nothing: they answer at once), with
-one engine in process, one member and 64 members over TCP. Offline: samples/s of each, every sample answered exactly
-once (LoadGen stops at a second answer, and waits for each), and the head's memory before and after. Figures are
-medians, with the range. --record appends the table to RESULTS.md; the load average stands in the table.
+Server: the latency LoadGen saw at each rate (the engines answer at once), with one engine in process, one
+member and 64 members over TCP. Offline: samples/s of each, every sample answered exactly once (LoadGen stops
+at a second answer, and waits for each), and by how much the head's memory grew. Figures are medians, with the
+range. --record appends the table to RESULTS.md; the load average stands in the table.
 """
 
 from __future__ import annotations
@@ -168,8 +168,8 @@ def table(found: dict[str, list[float]], load: float) -> str:
         f"### Members behind one head, {datetime.now(UTC):%Y-%m-%d}",
         "",
         f"{cpu_name()}, {os.cpu_count()} cores, load average {load:.2f} at the start. "
-        f"Python {platform.python_version()}. `{command}`. Prompts of {PROMPT_TOKENS} tokens, answers of {TOKENS}; "
-        "LoadGen, the head and all members share the cores.",
+        f"Python {platform.python_version()}. `{command}`. Prompts of {PROMPT_TOKENS} tokens, answers of "
+        f"{TOKENS}; LoadGen, the head and all members share the cores.",
         "",
         f"| | {' | '.join(ENGINES)} | goal |",
         f"| --- |{' --- |' * (len(ENGINES) + 1)}",

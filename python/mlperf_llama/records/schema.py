@@ -219,6 +219,7 @@ class Member:
     load_s: float | None = None
     code_sha256: str | None = None
     model_sha256: str | None = None
+    self_check: SelfCheck | None = absent()
 
 
 @dataclass(frozen=True)

@@ -96,7 +96,7 @@ def _members(evidence: Evidence) -> list[Check]:
             "members",
             not differing,
             f"{len(members)} members with unlike {', '.join(differing)}" if differing else alike,
-            "have the same release and the same weights on every host, and give every member the same settings",
+            "have the same release, weights and settings on every host",
         )
     ]
 

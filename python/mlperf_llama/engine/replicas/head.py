@@ -75,6 +75,7 @@ class ReplicaEngine:
         self._prompts = Prompts()
         self.members: dict[int, Member] = {}
         self._jobs: dict[int, Job] = {}
+        self._terms: wire.Terms | None = None
         self._waiting = 0
         # First tokens that were passed on, where a request may be dispatched again.
         self._begun: set[int] = set()
@@ -128,7 +129,10 @@ class ReplicaEngine:
         if self._dead:
             asyncio.get_running_loop().call_soon(sink.failed, self._dead)
             return
-        job = Job(wire.Terms(limits, streaming), sink)
+        terms = wire.Terms(limits, streaming)
+        # One object while it holds, so that it is told by identity.
+        self._terms = self._terms if terms == self._terms else terms
+        job = Job(self._terms, sink)
         if not self._jobs.keys().isdisjoint(request.id for request in requests):
             error = BrokeError("engine: two requests under way have one id")
             asyncio.get_running_loop().call_soon(sink.failed, error)

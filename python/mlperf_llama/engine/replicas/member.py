@@ -88,6 +88,7 @@ class Member(asyncio.Protocol):
         self._decoder = Decoder(wire.MOST_BYTES)
         self._transport: asyncio.Transport | None = None
         self._terms: wire.Terms | None = None
+        self._outbox: list[Request] = []
         self._serial = count()
         self._calls: dict[int, asyncio.Future[object]] = {}
 
@@ -155,20 +156,31 @@ class Member(asyncio.Protocol):
     # To it
 
     def send(self, batch: Sequence[Request], terms: wire.Terms) -> None:
-        """Requests, and what holds for them where it is not what held for the last ones."""
-        assert self._transport is not None
-        if terms != self._terms:
-            self._terms = terms
-            self._transport.write(wire.run(terms))
-        if self.began is None:
-            self.began = self._loop.time()
+        """Requests, and what holds for them where it is not what held for the last ones. All of one iteration
+        of the loop leave as one frame."""
         self.requests.update((request.id, request) for request in batch)
-        prompt = self._prompts.of
-        self._transport.write(wire.requests(batch, [prompt(request.prompt) for request in batch]))
+        if terms is not self._terms and terms != self._terms:
+            self._flush()
+            self._terms = terms
+            self._write(wire.run(terms))
+        if not self._outbox:
+            self._loop.call_soon(self._flush)
+        self._outbox += batch
+
+    def _flush(self) -> None:
+        batch, self._outbox = self._outbox, []
+        if batch:
+            if self.began is None:
+                self.began = self._loop.time()
+            prompt = self._prompts.of
+            self._write(wire.requests(batch, [prompt(request.prompt) for request in batch]))
+
+    def _write(self, data: bytes) -> None:
+        if self._transport:
+            self._transport.write(data)
 
     def ping(self) -> None:
-        if self._transport:
-            self._transport.write(wire.text(wire.PING, {}))
+        self._write(wire.text(wire.PING, {}))
 
     async def call(self, method: str, *arguments: object) -> object:
         """A method of its engine; ConnectionError where the member is gone or refuses."""
@@ -191,8 +203,7 @@ class Member(asyncio.Protocol):
             call.set_result(reply.get("result"))
 
     def ask_to_close(self) -> None:
-        if self._transport:
-            self._transport.write(wire.text(wire.CLOSE, {}))
+        self._write(wire.text(wire.CLOSE, {}))
 
     def abort(self) -> None:
         if self._transport:

@@ -65,9 +65,7 @@ async def _on_ray(config: Config, env: Mapping[str, str]) -> Placed:
     from .ray_cluster import ADDRESS
 
     if isinstance(config.gpus, tuple):
-        raise UsageError(
-            "GPUS: expected a count or all with HOSTS=ray, which chooses the GPUs"
-        )
+        raise UsageError("GPUS: expected a count or all with HOSTS=ray, which chooses the GPUs")
     if plan.degree(config) > 1:
         raise UsageError("TENSOR_PARALLEL: expected 1 with HOSTS=ray, where each actor has one GPU")
     launcher, members, systems = await RayLauncher.place(env, config.gpus)

@@ -177,7 +177,7 @@ def run(head: Head, member: int) -> int:
     """The whole life of a member; its exit code."""
     sock = connect(head, member)
     decoder = Decoder(wire.MOST_BYTES)
-    waiting = _first_frame(sock, decoder)
+    waiting = first_frames(sock, decoder)
     given = wire.record(waiting[0], MemberSettings)
     with Tail() as tail:
         herald = Herald(sock, tail)
@@ -191,7 +191,7 @@ def run(head: Head, member: int) -> int:
             end_children()
 
 
-def _first_frame(sock: socket.socket, decoder: Decoder) -> list[Frame]:
+def first_frames(sock: socket.socket, decoder: Decoder) -> list[Frame]:
     """The settings, and what came behind them."""
     sock.settimeout(SHAKE_S)
     frames: list[Frame] = []

@@ -1,7 +1,7 @@
 """Hosts made of network namespaces: each has an address of its own, and a cable that can be cut.
 
-What runs on one shares this machine's files and processes with the others, but reaches them by TCP alone, through
-a bridge, with a delay on its cable where the kernel can. `ssh` is a stand-in that enters a namespace.
+What runs on one shares this machine's files and processes with the others, but reaches them by TCP alone,
+through a bridge, with a delay on its cable where the kernel can. `ssh` is a stand-in that enters a namespace.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import stat
 import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 
 # Of a namespace's name: it tells the processes on it too, by their environment.
@@ -36,22 +37,26 @@ def _ip(*words: str) -> None:
 class Hosts:
     """`names`: those of the hosts, each a namespace behind its own cable; `head`: this side's address."""
 
-    def __init__(self, tag: str, count: int, delay_ms: float) -> None:
-        self.bridge = f"br{tag}"
-        self.names = [f"h{tag}{number}" for number in range(count)]
-        third = int(tag, 36) % 250 + 1
-        self.head = f"10.213.{third}.254"
+    def __init__(self, tag: str, delay_ms: float) -> None:
+        self.bridge, self.names, self._tag, self._delay_ms = f"b{tag}", list[str](), tag, delay_ms
+        self._subnet = f"10.213.{int(tag, 36) % 250 + 1}"
+        self.head = f"{self._subnet}.254"
+
+    def add(self, number_of: int) -> None:
         _ip("link", "add", self.bridge, "type", "bridge")
         _ip("addr", "add", f"{self.head}/24", "dev", self.bridge)
         _ip("link", "set", self.bridge, "up")
-        for number, name in enumerate(self.names):
+        for number in range(number_of):
+            name = f"h{self._tag}n{number}"
             _ip("netns", "add", name)
+            self.names.append(name)
             _ip("link", "add", f"c{name}", "type", "veth", "peer", "name", "eth0", "netns", name)
             _ip("link", "set", f"c{name}", "master", self.bridge, "up")
-            _ip("-n", name, "addr", "add", f"10.213.{third}.{number + 1}/24", "dev", "eth0")
+            _ip("-n", name, "addr", "add", f"{self._subnet}.{number + 1}/24", "dev", "eth0")
             _ip("-n", name, "link", "set", "eth0", "up")
             _ip("-n", name, "link", "set", "lo", "up")
-            delay = ["tc", "-n", name, "qdisc", "add", "dev", "eth0", "root", "netem", "delay", f"{delay_ms}ms"]
+            netem = ["root", "netem", "delay", f"{self._delay_ms}ms"]
+            delay = ["tc", "-n", name, "qdisc", "add", "dev", "eth0", *netem]
             # A kernel without netem has cables without delay.
             subprocess.run(delay, check=False, capture_output=True)
 
@@ -68,7 +73,7 @@ class Hosts:
         return ["ip", "netns", "exec", name, "env", f"{HOST_NAME}={name}"]
 
     def ssh(self, folder: Path) -> Path:
-        """A stand-in for ssh in a folder: it enters a namespace, as sshd does with a shell and a bare environment."""
+        """A stand-in for ssh in a folder: a shell in a namespace, with a bare environment, as sshd's."""
         path = folder / "ssh"
         path.write_text(
             "#!/bin/sh\n"
@@ -83,14 +88,20 @@ class Hosts:
         for name in self.names:
             for pid in self.processes(name):
                 subprocess.run(["kill", "-KILL", str(pid)], capture_output=True, check=False)
+            subprocess.run(["ip", "link", "del", f"c{name}"], capture_output=True, check=False)
             subprocess.run(["ip", "netns", "del", name], capture_output=True, check=False)
         subprocess.run(["ip", "link", "del", self.bridge], capture_output=True, check=False)
 
 
+_SERIAL = count()
+
+
 @contextmanager
-def hosts(tag: str, count: int, delay_ms: float = 0.2) -> Iterator[Hosts]:
-    made = Hosts(tag, count, delay_ms)
+def hosts(number: int, delay_ms: float = 0.2) -> Iterator[Hosts]:
+    """So many hosts, under names that no others have; the kernel takes a while to forget some."""
+    made = Hosts(f"{os.getpid() % 10_000}x{next(_SERIAL)}", delay_ms)
     try:
+        made.add(number)
         yield made
     finally:
         made.remove()

@@ -23,6 +23,8 @@ from .protocol import Launcher, MemberSpec
 RAY, SLURM = "ray", "slurm"
 # Of a host's answer about itself: a driver that is slow, and a network that loses packets.
 ANSWER_S = 60.0
+# On every interface. Of both families at once each would get another free port.
+ANYWHERE = "0.0.0.0"
 
 
 @dataclass(frozen=True)
@@ -97,13 +99,13 @@ def listen(head_address: str | None, towards: str) -> Listen:
     """Where the head listens so that a host finds it."""
     host, _, port = (head_address or "").rpartition(":")
     if head_address:
-        return Listen("", host or port, int(port) if host else 0)
+        return Listen(ANYWHERE, host or port, int(port) if host else 0)
     here = towards == "localhost" or towards.startswith("127.")
     address = own_address(towards)
     if address.startswith("127.") and not here:
         # A name that only ssh or Slurm knows.
         address = own_address()
-    return Listen("127.0.0.1" if here else "", address)
+    return Listen("127.0.0.1" if here else ANYWHERE, address)
 
 
 def _allocated(env: Mapping[str, str]) -> list[str]:

@@ -16,8 +16,9 @@ from pathlib import Path
 from ...errors import EXIT_BROKE, EXIT_OK, BrokeError, MissingError, PipelineError
 from ...machine import gpus
 from ...machine.processes import end_children
-from ...records import scales, seal
+from ...records import scales
 from ...records.codec import to_json
+from ...records.source import source_sha256
 from ...sources.model import checkpoint
 from .. import Engine, EngineInfo
 from ..fake import FakeEngine
@@ -110,7 +111,7 @@ def _loaded(info: EngineInfo, model_sha256: str | None) -> Loaded:
         pid=os.getpid(),
         gpus=gpus.describe(os.environ).gpus,
         cpus=len(os.sched_getaffinity(0)),
-        code_sha256=seal.source_sha256(),
+        code_sha256=source_sha256(),
         model_sha256=model_sha256,
     )
 

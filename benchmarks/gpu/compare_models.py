@@ -61,6 +61,9 @@ class Point:
     # The engine core's thread on a core of its own; no garbage collection, in either process.
     pinned: bool = False
     collect: bool = True
+    # Offline's limits where not the preset's: gap_steps of Pacing, prompt tokens a step.
+    gap: int | None = None
+    prefill: int | None = None
 
 
 RANDOM, TEXT = Point("random-fp8", "random", "tokens"), Point("stand-in-8b")
@@ -76,6 +79,14 @@ POINTS = (
     Point("stand-in, pinned, no gc", pinned=True, collect=False),
     dataclasses.replace(RANDOM, name="random-fp8, third"),
     dataclasses.replace(TEXT, name="stand-in-8b, third"),
+    # From 11 on: how Offline lets prompts in, with answers of 128 tokens and with answers that end.
+    Point("128 tokens", hold="ignore"),
+    Point("128 tokens, gap 4", hold="ignore", gap=4),
+    Point("128 tokens, 65536 a step", hold="ignore", prefill=65536),
+    Point("answers that end, gap 2", gap=2),
+    Point("answers that end, gap 4", gap=4),
+    Point("answers that end, gap 8", gap=8),
+    Point("128 tokens, again", hold="ignore"),
 )
 
 
@@ -149,8 +160,7 @@ class Comparison:
     async def run(self, points: Sequence[Point], ends: float) -> None:
         info = await self.engine.start(lambda _: None)
         print(f"engine up in {info.load_s} s, {json.dumps(info.details)}", flush=True)
-        await self.engine.set_limits(self.offline.max_num_seqs, self.offline.prefill_tokens)
-        await self.engine.set_pacing(self.offline.pacing)
+        await self._limit(Point("warm"))
         await self._answer(self._requests(Point("warm"), 300), NEVER)
         longest = 0.0
         for point in points:
@@ -172,7 +182,15 @@ class Comparison:
         await sink.done
         return sink
 
+    async def _limit(self, point: Point) -> None:
+        limits, pacing = self.offline, self.offline.pacing
+        if point.gap is not None:
+            pacing = dataclasses.replace(pacing, gap_steps=point.gap)
+        await self.engine.set_limits(limits.max_num_seqs, point.prefill or limits.prefill_tokens)
+        await self.engine.set_pacing(pacing)
+
     async def _one(self, point: Point) -> None:
+        await self._limit(point)
         if point.weights != self._weights:
             seconds = await self.utility("bench_use_weights", point.weights)
             print(f"weights {point.weights} in {seconds:.1f} s", flush=True)

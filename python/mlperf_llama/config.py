@@ -42,6 +42,7 @@ class Config:
     probe_s: float
     dataset_source: str
     model: str
+    calibration: str
     source_stall_s: float
     source_timeout_s: float
     mlc_repo: str
@@ -51,6 +52,7 @@ class Config:
     preset: str
     dtype: str
     quantization: str
+    scales: str
     kv_cache_dtype: str
     max_num_seqs: int | None
     max_num_batched_tokens: int | None

@@ -234,6 +234,10 @@ DATA = Group("Dataset and model", (
         "path; or a Hub id; or stand-in-8b: the stand-in in Llama-3.1-8B's shape, to measure speed without "
         "the gated model (16 GB); or random, random-fp8: the same shape with random weights, for a quick "
         "look."),
+    Setting("CALIBRATION", AUTO, text,
+        "Calibration articles, for static scales of FP8: auto tries mlcommons, huggingface, in this order; "
+        "or one of these names; or a path to cnn_dailymail_calibration.json, to a folder that holds it, or "
+        "to JSON Lines with article and highlights. quantize uses none where it is auto."),
     Setting("SOURCE_STALL_S", "20", number(float, 1, 30),
         "A source of the dataset or the model that transfers nothing for this long is given up "
         "(seconds, 1 to 30)."),
@@ -257,6 +261,9 @@ ENGINE = Group("Engine", (
     Setting("QUANTIZATION", AUTO, text,
         "Quantisation made while loading: int8 (inputs too), fp8 (inputs too where the GPU multiplies FP8), "
         "or another word of vLLM's. auto: what the checkpoint is, else the preset's."),
+    Setting("SCALES", AUTO, OneOf((AUTO, "static", "dynamic")),
+        "Scales of FP8's inputs and KV cache: static ones are made once from the calibration articles, "
+        "dynamic ones need no data. auto: static where the GPU multiplies FP8 and the articles can be had."),
     Setting("KV_CACHE_DTYPE", AUTO, text,
         "Number format of the KV cache, in vLLM's words. auto: the preset's."),
     Setting("MAX_NUM_SEQS", AUTO, number(int, 1, auto=True),

@@ -20,7 +20,7 @@ from ..records.schema import COMPLETE, FAILED, INTERRUPTED, Provenance, Results,
 from ..terminal import console, signals
 from ..terminal.progress import TerminalProgress
 from ..terminal.style import colour_wanted
-from . import finalize, loadgen_runs, members, stages
+from . import finalize, loadgen_runs, members, scales, stages
 from .scope import record_scope
 from .session import Session
 
@@ -49,6 +49,7 @@ def execute(
         try:
             with seal.stage(run, seal.MEASURED):
                 if run.is_tuning or loadgen_runs.missing(run, config):
+                    scales.provide(run, config, env, events)
                     asyncio.run(_measure(run, config, env, events, work))
             with seal.stage(run, "score"):
                 stages.score_all(run, config, env, lambda s, d, n: events.emit(f"score {s}", done=d, total=n))

@@ -71,7 +71,10 @@ async def _one_run(session: Session, scenario: str, mode: str, speed: Speed) -> 
         guess = target_qps.repeat_qps(record.samples_per_second)
         session.events.emit(f"{scenario} {mode}", message=f"too short at the guessed QPS; again at {guess}")
         session.repeat_qps[scenario] = guess
-        planned = make_plan(session, scenario, mode, speed)
+        former, planned = planned, make_plan(session, scenario, mode, speed)
+        if planned.expected_queries <= former.expected_queries:
+            # Memory holds no more.
+            break
         record = await _drive(session, planned)
         if isinstance(record, Performance):
             record = replace(record, repeated="the QPS was guessed too low before")

@@ -17,6 +17,7 @@ from ..engine.replicas.places import Placed
 from ..engine.replicas.protocol import MemberSpec
 from ..engine.replicas.router import TokenRouter
 from ..engine.settings import EngineSettings
+from ..records import scales
 from ..records.events import Events
 from ..records.run_folder import RunFolder
 from ..records.schema import Hosts, LostMember, Member, Provenance, System
@@ -82,13 +83,19 @@ def _settings(session: Session) -> settings.MemberSettings:
     return settings.MemberSettings(
         engine=config.engine,
         arguments=dict(wanted.arguments),
-        environment=dict(wanted.environment),
+        environment={name: value for name, value in wanted.environment.items() if name != scales.VARIABLE},
+        scales=_scales(wanted.environment.get(scales.VARIABLE)),
         cache_dir=config.cache_dir,
         model_dir=str(session.model_dir.absolute()),
         model_sha256=model.sha256 if model else None,
         host_id=settings.host_id(),
         engine_silence_s=ENGINE_SILENCE_S if session.scope.on_gpu else None,
     )
+
+
+def _scales(path: str | None) -> str | None:
+    """The file's text: members on other hosts have no such file."""
+    return None if path is None else Path(path).read_text(encoding="utf-8")
 
 
 def record(session: Session) -> None:
@@ -112,6 +119,7 @@ def _member(index: int, report: settings.Loaded) -> Member:
         load_s=report.info.load_s,
         code_sha256=report.code_sha256,
         model_sha256=report.model_sha256,
+        self_check=report.info.self_check,
     )
 
 

@@ -11,10 +11,12 @@ from ..config import Config
 from ..engine import tuned
 from ..engine.preset import Preset, choose_preset
 from ..engine.replicas.plan import chosen_gpus, members
+from ..errors import UsageError
 from ..loadgen import plan
 from ..loadgen.plan import Plan
 from ..machine import roofline
 from ..machine.gpu_table import find_gpu
+from ..machine.memory import free_bytes
 from ..records.schema import Gpu
 from ..settings import AUTO
 from ..sources.model import checkpoint
@@ -69,8 +71,10 @@ def table(config: Config, gpus: Sequence[Gpu]) -> str:
 
 
 def make_plan(config: Config, scope: Scope, scenario: str, mode: str, choice: Choice) -> Plan:
-    """One run at the speed chosen for it."""
+    """One run at the speed chosen for it. UsageError: memory does not hold so many queries."""
     single = scenario == rules.SINGLE_STREAM
+    if mode == "performance":
+        choice = within_memory(choice, scenario, scope.duration_s, free_bytes() // 2)
     return plan.make_plan(
         round=config.round,
         category=config.category,
@@ -81,6 +85,26 @@ def make_plan(config: Config, scope: Scope, scenario: str, mode: str, choice: Ch
         duration_s=scope.duration_s,
         target_qps=None if single else choice.value,
         expected_latency_ms=choice.value if single else None,
+    )
+
+
+def within_memory(choice: Choice, scenario: str, duration_s: float, room: int) -> Choice:
+    """A speed whose queries fit into `room` bytes: a guess is lowered, the user's own is refused."""
+    if choice.value is None:
+        return choice
+    share = plan.wanted_queries(scenario, duration_s, choice.value) * plan.BYTES_PER_QUERY / max(room, 1)
+    if share <= 1:
+        return choice
+    most = choice.value * share if scenario == rules.SINGLE_STREAM else choice.value / share
+    most = float(f"{most:.3g}")
+    if choice.source != target_qps.USER:
+        return replace(choice, value=most)
+    name, limit = (
+        ("EXPECTED_LATENCY_MS", "at least") if scenario == rules.SINGLE_STREAM else ("TARGET_QPS", "at most")
+    )
+    raise UsageError(
+        f"{name}: expected {limit} {most:g}, since {duration_s:g} s of it must fit into the "
+        f"{room / 1e9:.1f} GB of memory that can be had, found {choice.value:g}"
     )
 
 

@@ -32,7 +32,7 @@ class Scope:
 def scope_of(config: Config, rows: int, on_gpu: bool) -> Scope:
     """Settings, rows at hand and the machine decide the count; a subset shortens the duration."""
     full = config.full_sample_count
-    wanted = config.samples or (min(full, rows) if on_gpu or config.engine == "fake" else CPU_SAMPLES)
+    wanted = config.samples or (min(full, rows) if on_gpu else CPU_SAMPLES)
     if config.samples and config.samples > rows:
         raise UsageError(f"SAMPLES: expected at most the dataset's {rows} rows, found {config.samples}")
     count = min(wanted, rows)

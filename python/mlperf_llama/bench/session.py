@@ -10,6 +10,8 @@ from pathlib import Path
 from .. import rules
 from ..config import Config
 from ..engine import Engine, EngineInfo, Limits, tuned
+from ..engine.hopper import self_check_text
+from ..engine.hopper.compat import OWN_PATH
 from ..engine.preset import DEFAULT_MAX_NUM_SEQS, choose_preset
 from ..engine.replicas import plan as replicas
 from ..engine.replicas.places import Placed
@@ -18,12 +20,12 @@ from ..errors import BrokeError, PipelineError, UsageError
 from ..machine.gpus import VISIBLE
 from ..machine.processes import end_children
 from ..records.events import Events
-from ..records.files import JsonObject, read_object
+from ..records.files import JsonObject, digest, read_object
 from ..records.run_folder import RunFolder
 from ..records.schema import LoadedEngine, Provenance, Provided, Results, System
 from ..sources import model
 from ..sources.dataset import prepare
-from . import members, oom
+from . import members, oom, scales
 from .scope import first_gpu, scope_of
 from .warm_up import Speed, answer_all, made_up_prompts
 
@@ -40,6 +42,13 @@ def check_resume_inputs(provenance: Provenance) -> None:
                 f"{kind}: expected sha256 {before}, which the finished runs used, found {provided.sha256} "
                 f"from {provided.source}; resume where the same {kind} can be had"
             )
+
+
+def refuse_failed_self_check(info: EngineInfo) -> None:
+    """BrokeError where the engine's extension failed its self-check."""
+    found = info.self_check
+    if found is not None and not found.passed:
+        raise BrokeError(f"the kernels for Hopper are refused: {self_check_text(found)}; {OWN_PATH}")
 
 
 def _provided(run: RunFolder, kind: str, provided: Provided | None) -> Provided:
@@ -80,6 +89,7 @@ class Session:
         self._ceilings: Mapping[str, int] = {}
         self._info: EngineInfo | None = None
         self._model_config = read_object(self.model_dir / "config.json")
+        self._scales = scales.path_in_use(run)
         self._memory = oom.MemoryFallback(run, self.gpu, self._model_config)
         reference = model.is_reference_tokenizer(self.model_dir)
         positions = _number(self._model_config, "max_position_embeddings", rules.MAX_MODEL_LEN)
@@ -121,6 +131,7 @@ class Session:
             cpu_threads=replicas.cpu_threads(len(self.members)),
             oom_overrides=self._memory.steps,
             ceilings=self._ceilings,
+            scales=self._scales,
         )
 
     def _make_engine(self) -> Engine:
@@ -143,14 +154,17 @@ class Session:
 
     async def start(self) -> EngineInfo:
         """Load the engine, with less of what memory does not hold, and record what it uses. MissingError:
-        memory does not hold it with less, either."""
+        memory does not hold it with less, either. BrokeError: its extension computes something else."""
         while True:
             try:
-                return await self._load()
+                info = await self._load()
             except BrokeError as error:
                 if not self._fall_back(str(error)):
                     raise
                 await self._renew()
+            else:
+                refuse_failed_self_check(info)
+                return info
 
     async def counters(self) -> dict[str, float]:
         """The engine's totals so far: steps, scheduled tokens, preemptions."""
@@ -191,9 +205,10 @@ class Session:
             name=info.name,
             version=info.version,
             preset=self.settings.preset if info.name != "fake" else None,
-            settings=info.settings,
+            settings={**info.settings, **self._scales_record()},
             details=info.details,
             load_s=info.load_s,
+            self_check=info.self_check,
         )
         self.run.update(Results, engine=engine)
         members.record(self)
@@ -228,7 +243,12 @@ class Session:
     def used_settings(self, scenario: str) -> dict[str, object]:
         """The loaded engine's settings as a scenario's runs use them, for the record."""
         assert self._info is not None
-        return {**self._info.settings, **self.settings.scenarios[scenario].record()}
+        own = self.settings.scenarios[scenario].record()
+        return {**self._info.settings, **self._scales_record(), **own}
+
+    def _scales_record(self) -> dict[str, object]:
+        """Which scales the engine was loaded with, where they are static."""
+        return {"scales_sha256": digest(self._scales)} if self._scales else {}
 
     async def set_limits(self, scenario: str, mode: str = "performance") -> None:
         """A scenario's limits and pacing, where the engine has any, before a run of this mode."""

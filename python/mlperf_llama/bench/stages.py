@@ -12,7 +12,7 @@ from ..config import Config
 from ..errors import PipelineError
 from ..loadgen import logs
 from ..records.run_folder import RunFolder
-from ..records.schema import Results, Scenario, Verdict
+from ..records.schema import Accuracy, Results, Scenario, Verdict
 
 log = logging.getLogger(__name__)
 Scored = Callable[[str, int, int], None]
@@ -36,7 +36,9 @@ def score_all(run: RunFolder, config: Config, env: Mapping[str, str], progress: 
             if progress:
                 progress(scenario, done, total)
 
-        accuracy = score.score_run(run, scenario, config.score_workers, report, env)
+        scores = score.score_run(run, scenario, config.score_workers, report, env)
+        before = run.read(Results).scenarios.get(scenario, Scenario()).accuracy or Accuracy()
+        accuracy = dataclasses.replace(scores, counters=before.counters, lost_members=before.lost_members)
         update_scenario(run, scenario, accuracy=accuracy)
 
 

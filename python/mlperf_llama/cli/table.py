@@ -109,12 +109,9 @@ USER = (
     ),
     Verb(
         "quantize",
-        "make an FP8 checkpoint of the model",
+        "make an FP8 checkpoint of the model; --calibration names the data for static scales",
         verbs.quantize,
-        (
-            (("--calibration",), {"type": Path, "help": "calibration data; without it no data is used"}),
-            (("--target",), {"type": Path, "help": "the new folder (default: in the cache)"}),
-        ),
+        ((("--target",), {"type": Path, "help": "the new folder (default: in the cache)"}),),
         settings=True,
     ),
     Verb(

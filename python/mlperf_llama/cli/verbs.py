@@ -217,7 +217,7 @@ def quantize(arguments: argparse.Namespace, flags: Mapping[str, str], env: Env) 
     """An FP8 checkpoint of the model that the settings name."""
     from ..quantize import quantize_model
 
-    _print(quantize_model(config.load(flags, env), env, arguments.calibration, arguments.target))
+    _print(quantize_model(config.load(flags, env), env, arguments.target))
     return 0
 
 

@@ -10,6 +10,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from ..records.schema import SelfCheck
+
 Tokens = Sequence[int]
 
 
@@ -32,13 +34,15 @@ class Limits:
 
 @dataclass(frozen=True)
 class EngineInfo:
-    """What was loaded, for provenance: `settings` as the engine really uses them."""
+    """What was loaded, for provenance: `settings` as the engine really uses them; `self_check` where an
+    extension changes what computes. One that was not passed must serve nothing."""
 
     name: str
     version: str
     settings: dict[str, object]
     load_s: float
     details: dict[str, object] = field(default_factory=dict)
+    self_check: SelfCheck | None = None
 
 
 class Sink(Protocol):

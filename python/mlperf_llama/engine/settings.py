@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from .. import rules
 from ..config import Config
 from ..errors import UsageError
+from ..records import scales as records
 from ..settings import AUTO
 from . import hopper
 from .oom_fallback import FallbackStep
@@ -51,25 +53,36 @@ def engine_settings(
     cpu_threads: int,
     oom_overrides: Sequence[FallbackStep] = (),
     ceilings: Mapping[str, int] | None = None,
+    scales: Path | None = None,
 ) -> EngineSettings:
     """`oom_overrides`: the fallback steps taken so far, in order. `ceilings`: arguments that a search
-    raises to have headroom while it loads once; the scenarios then keep the limits they would have had."""
+    raises to have headroom while it loads once; the scenarios then keep the limits they would have had.
+    `scales`: the run's static scales, which take the place of dynamic FP8."""
     base = apply_tuned(preset, tuned)
     own = (base.max_num_seqs, base.max_num_batched_tokens) if ceilings else (None, None)
     arguments = _arguments(config, {**base.engine, **(ceilings or {})}, model, on_gpu)
     for step in oom_overrides:
         arguments = step.apply(arguments)
+    static = {records.VARIABLE: str(scales)} if scales else {}
+    if scales:
+        arguments = {**arguments, "quantization": records.QUANTIZATION}
     # On a CPU vLLM falls to one thread unless told how many.
     threads = {} if on_gpu else {"OMP_NUM_THREADS": str(cpu_threads)}
     return EngineSettings(
         preset=preset.name,
         arguments=arguments,
-        environment={**threads, **preset.environment},
+        environment={**threads, **preset.environment, **static},
         scenarios={
             name: _limited(base.scenarios.get(name, ScenarioSettings()), *own) for name in rules.SCENARIOS
         },
         user_fixed=frozenset(config.engine_args).union(_by_user(config)),
     )
+
+
+def quantization_of(config: Config, preset: Preset) -> str | None:
+    """How 16-bit weights are quantised while they load."""
+    value = {**preset.engine, **_by_user(config), **config.engine_args}.get("quantization")
+    return None if value is None else str(value)
 
 
 def apply_tuned(preset: Preset, tuned: Tuned) -> Preset:

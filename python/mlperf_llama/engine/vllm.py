@@ -6,6 +6,7 @@ Sole importer of vllm. Token ids go in and come out; vLLM never sees a tokenizer
 from __future__ import annotations
 
 import asyncio
+import importlib
 import logging
 import os
 import time
@@ -14,9 +15,11 @@ from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
-from ..errors import BrokeError, MissingError
+from ..errors import BrokeError, MissingError, UsageError
 from ..machine.gpus import VISIBLE
+from ..records import scales
 from ..records.files import object_or_empty
+from ..records.schema import SelfCheck
 from . import EngineInfo, Limits, Progress, Request, Sink, hopper
 from .hopper import compat
 from .pacing import Pacing
@@ -34,8 +37,8 @@ _ENVIRONMENT = {
     "VLLM_USE_FLASHINFER_SAMPLER": "0",
     "VLLM_LOGGING_COLOR": "0",
 }
-# Ours, not vLLM's own (engine/int8.py).
-INT8 = "int8"
+# Quantisations that are ours, not vLLM's own, by name: the module that makes vLLM know them.
+_OURS = {"int8": "int8", scales.QUANTIZATION: "static_fp8"}
 
 
 def prepare_environment(cache_dir: Path, extra: Mapping[str, str]) -> None:
@@ -59,6 +62,19 @@ def checkpoint_quantization(model: Path) -> str | None:
     return None if method is None else str(method)
 
 
+def check_scales(path: str | None, model: Path) -> None:
+    """UsageError where `path` is no file of static FP8 scales for a model, a folder with 16-bit weights."""
+    if not path:
+        name = scales.QUANTIZATION
+        raise UsageError(f"quantization={name}: expected {scales.VARIABLE} to name a file, found nothing")
+    if method := checkpoint_quantization(model):
+        raise UsageError(f"{model}: expected 16-bit weights for the scales of {path}, found {method}")
+    layers = object_or_empty(model / "config.json").get("num_hidden_layers")
+    if not isinstance(layers, int):
+        raise UsageError(f"{model}/config.json: expected num_hidden_layers, found {layers!r}")
+    scales.read(Path(path), layers)
+
+
 class VllmEngine:
     """AsyncLLM behind the engine protocol. `arguments` are vLLM's AsyncEngineArgs."""
 
@@ -70,11 +86,12 @@ class VllmEngine:
         self._tasks: set[asyncio.Task[None]] = set()
         self._serial = 0
         self._counters: dict[str, float] = {}
-        self._not_served: dict[str, object] = {}
+        self._details: dict[str, object] = {}
 
     async def start(self, progress: Progress) -> EngineInfo:
         """Load the weights. Blocks the loop, as vLLM does: nothing else runs yet."""
         prepare_environment(self._cache_dir, self._environment)
+        self._check_scales()
         progress("importing vLLM")
         try:
             import vllm
@@ -90,8 +107,8 @@ class VllmEngine:
                 "expected an NVIDIA GPU for vLLM's CUDA build, found none: start the container with "
                 "--gpus all on a host with NVIDIA's driver and toolkit, or take the CPU build (TARGET=cpu)"
             )
-        if self._arguments.get("quantization") == INT8:
-            from . import int8  # noqa: F401  (vLLM then knows the name)
+        if ours := _OURS.get(str(self._arguments.get("quantization"))):
+            importlib.import_module(f".{ours}", __package__)
         started = time.monotonic()
         progress("loading the model")
         try:
@@ -100,8 +117,40 @@ class VllmEngine:
         except Exception as error:
             raise BrokeError(f"vLLM could not load {self._arguments['model']}: {error}") from error
         load_s = round(time.monotonic() - started, 2)
-        details = {**await self._utility("mlperf_counters"), **self._not_served}
-        return EngineInfo("vllm", vllm.__version__, self._settings(), load_s, details)
+        details = {**await self._utility("mlperf_counters"), **self._details}
+        checked = await self._self_check(progress)
+        return EngineInfo("vllm", vllm.__version__, self._settings(), load_s, details, checked)
+
+    async def _self_check(self, progress: Progress) -> SelfCheck | None:
+        """The fast path against vLLM's own; None where it was not loaded."""
+        if not hopper.is_asked_for(self._arguments):
+            return None
+        progress("comparing the kernels for Hopper with vLLM's own path")
+        try:
+            found = await self._llm.collective_rpc("mlperf_self_check")
+            figures = next(each for each in found if each is not None)
+        except Exception as error:
+            raise BrokeError(
+                "the kernels for Hopper could not be compared with vLLM's own path: "
+                f"{error!r}; {compat.OWN_PATH}"
+            ) from error
+        record = hopper.self_check_record(str(self._arguments["worker_extension_cls"]), figures)
+        log.info(
+            "self_check passed=%s mean=%s largest=%s s=%s",
+            record.passed,
+            record.mean,
+            record.largest,
+            record.seconds,
+        )
+        return record
+
+    def _check_scales(self) -> None:
+        """Refuse a file of scales that is not the model's before anything loads."""
+        if self._arguments.get("quantization") != scales.QUANTIZATION:
+            return
+        # The run's own, also where another run in this process set it.
+        os.environ.update({k: v for k, v in self._environment.items() if k == scales.VARIABLE})
+        check_scales(os.environ.get(scales.VARIABLE), Path(self._arguments["model"]))
 
     def _refuse_fast_path(self, progress: Progress) -> None:
         """vLLM's own path where the extension does not serve what is to be loaded."""
@@ -109,7 +158,7 @@ class VllmEngine:
         if reason is None:
             return
         self._arguments = hopper.without_extension(self._arguments)
-        self._not_served = {"fast_path_not_served": reason}
+        self._details["fast_path_not_served"] = reason
         log.warning("fast_path served=False reason=%s", reason)
         progress(f"vLLM's own path: the kernels for Hopper do not serve {reason}")
 
@@ -130,6 +179,7 @@ class VllmEngine:
             "enforce_eager": bool(config.model_config.enforce_eager),
             "tensor_parallel_size": config.parallel_config.tensor_parallel_size,
             "gpu_memory_utilization": config.cache_config.gpu_memory_utilization,
+            "worker_extension_cls": config.parallel_config.worker_extension_cls,
         }
 
     async def _utility(self, name: str, *arguments: object) -> Any:

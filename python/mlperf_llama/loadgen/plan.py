@@ -29,6 +29,8 @@ SINGLE_STREAM_SLACK = 2.0
 # early_stopping.cc at 99% confidence: with fewer queries no run is VALID. Server: none over
 # the limit at the 99th percentile; SingleStream: an estimate of the 90th.
 EARLY_STOPPING_QUERIES = {rules.SERVER: 459, rules.INTERACTIVE: 459, rules.SINGLE_STREAM: 64}
+# What LoadGen and its peer keep of a query: 22.9 GB were in use at 29 million (no pace, fake engine).
+BYTES_PER_QUERY = 800
 # compliance/TEST06/audit.config.
 AUDIT_QUERIES = 100
 AUDIT_SETTINGS = {
@@ -132,6 +134,14 @@ def make_plan(
         expected_seconds=None if scenario == rules.OFFLINE and target_qps is None else seconds,
         shortened=shortened,
     )
+
+
+def wanted_queries(scenario: str, duration_s: float, speed: float) -> float:
+    """About how many queries a performance run issues, whole passes aside. `speed`: queries per second,
+    in SingleStream milliseconds each."""
+    if scenario == rules.SINGLE_STREAM:
+        return SINGLE_STREAM_SLACK * duration_s * 1000 / speed
+    return duration_s * speed * (OFFLINE_SLACK if scenario == rules.OFFLINE else 1.0)
 
 
 def milliseconds(seconds: float) -> int:

@@ -10,11 +10,12 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
 from ..errors import BrokeError, MissingError, UsageError
+from ..machine.memory import memory_kills
 from ..records.files import write_text
 from . import logs
 from .child import Spec
@@ -62,6 +63,8 @@ class Child:
     process: subprocess.Popen[bytes]
     sock: socket.socket
     output: IO[bytes]
+    # What memory_kills() gave before it started.
+    memory_kills: int = field(default_factory=memory_kills)
 
     def broke(self, version: str, out_dir: Path) -> BrokeError:
         """Why it closed its end of the socket early. Blocks until it has ended."""
@@ -70,6 +73,8 @@ class Child:
             how = f"ended with code {code}"
             if code < 0:
                 how = f"was ended by {signal.Signals(-code).name} (code {128 - code})"
+            if code == -signal.SIGKILL and memory_kills() > self.memory_kills:
+                how = "was ended by the kernel for want of memory"
         except subprocess.TimeoutExpired:
             how = "closed its socket"
         reason = "; ".join([*logs.last_errors(out_dir), *self.last_line()]) or "it gave no reason"

@@ -15,32 +15,45 @@ from pathlib import Path
 from .. import rules
 from ..config import Config
 from ..errors import BrokeError, MissingError, PipelineError
-from ..records.files import digest
-from ..sources import model
+from ..records.files import read_object
+from ..settings import AUTO
+from ..sources import calibration, model
 from ..sources.dataset import prepare
 from ..sources.dataset.rows import read_rows
-from . import checkpoint
 from .record import Calibration
 
 log = logging.getLogger(__name__)
 
 
-def quantize_model(config: Config, env: Mapping[str, str], data: Path | None, target: Path | None) -> Path:
+def quantize_model(config: Config, env: Mapping[str, str], target: Path | None) -> Path:
     """Quantise the model of the settings; gives the new checkpoint's folder.
 
-    `data`: a file in the dataset's formats to calibrate with, all of it used; None: no calibration.
+    CALIBRATION auto: no calibration; else all articles of the source or the file that it names.
     """
+    from . import checkpoint
+
     source = _model(config, env)
-    scheme = "dynamic" if data is None else "static"
+    static = config.calibration.lower() != AUTO
+    scheme = "static" if static else "dynamic"
     dest = target or config.cache_path / "models" / f"{source.name}-fp8-{scheme}"
-    prompts, calibration = None, None
-    if data is not None:
-        count = len(read_rows(data))
-        reference = model.is_reference_tokenizer(source)
-        samples = prepare.prepare(data, source, config.cache_path, count, reference, rules.MAX_MODEL_LEN)
-        prompts = [samples.prompt(index) for index in range(count)]
-        calibration = Calibration(count, str(data), digest(data))
-    return checkpoint.write(source, dest, prompts, calibration, lambda text: log.warning("quantize %s", text))
+    prompts, used = None, None
+    if static:
+        (kind,) = calibration.chain(config)
+        articles = calibration.serve(kind, config, env)
+        samples = calibration_prompts(Path(articles.path), source, config.cache_path)
+        prompts = [samples.prompt(index) for index in range(samples.count)]
+        used = Calibration(samples.count, articles.path, articles.sha256)
+    return checkpoint.write(source, dest, prompts, used, lambda text: log.warning("quantize %s", text))
+
+
+def calibration_prompts(articles: Path, model_dir: Path, cache_dir: Path) -> prepare.Samples:
+    """Every article of the file as a prompt of the model. The benchmark's longest prompt is no limit here:
+    the articles are others."""
+    count = len(read_rows(articles))
+    reference = model.is_reference_tokenizer(model_dir)
+    positions = read_object(model_dir / "config.json").get("max_position_embeddings")
+    longest = positions if isinstance(positions, int) else rules.MAX_MODEL_LEN
+    return prepare.prepare(articles, model_dir, cache_dir, count, reference, longest)
 
 
 def _model(config: Config, env: Mapping[str, str]) -> Path:

@@ -35,7 +35,9 @@ def write(
     if prompts is not None:
         from . import calibrate
 
-        scales = calibrate.scales(source, prompts, progress)
+        scales = calibrate.measure(
+            source, prompts, lambda done, total: progress(f"{done} of {total} calibration prompts")
+        ).scales
     with atomic_folder(dest) as work:
         shutil.copytree(source, work, ignore=shutil.ignore_patterns(*LEFT_OUT), dirs_exist_ok=True)
         weights.write(source, work, scales, progress)

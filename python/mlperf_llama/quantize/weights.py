@@ -10,20 +10,15 @@ from typing import Any
 import torch
 from safetensors import safe_open
 
+from ..engine.fp8 import FP8, FP8_MAX, JOINED, scale_of, to_fp8
 from ..sources.model import checkpoint
 from ..sources.model.shards import ShardWriter
 
-FP8 = torch.float8_e4m3fn
-FP8_MAX = torch.finfo(FP8).max
+__all__ = ["FP8", "FP8_MAX", "LINEAR", "Tensors", "to_fp8", "weight_scale", "write"]
+
 LINEAR = re.compile(r"(?P<layer>.*\.layers\.\d+)\.(?P<block>self_attn|mlp)\.(?P<name>\w+_proj)\.weight")
-# vLLM joins these into one GEMM, which has one scale: they share theirs from the start.
-JOINED = {
-    "q_proj": ("q_proj", "k_proj", "v_proj"),
-    "k_proj": ("q_proj", "k_proj", "v_proj"),
-    "v_proj": ("q_proj", "k_proj", "v_proj"),
-    "gate_proj": ("gate_proj", "up_proj"),
-    "up_proj": ("gate_proj", "up_proj"),
-}
+# By a matrix's name: all that share its scale.
+TOGETHER = {part: parts for parts in JOINED.values() for part in parts}
 
 
 class Tensors:
@@ -44,19 +39,13 @@ class Tensors:
         return tensor
 
 
-def weight_scale(tensors: Tensors, name: str) -> float:
+def weight_scale(tensors: Tensors, name: str) -> torch.Tensor:
     """So that the largest value of a matrix, and of those joined with it, is the largest of E4M3."""
     match = LINEAR.fullmatch(name)
     assert match
-    joined = JOINED.get(match["name"], (match["name"],))
-    names = [f"{match['layer']}.{match['block']}.{part}.weight" for part in joined]
-    highest = max(float(tensors[part].abs().max()) for part in names)
-    return float(max(highest, 1e-12) / FP8_MAX)
-
-
-def to_fp8(matrix: torch.Tensor, scale: float) -> torch.Tensor:
-    """Rounded to the nearest; nothing lies outside, by the choice of the scale."""
-    return (matrix.float() / scale).clamp(-FP8_MAX, FP8_MAX).to(FP8)
+    together = TOGETHER.get(match["name"], (match["name"],))
+    names = [f"{match['layer']}.{match['block']}.{part}.weight" for part in together]
+    return scale_of(torch.stack([tensors[part].abs().max() for part in names]).max())
 
 
 def write(source: Path, dest: Path, scales: Mapping[str, float], progress: Callable[[str], None]) -> None:
@@ -67,7 +56,7 @@ def write(source: Path, dest: Path, scales: Mapping[str, float], progress: Calla
         if LINEAR.fullmatch(name):
             scale = weight_scale(tensors, name)
             tensor = to_fp8(tensor, scale)
-            writer.add(name.removesuffix("weight") + "weight_scale", torch.tensor(scale))
+            writer.add(name.removesuffix("weight") + "weight_scale", scale)
         if writer.add(name, tensor):
             progress(f"{number + 1} of {len(tensors.names)} tensors")
     for name, value in scales.items():

@@ -219,12 +219,28 @@ class Member:
     load_s: float | None = None
     code_sha256: str | None = None
     model_sha256: str | None = None
+    self_check: SelfCheck | None = absent()
+
+
+@dataclass(frozen=True)
+class ScalesUsed:
+    """How FP8's inputs and KV cache got their scales. `mode`: static or dynamic, with the `reason` where it
+    had to be chosen. Of static ones: SHA-256 of scales.json, and what the run knew of its model's tokenizer,
+    of the calibration prompts and of the code when it took them."""
+
+    mode: str
+    reason: str = ""
+    sha256: str | None = absent()
+    tokenizer_sha256: str | None = absent()
+    ids_sha256: str | None = absent()
+    ids_count: int | None = absent()
 
 
 @dataclass(frozen=True)
 class Provenance:
     """Where everything came from. `stood_on`: the hashes of dataset and model that the runs
-    before a resume used. `members`: where several engines share the work."""
+    before a resume used. `calibration`: the articles behind static scales. `members`: where several engines
+    share the work."""
 
     FILE: ClassVar[str] = "provenance.json"
     round: str | None = None
@@ -239,6 +255,8 @@ class Provenance:
     stood_on: dict[str, str | None] | None = absent()
     memory_steps: tuple[MemoryStep, ...] | None = absent()
     members: tuple[Member, ...] | None = absent()
+    calibration: Provided | None = absent()
+    scales: ScalesUsed | None = absent()
 
 
 # results.json
@@ -326,8 +344,29 @@ class Scenario:
 
 
 @dataclass(frozen=True)
+class SelfCheck:
+    """How far an extension of the engine differed from the engine's own code when it was loaded.
+
+    Of a token: the root mean square difference of its logits, in standard deviations of these. `mean` and
+    `largest` are of all `compared` tokens; `prompts` went through `steps` in both.
+    """
+
+    extension: str
+    revision: int
+    passed: bool
+    mean: float
+    mean_bound: float
+    largest: float
+    largest_bound: float
+    prompts: int
+    steps: int
+    compared: int
+    seconds: float
+
+
+@dataclass(frozen=True)
 class LoadedEngine:
-    """`settings`: vLLM's own, as loaded."""
+    """`settings`: vLLM's own, as loaded. `self_check`: of the extension, where one ran."""
 
     name: str | None = None
     version: str | None = None
@@ -335,6 +374,7 @@ class LoadedEngine:
     settings: dict[str, object] = field(default_factory=dict)
     details: dict[str, object] = field(default_factory=dict)
     load_s: float | None = None
+    self_check: SelfCheck | None = absent()
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,7 @@ class Served:
 
 
 def attempt(run: RunFolder, kind: str, source: str, serve: Callable[[], Served]) -> Served:
-    """Try one source of the `kind` chain ("dataset" or "model") and record how it ended."""
+    """Try one source of the `kind` chain ("dataset", "model", "calibration") and record how it ended."""
     started = time.monotonic()
     outcome, reason, served = "failed", "", None
     try:
@@ -56,7 +56,11 @@ def attempt(run: RunFolder, kind: str, source: str, serve: Callable[[], Served])
 def _record(run: RunFolder, kind: str, served: Served | None, last: Attempt) -> None:
     """Add the attempt; what an earlier attempt served stays where this one failed."""
     provenance = run.read_or_new(Provenance)
-    provided = (provenance.dataset if kind == "dataset" else provenance.model) or Provided()
+    provided = {
+        "dataset": provenance.dataset,
+        "model": provenance.model,
+        "calibration": provenance.calibration,
+    }[kind] or Provided()
     new = vars(served) if served else {}
     provided = dataclasses.replace(provided, **new, attempts=(*provided.attempts, last))
     run.update(Provenance, **{kind: provided})

@@ -13,6 +13,9 @@ CNN_EVAL: str | None = "6d066a21bd615909466885d53b664b73c5aabc32d60c1cbd03f4293d
 SAMPLE_CNN_EVAL_5000: str | None = "2d1a21eadd8ef7547d2f5fba939a9e1886a22ee926fe3781cb8934d3a01445db"
 # cnn_dailymail_calibration.json, MLCommons' calibration file.
 CALIBRATION: str | None = None
+# The ids of its 1,000 articles (998 different ones) in their order, one a line: calibration-list.txt of
+# mlcommons/inference, calibration/CNNDailyMail, where language/llama3.1-8b/prepare-calibration.py takes them.
+CALIBRATION_IDS = "4de1bc2bcf345ba8fc118788455dfaf2e09530fd9ed4daedf2b15661324ad9a7"
 # validation-00000-of-00001.parquet of abisee/cnn_dailymail 3.0.0, as a public evaluation script pins it.
 PARQUET: str | None = "65a5ccce932b08f050114ce6e3c39355d563fa24f194052bb2f27d1c6c499c91"
 

@@ -17,8 +17,9 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS = PROJECT["optional-dependencies"]
 # Distributions that are not called as the module they bring.
 DISTRIBUTIONS = {"pynvml": "nvidia-ml-py", "cuda": "cuda-bindings"}
-# torch follows from vLLM, which pins it; LoadGen has a lock file of its own, with a version per round.
-FROM_ELSEWHERE = {"torch", "mlperf-loadgen"}
+# torch follows from vLLM, which pins it; LoadGen has a lock file of its own, with a version per round; Ray is
+# the cluster's, of its version.
+FROM_ELSEWHERE = {"torch", "mlperf-loadgen", "ray"}
 
 
 def names(requirements: list[str]) -> set[str]:

@@ -16,6 +16,7 @@ safetensors = pytest.importorskip("safetensors")
 
 from mlperf_llama.quantize import calibrate, checkpoint, weights  # noqa: E402
 from mlperf_llama.quantize.record import Calibration, Quantization  # noqa: E402
+from mlperf_llama.records.scales import names  # noqa: E402
 
 pytestmark = pytest.mark.slow
 
@@ -86,7 +87,7 @@ def test_joined_matrices_share_a_scale_that_fits_the_largest(source: Path, tmp_p
 
 
 def test_scales_are_the_largest_values_seen(source: Path) -> None:
-    scales = calibrate.scales(source, PROMPTS, lambda text: None)
+    scales = calibrate.measure(source, PROMPTS, lambda done, total: None).scales
     model = transformers.LlamaForCausalLM.from_pretrained(source, dtype="auto")
     seen: list[float] = []
     attention = model.model.layers[1].self_attn
@@ -95,13 +96,13 @@ def test_scales_are_the_largest_values_seen(source: Path) -> None:
     )
     for prompt in PROMPTS:
         model(torch.tensor([prompt]))
-    assert scales[f"{LAYER}v_scale"] == pytest.approx(max(seen) / 448, rel=1e-6)
+    assert max(seen) / 448 <= scales[f"{LAYER}v_scale"] <= max(seen) / 448 * (1 + 2**-7)
     assert scales[f"{LAYER}q_proj.input_scale"] == scales[f"{LAYER}k_proj.input_scale"]
-    assert len(scales) == 2 * (7 + 2)
+    assert set(scales) == set(names(2))
 
 
 def test_no_rotated_key_exceeds_its_scale(source: Path) -> None:
-    scales = calibrate.scales(source, PROMPTS, lambda text: None)
+    scales = calibrate.measure(source, PROMPTS, lambda done, total: None).scales
     model = transformers.LlamaForCausalLM.from_pretrained(source, dtype="auto")
     for prompt in PROMPTS:
         cache = model(torch.tensor([prompt]), use_cache=True).past_key_values

@@ -15,6 +15,7 @@ import pytest
 import run_folders as folders
 
 from mlperf_llama import rules, verdict
+from mlperf_llama.engine import hopper
 from mlperf_llama.records import seal
 from mlperf_llama.records.run_folder import RunFolder
 from mlperf_llama.records.schema import Results, Seal, Verdict
@@ -60,6 +61,24 @@ def _settings(**values: Any) -> Break:
         folders.edit_json(run.file("results.json"), lambda d: d["engine"]["settings"].update(values))
 
     return change
+
+
+SELF_CHECK = {
+    "extension": hopper.EXTENSION, "revision": hopper.REVISION, "passed": True, "mean": 0.03,
+    "mean_bound": hopper.MEAN_BOUND, "largest": 0.08, "largest_bound": hopper.LARGEST_BOUND, "prompts": 8,
+    "steps": 7, "compared": 66, "seconds": 1.4,
+}  # fmt: skip
+
+
+def _extension(self_check: dict[str, Any] | None) -> Break:
+    """Our kernels ran; with a passed self-check but for what is given."""
+
+    def change(results: dict[str, Any]) -> None:
+        results["engine"]["settings"]["worker_extension_cls"] = hopper.EXTENSION
+        if self_check is not None:
+            results["engine"]["self_check"] = {**SELF_CHECK, **self_check}
+
+    return _results(change)
 
 
 def _results(change: Callable[[dict[str, Any]], None]) -> Break:
@@ -159,6 +178,11 @@ BROKEN: dict[str, tuple[Break, set[str]]] = {
     "prefix caching on": (_settings(enable_prefix_caching=True), {"prefix_caching"}),
     "prefix caching unknown": (_settings(enable_prefix_caching=None), {"prefix_caching"}),
     "speculative decoding": (_settings(speculative_decoding=True), {"speculative_decoding"}),
+    "kernels without a self-check": (_extension(None), {"extension"}),
+    "a self-check that failed": (_extension({"passed": False, "largest": 0.7}), {"extension"}),
+    "a self-check over the bound that is recorded as passed": (_extension({"mean": 0.2}), {"extension"}),
+    "a self-check by a wider bound": (_extension({"mean": 0.2, "mean_bound": 0.3}), {"extension"}),
+    "a self-check of another extension": (_extension({"extension": "a.B"}), {"extension"}),
     "prompts cut": (_settings(max_model_len=2048), {"prompt_length"}),
     "interrupted": (_results(lambda d: d.update(status="interrupted")), {"complete"}),
     "resumed elsewhere": (
@@ -395,11 +419,21 @@ DEPENDENTS = {
         "model_source", "model_eligible", "samples", "duration",
     },
     "results.json": {
-        "complete", "round", "engine", "weights", "prefix_caching", "speculative_decoding", "prompt_length",
+        "complete", "round", "engine", "extension", "weights", "prefix_caching", "speculative_decoding",
+        "prompt_length",
         "Offline.results", "Offline.accuracy.results", "Offline.same_settings",
     },
     "system.json": set(),
 }  # fmt: skip
+
+
+def test_the_kernels_that_ran_are_named_with_their_self_check(run: RunFolder) -> None:
+    _extension({})(run)
+    folders.reseal(run)
+    assert failed(run) == []
+    detail = next(c.detail for c in verdict.judge(run).checks if c.name == "extension")
+    assert hopper.EXTENSION in detail and f"revision {hopper.REVISION}" in detail
+    assert "0.03 standard deviations on average" in detail and "0.08 for a single token" in detail
 
 
 @pytest.mark.parametrize("name", DEPENDENTS)

@@ -12,6 +12,8 @@ from typing import Any
 from ...errors import MissingError
 
 CHECKED = ("0.26.0", "0.27.1")
+# How to do without the extension, for messages.
+OWN_PATH = """run vLLM's own path with MLPERF_ENGINE_ARGS='{"worker_extension_cls": ""}'"""
 
 _LINEAR = "vllm.model_executor.kernels.linear"
 _QUANTIZATION = "vllm.model_executor.layers.quantization"
@@ -41,8 +43,14 @@ NAMES: dict[str, tuple[str, str]] = {
     ),
     "register_quantization_config": (_QUANTIZATION, "register_quantization_config"),
     "replace_parameter": ("vllm.model_executor.utils", "replace_parameter"),
+    # static_fp8.py
+    "Attention": ("vllm.model_executor.layers.attention", "Attention"),
+    "BaseKVCacheMethod": (f"{_QUANTIZATION}.kv_cache", "BaseKVCacheMethod"),
+    "Fp8PerTensorOnlineLinearMethod": (f"{_QUANTIZATION}.online.fp8", "Fp8PerTensorOnlineLinearMethod"),
+    "get_tp_group": ("vllm.distributed", "get_tp_group"),
     # hopper/
     "AttentionCGSupport": ("vllm.v1.attention.backend", "AttentionCGSupport"),
+    "CommonAttentionMetadata": ("vllm.v1.attention.backend", "CommonAttentionMetadata"),
     "CompilationConfig": ("vllm.config", "CompilationConfig"),
     "LayerNameType": ("vllm.utils.torch_utils", "LayerNameType"),
     "ModelRegistry": ("vllm.model_executor.models", "ModelRegistry"),
@@ -59,12 +67,15 @@ NAMES: dict[str, tuple[str, str]] = {
     "linear": (_LINEAR, ""),
     "llama": ("vllm.model_executor.models.llama", ""),
     "resolve_layer_name": ("vllm.utils.torch_utils", "_resolve_layer_name"),
+    "set_forward_context": ("vllm.forward_context", "set_forward_context"),
 }
 # What is read, replaced or overridden in these.
 ATTRIBUTES: dict[str, tuple[str, ...]] = {
-    "AsyncLLM": ("from_engine_args", "generate", "shutdown"),
+    "AsyncLLM": ("from_engine_args", "generate", "shutdown", "collective_rpc"),
     "Scheduler": ("schedule", "_preempt_request"),
     "AsyncScheduler": ("schedule", "_preempt_request"),
+    "BaseKVCacheMethod": ("process_weights_after_loading",),
+    "Fp8PerTensorOnlineLinearMethod": ("create_weights", "process_weights_after_loading", "apply"),
     "dummy_loader": ("initialize_dummy_weights", "initialize_single_dummy_weight"),
     "CompilationConfig": ("_attention_ops",),
     "PerTensorTorchFP8ScaledMMLinearKernel": ("apply_scaled_mm", "process_weights_after_loading"),
@@ -100,6 +111,5 @@ def check_version(extension: str) -> None:
     if installed() not in CHECKED:
         raise MissingError(
             f"{extension} changes vLLM from within and was checked against {' and '.join(CHECKED)}, found "
-            f"{installed()}: install one of them, or run vLLM's own path with "
-            """MLPERF_ENGINE_ARGS='{"worker_extension_cls": ""}'"""
+            f"{installed()}: install one of them, or {OWN_PATH}"
         )

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from . import attention, fused, gemm, mlp, model
+from . import attention, fused, gemm, mlp, model, self_check
 from .compat import ModelRegistry, PerTensorTorchFP8ScaledMMLinearKernel, PlatformEnum, linear, llama
 
 
@@ -53,4 +53,9 @@ install()
 
 
 class Extension:
-    """Mixed into vLLM's worker; adds nothing itself."""
+    """Mixed into vLLM's worker."""
+
+    def mlperf_self_check(self: Any) -> dict[str, float] | None:
+        """See self_check.py; None in a worker that has no whole logits."""
+        figures: dict[str, float] | None = self_check.run(self.model_runner, self.vllm_config)
+        return figures

@@ -68,8 +68,18 @@ def head_row_order(rows: int) -> torch.Tensor:
 def reorder_rows(layer: Any) -> None:
     """Put the rows of a weight [inputs, rows] into the order that `layer` asks for, if any."""
     if order := getattr(layer, "mlperf_row_order", None):
-        rows = layer.weight.t().view(torch.uint8)
-        rows.copy_(rows[order(len(rows)).to(rows.device)])
+        _take_rows(layer, order(layer.weight.shape[1]))
+
+
+def restore_rows(layer: Any) -> None:
+    """Undo `reorder_rows`."""
+    if order := getattr(layer, "mlperf_row_order", None):
+        _take_rows(layer, order(layer.weight.shape[1]).argsort())
+
+
+def _take_rows(layer: Any, index: torch.Tensor) -> None:
+    rows = layer.weight.t().view(torch.uint8)
+    rows.copy_(rows[index.to(rows.device)])
 
 
 def supported(rows: int, depth: int) -> bool:

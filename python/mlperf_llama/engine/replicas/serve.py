@@ -10,16 +10,19 @@ import asyncio
 import gc
 import time
 from array import array
+from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 
-from .. import Engine, Tokens, frames
+from .. import Engine, Request, Tokens, frames
 from ..frames import Decoder, Frame, FrameError
 from ..pacing import Pacing
 from . import settings, wire
 from .settings import Failure
 
+# Requests that the engine is given in one iteration of the loop.
+BATCH = 256
 # Without a word from the head for so long it is gone, though no connection says so.
 HEAD_SILENCE_S = 60.0
 # Between two questions to the engine whether it lives: its process answers between two steps.
@@ -37,7 +40,8 @@ class Serving(asyncio.Protocol):
         self._engine, self._decoder, self._printed = engine, decoder, printed
         self._transport: asyncio.WriteTransport | None = None
         self._terms: wire.Terms | None = None
-        self._flushing = False
+        self._received: deque[tuple[list[Request], wire.Terms]] = deque()
+        self._flushing = self._submitting = False
         self._heard = self._sign = time.monotonic()
         self._tasks: set[asyncio.Task[None]] = set()
         # Whether the engine is in a process of its own, which is asked for signs of life.
@@ -78,8 +82,8 @@ class Serving(asyncio.Protocol):
         if frame.kind == wire.REQUESTS:
             if self._terms is None:
                 raise FrameError("requests without terms")
-            batch = wire.read_requests(frame)
-            self._engine.submit(batch, self._terms.limits, self._terms.streaming, self)
+            self._received.append((wire.read_requests(frame), self._terms))
+            self._submit()
         elif frame.kind == wire.RUN:
             self._terms = wire.read_run(frame)
         elif frame.kind == wire.CALL:
@@ -88,6 +92,26 @@ class Serving(asyncio.Protocol):
             self._end("")
         elif frame.kind != wire.PING:
             raise FrameError(f"kind {frame.kind}")
+
+    def _submit(self) -> None:
+        """At most BATCH in one iteration of the loop: the tasks that an engine starts for them would hold up
+        beats and answers."""
+        if self._submitting:
+            return
+        batch, terms = self._received[0]
+        if len(batch) <= BATCH:
+            self._received.popleft()
+        else:
+            self._received[0] = (batch[BATCH:], terms)
+            batch = batch[:BATCH]
+        self._engine.submit(batch, terms.limits, terms.streaming, self)
+        if self._received:
+            self._submitting = True
+            self._loop.call_soon(self._submit_further)
+
+    def _submit_further(self) -> None:
+        self._submitting = False
+        self._submit()
 
     async def _call(self, call: dict[str, object]) -> None:
         reply: dict[str, object] = {"serial": call["serial"]}

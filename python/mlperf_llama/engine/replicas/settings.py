@@ -18,8 +18,9 @@ MISSING, BROKE, USAGE = "missing", "broke", "usage"
 class MemberSettings:
     """One engine, the same for every member. `engine`: vllm or fake; `arguments`: vLLM's AsyncEngineArgs, or
     the fake engine's script. `cache_dir`: as it was set, the member's own home is put in. `model_dir`: empty
-    where the engine has none. `model_sha256`: of the weights at the head, on the host `host_id`.
-    `engine_silence_s`: an engine that gives no sign for so long during a run hangs; None: no limit."""
+    where the engine has none. `model_sha256`: of the weights at the head, on the host `host_id`. `scales`:
+    text of a file of static FP8 scales. `engine_silence_s`: an engine that gives no sign for so long during a
+    run hangs; None: no limit."""
 
     engine: str
     arguments: dict[str, object]
@@ -28,6 +29,7 @@ class MemberSettings:
     model_dir: str = ""
     model_sha256: str | None = None
     host_id: str = ""
+    scales: str | None = None
     engine_silence_s: float | None = None
 
 

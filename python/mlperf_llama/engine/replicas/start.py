@@ -78,4 +78,7 @@ class Start:
         infos = [member.report.info for member in self._members.values() if member.report]
         first = infos[0]
         shared = {**first.settings, "data_parallel_size": len(infos)}
-        return EngineInfo(first.name, first.version, shared, round(load_s, 2), first.details)
+        # All passed, or the worst tells.
+        checks = [info.self_check for info in infos if info.self_check is not None]
+        worst = max(checks, key=lambda found: (not found.passed, found.largest), default=None)
+        return EngineInfo(first.name, first.version, shared, round(load_s, 2), first.details, worst)

@@ -6,11 +6,13 @@ Loading blocks the loop, so a thread speaks for it meanwhile: it beats, and it n
 from __future__ import annotations
 
 import asyncio
+import atexit
 import logging
 import os
 import select
 import socket
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -22,7 +24,7 @@ from pathlib import Path
 from ...errors import EXIT_BROKE, EXIT_OK, BrokeError, MissingError, PipelineError, UsageError
 from ...machine import gpus
 from ...machine.processes import end_children
-from ...records import seal
+from ...records import scales, seal
 from ...records.codec import to_json
 from ...sources.model import checkpoint
 from .. import Engine, EngineInfo
@@ -223,7 +225,17 @@ def make_engine(given: MemberSettings, member: int) -> Engine:
 
     cache = Path(given.cache_dir).expanduser()
     own = {"VLLM_CACHE_ROOT": str(cache / f"vllm-{member}")} if member > 0 else {}
+    if given.scales is not None:
+        own[scales.VARIABLE] = _file_of(given.scales)
     return VllmEngine(given.arguments, cache, {**given.environment, **own})
+
+
+def _file_of(text: str) -> str:
+    """A file of this process, gone at its end."""
+    with tempfile.NamedTemporaryFile("w", suffix=".json", delete=False, encoding="utf-8") as stream:
+        stream.write(text)
+    atexit.register(lambda: Path(stream.name).unlink(missing_ok=True))
+    return stream.name
 
 
 def _model_sha256(given: MemberSettings) -> str | None:

@@ -56,7 +56,7 @@ def serve(config: Config, env: Mapping[str, str]) -> Served:
     if fetched is None or not Path(fetched.parquet).is_file():
         if find_spec("datasets") is None:
             raise MissingError("huggingface: expected the package datasets, found none installed")
-        _probe(config, env)
+        probe(config, env)
         file = _load(config, env, folder, target)
         fetched = Fetched(key, str(target), files.digest(target), str(file))
         store.keep(record, fetched)
@@ -114,7 +114,7 @@ def samples_of(config: Config) -> int:
     return config.full_sample_count if config.category == rules.EDGE else 0
 
 
-def _probe(config: Config, env: Mapping[str, str]) -> None:
+def probe(config: Config, env: Mapping[str, str]) -> None:
     """Ask for the revision: a refusal shows here at once, where the libraries would retry."""
     if hub.is_offline(env):
         return
@@ -141,7 +141,7 @@ def _load(config: Config, env: Mapping[str, str], folder: Path, target: Path) ->
             printed = child.run(
                 f"huggingface: {FILE} from {hub.endpoint(env)}",
                 (sys.executable, "-P", script, REPOSITORY, REVISION, FILE, str(samples_of(config)), part),
-                env=_environment(config, env, scratch),
+                env={**environment(config, env), "HF_DATASETS_CACHE": str(scratch)},
                 stall_s=config.source_stall_s,
                 timeout_s=config.source_timeout_s,
                 progress=lambda: (part.stat().st_size, *(measure() for measure in measures)),
@@ -158,8 +158,8 @@ def _load(config: Config, env: Mapping[str, str], folder: Path, target: Path) ->
         shutil.rmtree(scratch, ignore_errors=True)
 
 
-def _environment(config: Config, env: Mapping[str, str], scratch: Path) -> dict[str, str]:
-    """The child's environment: the token, short time-outs, and silence.
+def environment(config: Config, env: Mapping[str, str]) -> dict[str, str]:
+    """The environment of a child that asks the hub: the token, short time-outs, and silence.
 
     Silence, because each of the libraries' retries would be logged and count as progress.
     """
@@ -168,7 +168,6 @@ def _environment(config: Config, env: Mapping[str, str], scratch: Path) -> dict[
     return {
         **without_secrets(env),
         **({"HF_TOKEN": token} if token else {}),
-        "HF_DATASETS_CACHE": str(scratch),
         "HF_HUB_DOWNLOAD_TIMEOUT": limit,
         "HF_HUB_ETAG_TIMEOUT": limit,
         "HF_HUB_DISABLE_PROGRESS_BARS": "1",

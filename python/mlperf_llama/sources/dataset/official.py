@@ -24,7 +24,7 @@ from .rows import Content, read
 
 @dataclass(frozen=True)
 class Official:
-    """One category's file. `uri_name`: its metadata file in the R2 store, without `.uri`."""
+    """One official file. `uri_name`: its metadata file in the R2 store, without `.uri`."""
 
     names: tuple[str, ...]
     uri_name: str
@@ -81,7 +81,11 @@ def examine(path: Path, category: str, announce: Announce) -> Examined:
 
     UsageError: a fault in the file, or an MD5 list beside it that it does not match.
     """
-    official = OFFICIAL[category]
+    return examine_as(path, OFFICIAL[category], announce)
+
+
+def examine_as(path: Path, official: Official, announce: Announce) -> Examined:
+    """The same for a file that `official` describes."""
     try:
         sha256, md5 = digests(path)
     except OSError as error:
@@ -134,7 +138,7 @@ def find(folder: Path, category: str) -> Path | None:
 
 
 def is_pinned(sha256: str) -> bool:
-    return any(sha256 == official.sha256 for official in OFFICIAL.values())
+    return sha256 in {*(official.sha256 for official in OFFICIAL.values()), pins.CALIBRATION}
 
 
 def names(category: str) -> Sequence[str]:

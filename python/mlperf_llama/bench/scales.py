@@ -1,0 +1,174 @@
+"""Decides whether a run's FP8 has static scales, and puts scales.json into the run folder before the engine.
+
+A run that was begun keeps what it began with: its finished part used it.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+
+from ..config import Config
+from ..engine import derive
+from ..engine.preset import choose_preset
+from ..engine.settings import quantization_of
+from ..errors import BrokeError, MissingError, UsageError
+from ..records import scales
+from ..records.events import Events
+from ..records.files import JsonObject, atomic, digest, read_object
+from ..records.run_folder import RunFolder
+from ..records.scales import Scales
+from ..records.schema import Gpu, Provenance, Provided, Results, ScalesUsed
+from ..settings import AUTO
+from ..sources import calibration, chain, model
+from .scope import first_gpu
+
+STAGE = "scales"
+STATIC, DYNAMIC = "static", "dynamic"
+FP8 = "fp8"
+
+
+def path_in_use(run: RunFolder) -> Path | None:
+    """The run's scales.json, where its engine is to load it."""
+    used = run.read_or_new(Provenance).scales
+    return run.file(Scales.FILE) if used is not None and used.mode == STATIC else None
+
+
+def provide(run: RunFolder, config: Config, env: Mapping[str, str], events: Events) -> None:
+    """Choose the scales and record the choice; static ones are in the run folder when this ends.
+
+    MissingError: SCALES=static, and they cannot be made here. UsageError: the folder's are not those that
+    the run began with.
+    """
+    used = run.read(Provenance).scales
+    if used is not None:
+        _check_resumed(run, used)
+        return
+    if run.file(Scales.FILE).exists():
+        raise UsageError(f"{run.file(Scales.FILE)}: expected none before the run makes it, found one")
+    provided = run.read(Provenance).model or Provided()
+    gpu = first_gpu(run)
+    planned = _quantization(config, gpu, provided)
+    if config.scales == AUTO and (planned != FP8 or run.read(Results).scenarios):
+        return
+    if reason := _obstacle(config, gpu, planned):
+        _dynamic(run, config, events, reason)
+        return
+    try:
+        articles = _articles(run, config, env, events)
+    except MissingError as error:
+        _dynamic(run, config, events, f"no calibration articles could be had ({error})")
+        return
+    _static(run, config, env, events, articles, gpu)
+
+
+def _check_resumed(run: RunFolder, used: ScalesUsed) -> None:
+    path = run.file(Scales.FILE)
+    found = digest(path) if path.is_file() else None
+    if found != used.sha256:
+        raise UsageError(
+            f"{path}: expected sha256 {used.sha256}, which this run began with, found {found}; "
+            "put it back, or start a new run"
+        )
+    if found is not None:
+        scales.read(path)
+
+
+def _quantization(config: Config, gpu: Gpu | None, provided: Provided) -> str | None:
+    """How the weights will be quantised while they load; None: not at all, or they are already."""
+    if config.engine == "fake" or provided.path is None:
+        return None
+    model_config: JsonObject = read_object(Path(provided.path) / "config.json")
+    if "quantization_config" in model_config or model.is_random(model_config):
+        return None
+    return quantization_of(config, choose_preset(config, gpu))
+
+
+def _obstacle(config: Config, gpu: Gpu | None, planned: str | None) -> str:
+    """Why the scales are dynamic, whatever articles there are; empty where they may be static."""
+    if config.scales == DYNAMIC:
+        return f"SCALES={DYNAMIC}"
+    if planned != FP8:
+        return f"16-bit weights are not loaded with QUANTIZATION={FP8}"
+    if config.scales == AUTO and (gpu is None or not derive.card_of(gpu).fp8):
+        return f"{gpu.name if gpu else 'this machine'} does not multiply FP8"
+    return ""
+
+
+def _dynamic(run: RunFolder, config: Config, events: Events, reason: str) -> None:
+    if config.scales == STATIC:
+        raise MissingError(f"SCALES={STATIC}: expected static scales, found that {reason}")
+    run.update(Provenance, scales=ScalesUsed(DYNAMIC, reason))
+    events.emit(STAGE, message=f"dynamic scales: {reason}")
+
+
+def _articles(run: RunFolder, config: Config, env: Mapping[str, str], events: Events) -> Provided:
+    """From the first source that serves them."""
+    reasons = []
+    for source in calibration.chain(config):
+        events.emit(STAGE, message=f"calibration articles from {source}")
+        try:
+            chain.attempt(run, "calibration", source, partial(calibration.serve, source, config, env))
+        except (MissingError, BrokeError) as error:
+            reasons.append(f"{source}: {error}")
+        else:
+            return run.read(Provenance).calibration or Provided()
+    raise MissingError("; ".join(reasons))
+
+
+def _static(
+    run: RunFolder,
+    config: Config,
+    env: Mapping[str, str],
+    events: Events,
+    articles: Provided,
+    gpu: Gpu | None,
+) -> None:
+    # Imports torch.
+    from ..quantize import calibration_prompts
+    from ..quantize import scales as making
+
+    provided = run.read(Provenance).model or Provided()
+    model_dir = Path(str(provided.path))
+    samples = calibration_prompts(Path(str(articles.path)), model_dir, config.cache_path)
+    prompts = [samples.prompt(index) for index in range(samples.count)]
+    wanted = making.identity(str(provided.sha256), model_dir, articles, prompts)
+    kept = making.cache_path(config.cache_path, wanted, gpu.name if gpu else "cpu")
+    counted = f"static scales: {len(prompts):,} calibration articles"
+    if making.cached(kept, wanted, making.layers_of(model_dir)) is None:
+        events.emit(STAGE, message=f"{counted}, {'about a minute' if gpu else 'on the CPU'}")
+        record = making.make(
+            model_dir,
+            wanted,
+            prompts,
+            env,
+            lambda done, total: events.emit(STAGE, done=done, total=total, unit="articles"),
+        )
+        _keep(record, kept)
+    else:
+        events.emit(STAGE, message=f"{counted}, made before")
+    path = run.file(Scales.FILE)
+    with atomic(path) as temporary:
+        shutil.copyfile(kept, temporary)
+    run.update(
+        Provenance,
+        scales=ScalesUsed(
+            STATIC,
+            sha256=digest(path),
+            tokenizer_sha256=wanted.tokenizer_sha256,
+            ids_sha256=wanted.ids_sha256,
+            ids_count=wanted.ids_count,
+        ),
+    )
+
+
+def _keep(record: Scales, path: Path) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        scales.write(record, path)
+    except OSError as error:
+        raise UsageError(
+            f"CACHE_DIR: expected a folder with room to write in, could not write {path}: {error.strerror}"
+        ) from None

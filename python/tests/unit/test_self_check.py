@@ -1,0 +1,66 @@
+"""What a self-check's figures mean, and what becomes of one that failed.
+
+Its steps: test_self_check_steps.py; vLLM's own classes: test_own_path.py; a model in vLLM:
+tests/integration/test_self_check.py.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from pathlib import Path
+
+import pytest
+from test_oom import ScriptedSession
+
+from mlperf_llama.bench.session import refuse_failed_self_check
+from mlperf_llama.engine import EngineInfo, Progress, hopper
+from mlperf_llama.errors import EXIT_BROKE, BrokeError
+from mlperf_llama.records.run_folder import RunFolder
+from mlperf_llama.records.schema import Results
+
+FIGURES = {"mean": 0.03, "largest": 0.08, "prompts": 8, "steps": 7, "compared": 66, "seconds": 1.234}
+
+
+@pytest.mark.parametrize(
+    ("changes", "passed"),
+    [
+        ({}, True),
+        ({"mean": hopper.MEAN_BOUND, "largest": hopper.LARGEST_BOUND}, True),
+        ({"mean": hopper.MEAN_BOUND * 1.01}, False),
+        ({"largest": hopper.LARGEST_BOUND * 1.01}, False),
+        ({"largest": 1e6}, False),
+    ],
+)
+def test_either_bound_refuses(changes: dict[str, float], passed: bool) -> None:
+    record = hopper.self_check_record(hopper.EXTENSION, {**FIGURES, **changes})
+    assert record.passed is passed and record.revision == hopper.REVISION
+    info = EngineInfo("vllm", "0.26.0", {}, 1.0, self_check=record)
+    if passed:
+        refuse_failed_self_check(info)
+        return
+    with pytest.raises(BrokeError, match=r"on average \(at most .*worker_extension_cls") as refused:
+        refuse_failed_self_check(info)
+    assert refused.value.exit_code == EXIT_BROKE and "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("passed", [True, False])
+def test_a_session_records_the_self_check_before_it_refuses(passed: bool, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    run = RunFolder.open(tmp_path)
+    record = hopper.self_check_record(hopper.EXTENSION, {**FIGURES, "mean": 0.03 if passed else 0.9})
+
+    class Engine:
+        async def start(self, progress: Progress) -> EngineInfo:
+            return EngineInfo("vllm", "0.26.0", {}, 1.0, self_check=record)
+
+    session = ScriptedSession(run, {}, [])
+    session.engine = Engine()  # type: ignore[assignment]
+    if passed:
+        asyncio.run(session.start())
+    else:
+        with pytest.raises(BrokeError, match="the kernels for Hopper are refused"):
+            asyncio.run(session.start())
+    recorded = run.read(Results).engine
+    assert recorded is not None and recorded.self_check == record
+    assert dataclasses.asdict(record)["passed"] is passed

@@ -112,7 +112,6 @@ def environment(hosts: namespaces.Hosts, tmp_path: Path) -> dict[str, str]:
         "MLPERF_TARGET": "cpu",
         "MLPERF_HOSTS": ",".join(hosts.names),
         "MLPERF_RESULTS_DIR": str(tmp_path / "results"),
-        "MLPERF_CACHE_DIR": str(tmp_path / "cache"),
     }
 
 

@@ -473,10 +473,11 @@ class ImportedPackage:
 
 @dataclass(frozen=True)
 class PythonProcess:
-    """The process that measured. `flags`: Python's that keep the caller's folders away; `path`: where it
-    imports from; `foreign_path`: folders of it that are not of its environment; `start_files`: what else
-    ran at its start; `preloaded`: libraries put before all others. `variables`: those that libraries or
-    Python read, as they were given, without secrets; `engine_variables`: what loading the engine set."""
+    """The process that measured, or that of a `member`. `flags`: Python's that keep the caller's folders
+    away; `path`: where it imports from; `foreign_path`: folders of it that are not of its environment;
+    `start_files`: what else ran at its start; `preloaded`: libraries put before all others. `variables`:
+    those that libraries or Python read, as they were given, without secrets; `engine_variables`: what loading
+    the engine set."""
 
     time: str
     executable: str
@@ -488,11 +489,12 @@ class PythonProcess:
     variables: dict[str, str] = field(default_factory=dict)
     engine_variables: dict[str, str] = field(default_factory=dict)
     packages: tuple[ImportedPackage, ...] = ()
+    member: int | None = absent()
 
 
 @dataclass(frozen=True)
 class Environment:
-    """One process for each time that the run was started or resumed."""
+    """One process for each time that the run was started or resumed, and one for each member."""
 
     FILE: ClassVar[str] = "environment.json"
     processes: tuple[PythonProcess, ...] = ()

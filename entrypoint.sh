@@ -11,13 +11,14 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 # shellcheck source=scripts/lib.sh
 source "$root/scripts/lib.sh"
 
-run_dir="" # once `create-run` has made it
+run_dir=""      # once `create-run` has made it
+mlperf_llama=() # the command of our package, once `isolate` has made it
 
 # step ARGUMENTS: one verb of ours; an interrupted one ends everything.
 step() {
     local code=0
     [[ -z $stopped ]] || exit_interrupted "$stopped"
-    run_child "$python" -m mlperf_llama "$@" || code=$?
+    run_child "${mlperf_llama[@]}" "$@" || code=$?
     if [[ $code -eq $EXIT_INT || $code -eq $EXIT_TERM ]]; then exit_interrupted "$code"; fi
     return "$code"
 }
@@ -32,7 +33,7 @@ exit_interrupted() {
 # set_status STATUS: how the run ended, into its folder, where there is one.
 set_status() {
     [[ -z $run_dir ]] ||
-        "$python" -m mlperf_llama finalize-run --run-dir "$run_dir" --status "$1" 2>/dev/null || true
+        "${mlperf_llama[@]}" finalize-run --run-dir "$run_dir" --status "$1" 2>/dev/null || true
 }
 
 # try_sources KIND SOURCE...: the first source that serves ends the chain; codes 3 and 4 step on.
@@ -73,14 +74,29 @@ run() {
     try_sources model "${model_chain[@]}" >&2
     try_sources dataset "${dataset_chain[@]}" >&2
     [[ -z $stopped ]] || exit_interrupted "$stopped"
-    exec "$python" -m mlperf_llama execute --run-dir "$run_dir"
+    exec "${mlperf_llama[@]}" execute --run-dir "$run_dir"
 }
 
 # submission FLAG...: the runs of a submission, then the tree; stdout: the tree's path.
 submission() {
     trap_signals
     run_child "$root/entrypoint.sh" run --submission "$@" >&2 || exit $?
-    exec "$python" -m mlperf_llama pack "$@"
+    exec "${mlperf_llama[@]}" pack "$@"
+}
+
+# isolate: Python imports from its environment and from here, whatever folders and start-up settings the
+# caller's environment names. PACKAGES alone adds a folder, and is named in the verdict.
+isolate() {
+    local name packages
+    packages=$(setting PACKAGES "")
+    for name in $(compgen -e PYTHON); do
+        case $name in
+            PYTHONUNBUFFERED | PYTHONDONTWRITEBYTECODE | PYTHONHASHSEED | PYTHONUTF8 | PYTHONFAULTHANDLER) ;;
+            *) unset "$name" ;;
+        esac
+    done
+    export PYTHONPATH=$root/python${packages:+:$packages}
+    mlperf_llama=("$python" -P -s -m mlperf_llama)
 }
 
 # asks_for_help ARGUMENT...: then nothing may start. argparse knows --help by any of its beginnings.
@@ -96,9 +112,9 @@ main() {
     local verb=${1:-run}
     python=$(setting VENV "$root/.venv")/bin/python
     [[ -x $python ]] || python=python3 # in the image
-    export PYTHONPATH=$root/python${PYTHONPATH:+:$PYTHONPATH}
+    isolate
     if [[ $verb == help ]]; then set -- "${@:2}" --help; fi
-    if asks_for_help "$@"; then exec "$python" -m mlperf_llama "$@"; fi
+    if asks_for_help "$@"; then exec "${mlperf_llama[@]}" "$@"; fi
     shift $(($# ? 1 : 0))
     case $verb in
         run) run "$@" ;;
@@ -108,7 +124,7 @@ main() {
             (($# == 1)) || die "$EXIT_USAGE" "usage: entrypoint.sh resume FOLDER (of a run that ended early)"
             run --resume "$1"
             ;;
-        *) exec "$python" -m mlperf_llama "$verb" "$@" ;;
+        *) exec "${mlperf_llama[@]}" "$verb" "$@" ;;
     esac
 }
 

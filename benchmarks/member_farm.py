@@ -16,14 +16,15 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "python"))
 
 from mlperf_llama.engine.frames import Decoder
 from mlperf_llama.engine.replicas import wire
-from mlperf_llama.engine.replicas.protocol import TOKEN_NAME
+from mlperf_llama.engine.replicas.protocol import TOKEN_NAME, HeadAddress
+from mlperf_llama.engine.replicas.reach import connect, parse
 from mlperf_llama.engine.replicas.serve import Serving
 from mlperf_llama.engine.replicas.settings import Loaded, MemberSettings
-from mlperf_llama.engine.replicas.worker import Head, connect, first_frames, make_engine
+from mlperf_llama.engine.replicas.worker import first_frames, make_engine
 from mlperf_llama.records.codec import to_json
 
 
-async def serve(head: Head, member: int) -> None:
+async def serve(head: HeadAddress, member: int) -> None:
     sock = await asyncio.to_thread(connect, head, member)
     decoder = Decoder(wire.MOST_BYTES)
     waiting = await asyncio.to_thread(first_frames, sock, decoder)
@@ -39,7 +40,7 @@ async def serve(head: Head, member: int) -> None:
 
 
 async def main(address: str, count: int) -> None:
-    head = Head.parse(address, os.environ.get(TOKEN_NAME))
+    head = parse(address, os.environ.get(TOKEN_NAME))
     await asyncio.gather(*(serve(head, member) for member in range(count)))
 
 

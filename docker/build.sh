@@ -78,7 +78,7 @@ main() {
         --build-arg "WHEELS=$(wheels_image)"
         --build-arg "REVISION=$(revision)"
         --build-arg "SOURCE=$(origin)"
-        --label "mlperf-llama.inputs=$(inputs "$target")"
+        --label "mlperf-llama.inputs=$(inputs)"
         --secret "id=pip,src=$scratch/pip"
     )
     [[ -z $ca ]] || arguments+=(--secret "id=ca,src=$ca")

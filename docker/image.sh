@@ -8,14 +8,12 @@ image_name() {
     setting IMAGE "mlperf-llama:$1"
 }
 
-# inputs TARGET: one word that changes with anything that goes into the image.
+# inputs: one word that changes with anything that goes into the image.
 inputs() {
-    local -a files=(LICENSE entrypoint.sh pyproject.toml docker/Dockerfile scripts/environment.sh
-        docker/layer.sh scripts/lib.sh "locks/$1.lock" locks/vendored.lock locks/loadgen.lock)
+    local -a files=(LICENSE Makefile docker entrypoint.sh locks pyproject.toml python/mlperf_llama run_all.sh scripts)
     (
         cd "$root" || exit
-        sha256sum "${files[@]}"
-        find python/mlperf_llama -type f ! -path '*/__pycache__/*' -print0 | LC_ALL=C sort -z | xargs -0 sha256sum
+        find "${files[@]}" -type f ! -path '*/__pycache__/*' -print0 | LC_ALL=C sort -z | xargs -0 sha256sum
     ) | sha256sum | cut -d ' ' -f 1
 }
 

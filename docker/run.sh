@@ -24,7 +24,7 @@ source "$root/docker/options.sh"
 # build_if_old: builds unless the image was made from just these files.
 build_if_old() {
     if [[ -n $(setting IMAGE "") ]]; then return; fi
-    if [[ $(label "$image" mlperf-llama.inputs) == "$(inputs "$target")" ]]; then return; fi
+    if [[ $(label "$image" mlperf-llama.inputs) == "$(inputs)" ]]; then return; fi
     log "the image $image is absent or older than these files"
     MLPERF_TARGET=$target "$root/docker/build.sh"
 }

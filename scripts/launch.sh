@@ -60,7 +60,7 @@ main() {
     fi
     if [[ ${1:-} == doctor && ! -x $(setting VENV "$root/.venv")/bin/python ]]; then
         # What is missing must be reported before anything is installed.
-        PYTHONPATH=$root/python exec "$(find_python sys python3.11 python3.12 python3)" -m mlperf_llama "$@"
+        PYTHONPATH=$root/python exec "$(find_python sys python3.11 python3.12 python3)" -P -s -m mlperf_llama "$@"
     fi
     trap_signals
     run_child "$root/scripts/native.sh" >&2

@@ -41,6 +41,8 @@ ROUNDS = {
 
 # checker: dataset-size; conf: performance_sample_count_override.
 SAMPLE_COUNT = {DATACENTER: 13368, EDGE: 5000}
+# policy: articles of CNN/DailyMail's training part that may decide scales (calibration/CNNDailyMail).
+CALIBRATION_COUNT = 1000
 # conf: min_duration of every scenario, in seconds.
 MIN_DURATION_S = 600.0
 # conf: ttft_latency and tpot_latency in ms, at the 99th percentile.

@@ -333,6 +333,9 @@ SHELL = Group("Container, native environment, make", (
         "This file's own name, when it is not .env (path; only in the environment)."),
     Setting("VENV", ".venv", text,
         "Virtual environment of the native path (path), beside the scripts."),
+    Setting("PACKAGES", "", text,
+        "A folder with Python packages that the environment lacks, such as vLLM on a host without pip "
+        "(path). A run with it is never submittable."),
     Setting("DEBUG", "", text,
         "Messages for finding a fault, on stderr and in run.log: 1, or empty for none."),
 ))

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from .. import rules
 from ..config import Config
 from ..credentials import redaction
 from ..errors import EXIT_INVALID, EXIT_OK, BrokeError, Interrupted, PipelineError
@@ -20,7 +21,7 @@ from ..records.schema import COMPLETE, FAILED, INTERRUPTED, Provenance, Results,
 from ..terminal import console, signals
 from ..terminal.progress import TerminalProgress
 from ..terminal.style import colour_wanted
-from . import finalize, loadgen_runs, members, scales, stages
+from . import environment_record, finalize, loadgen_runs, members, scales, stages
 from .scope import record_scope
 from .session import Session
 
@@ -128,9 +129,12 @@ async def _measure(
 async def _measure_with(session: Session, work: Work) -> None:
     if work.prepare:
         work.prepare(session)
-    record_scope(session.run, session.scope)
+    run, config = session.run, session.config
+    record_scope(run, session.scope)
+    environment = environment_record.Recorder(run, config.engine, rules.ROUNDS[config.round].loadgen_version)
     try:
         await session.start()
+        await asyncio.to_thread(environment.finish)
         task = asyncio.current_task()
         assert task is not None
         with _cancelled_by_signals(task) as received:

@@ -89,16 +89,17 @@ async def _drive(session: Session, planned: plan.Plan) -> ModeRecord:
     out, conf = run.log_dir(scenario, mode), run.scenario(scenario) / "user.conf"
     session.events.emit(f"{scenario} {mode}", message=planner.describe(planned))
     before, members_before = await session.counters(), members.counters(session)
-    await drive.drive(
+    ended = await drive.drive(
         session.engine, session.samples, session.limits, planned, out, session.events, conf_path=conf
     )
     counters = _difference(before, await session.counters())
     if mode == "performance":
+        measured = logs.performance(out, scenario)
         each = _differences(members_before, members.counters(session))
-        return replace(logs.performance(out, scenario), counters=counters, member_counters=each)
+        return replace(measured, counters=counters, member_counters=each, driven=ended.driven)
     if mode == "compliance":
-        return Compliance(test06.verify_run(run, scenario).passed, counters)
-    return Accuracy(counters=counters, lost_members=members.losses(session))
+        return Compliance(test06.verify_run(run, scenario).passed, counters, ended.driven)
+    return Accuracy(counters=counters, lost_members=members.losses(session), driven=ended.driven)
 
 
 def _difference(before: Mapping[str, float], after: Mapping[str, float]) -> dict[str, float]:

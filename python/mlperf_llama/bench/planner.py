@@ -119,8 +119,11 @@ def choose(config: Config, scenario: str, gpu: Gpu | None, replicas: int = 1) ->
     preset = choose_preset(config, gpu)
     path = tuned.path_of(Path(config.results_dir), config, gpu.name if gpu else None)
     digest = _model_digest(config)
-    wanted = tuned.identity(config, digest, preset.engine, replicas)
-    values = tuned.read(path, wanted) if digest else tuned.read_any_model(path, wanted)
+    read = tuned.read if digest else tuned.read_any_model
+    # Whether the calibration articles can be had, only the run will know.
+    kinds = (True, False) if config.scales == AUTO else (config.scales == "static",)
+    found = (read(path, tuned.identity(config, digest, preset.engine, static, replicas)) for static in kinds)
+    values = next((one for one in found if one != tuned.NONE), tuned.NONE)
     if scenario == rules.SINGLE_STREAM:
         choice = target_qps.choose_latency_ms(config.expected_latency_ms, values)
     else:

@@ -25,7 +25,7 @@ from ..records.run_folder import RunFolder
 from ..records.schema import LoadedEngine, Provenance, Provided, Results, System
 from ..sources import model
 from ..sources.dataset import prepare
-from . import members, oom, scales
+from . import engine_record, members, oom, scales
 from .scope import first_gpu, scope_of
 from .warm_up import Speed, answer_all, made_up_prompts
 
@@ -81,15 +81,16 @@ class Session:
         self.members = placed.members if placed else replicas.members(config, run.read(System).gpus)
         self.preset = choose_preset(config, self.gpu)
         self.tuned_path = tuned.path_of(run.path.parent, config, self.gpu_name)
+        self._scales = scales.path_in_use(run)
+        static = self._scales is not None
         self.identity = tuned.identity(
-            config, str(served_model.sha256), self.preset.engine, len(self.members)
+            config, str(served_model.sha256), self.preset.engine, static, len(self.members)
         )
         self.tuned = tuned.read(self.tuned_path, self.identity)
         # What the engine is loaded with beyond the runs' own limits (raise_ceilings).
         self._ceilings: Mapping[str, int] = {}
         self._info: EngineInfo | None = None
         self._model_config = read_object(self.model_dir / "config.json")
-        self._scales = scales.path_in_use(run)
         self._memory = oom.MemoryFallback(run, self.gpu, self._model_config)
         reference = model.is_reference_tokenizer(self.model_dir)
         positions = _number(self._model_config, "max_position_embeddings", rules.MAX_MODEL_LEN)
@@ -212,6 +213,7 @@ class Session:
         )
         self.run.update(Results, engine=engine)
         members.record(self)
+        engine_record.add_load(self.run, info, self.preset)
         self.events.emit("engine", message=f"loaded in {info.load_s:.0f} s")
         return info
 

@@ -36,10 +36,16 @@ def score_all(run: RunFolder, config: Config, env: Mapping[str, str], progress: 
             if progress:
                 progress(scenario, done, total)
 
-        scores = score.score_run(run, scenario, config.score_workers, report, env)
-        before = run.read(Results).scenarios.get(scenario, Scenario()).accuracy or Accuracy()
-        accuracy = dataclasses.replace(scores, counters=before.counters, lost_members=before.lost_members)
-        update_scenario(run, scenario, accuracy=accuracy)
+        accuracy = score.score_run(run, scenario, config.score_workers, report, env)
+        measured = run.read(Results).scenarios.get(scenario, Scenario()).accuracy or Accuracy()
+        # What was measured with the answers stays beside their scores.
+        kept = dataclasses.replace(
+            accuracy,
+            counters=measured.counters,
+            lost_members=measured.lost_members,
+            driven=measured.driven,
+        )
+        update_scenario(run, scenario, accuracy=kept)
 
 
 def judge_again(run: RunFolder) -> str:

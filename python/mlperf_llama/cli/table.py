@@ -108,6 +108,13 @@ USER = (
         settings=True,
     ),
     Verb(
+        "scales",
+        "make the static scales of a run again and compare: exit code 0, or 5 where others come out",
+        verbs.scales,
+        (RUN_OR_LATEST,),
+        settings=True,
+    ),
+    Verb(
         "quantize",
         "make an FP8 checkpoint of the model; --calibration names the data for static scales",
         verbs.quantize,

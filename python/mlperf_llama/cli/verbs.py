@@ -223,10 +223,22 @@ def quantize(arguments: argparse.Namespace, flags: Mapping[str, str], env: Env) 
 
 def worker(arguments: argparse.Namespace, flags: Mapping[str, str], env: Env) -> int:
     """A member of a run, on this host or another: until its head ends it."""
+    from ..engine.replicas import reach
     from ..engine.replicas import worker as member
     from ..engine.replicas.protocol import TOKEN_NAME
 
-    return member.run(member.Head.parse(arguments.head, secret(TOKEN_NAME, env)), arguments.member)
+    return member.run(reach.parse(arguments.head, secret(TOKEN_NAME, env)), arguments.member)
+
+
+def scales(arguments: argparse.Namespace, flags: Mapping[str, str], env: Env) -> int:
+    """A run's static scales made again and compared."""
+    from ..bench import scales_again
+
+    def progress(done: int, total: int) -> None:
+        print(f"scales: {done} of {total} articles", file=sys.stderr)
+
+    _print(scales_again.verify(_run_or_latest(arguments, flags, env), env, progress))
+    return 0
 
 
 def assets(arguments: argparse.Namespace, flags: Mapping[str, str], env: Env) -> int:

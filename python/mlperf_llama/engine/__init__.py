@@ -34,8 +34,9 @@ class Limits:
 
 @dataclass(frozen=True)
 class EngineInfo:
-    """What was loaded, for provenance: `settings` as the engine really uses them; `self_check` where an
-    extension changes what computes. One that was not passed must serve nothing."""
+    """What was loaded, for provenance: `settings` as the engine really uses them; `arguments` as it was
+    given them, and `resolved`, its whole configuration, where it has any. `self_check` where an extension
+    changes what computes: one that was not passed must serve nothing."""
 
     name: str
     version: str
@@ -43,6 +44,8 @@ class EngineInfo:
     load_s: float
     details: dict[str, object] = field(default_factory=dict)
     self_check: SelfCheck | None = None
+    arguments: dict[str, object] = field(default_factory=dict)
+    resolved: dict[str, object] = field(default_factory=dict)
 
 
 class Sink(Protocol):

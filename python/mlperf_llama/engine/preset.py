@@ -57,12 +57,14 @@ class ScenarioSettings:
 
 @dataclass(frozen=True)
 class Preset:
-    """One preset. `scenarios` holds those with settings of their own."""
+    """One preset. `name`: a shipped one's, or the path of the user's own. `scenarios` holds those with
+    settings of their own. `text`: its file's content; empty where it was worked out."""
 
     name: str
     engine: VllmArguments = field(default_factory=dict)
     environment: Mapping[str, str] = field(default_factory=dict)
     scenarios: Mapping[str, ScenarioSettings] = field(default_factory=dict)
+    text: str = ""
 
     @property
     def max_num_seqs(self) -> int:
@@ -79,11 +81,13 @@ def names() -> tuple[str, ...]:
 
 def load_preset(name: str) -> Preset:
     """A shipped preset by name, or a TOML file by path."""
-    path = Path(name) if name.endswith(".toml") else PRESETS / f"{name}.toml"
+    own = name.endswith(".toml")
+    path = Path(name).expanduser().absolute() if own else PRESETS / f"{name}.toml"
     if not path.is_file():
         raise UsageError(f"PRESET: expected one of {', '.join(names())} or a .toml file, found {name}")
     try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        data = tomllib.loads(text)
     except (OSError, ValueError) as error:
         raise UsageError(f"PRESET {path}: expected TOML, could not read it: {error}") from None
     scenarios = {s: ScenarioSettings.of(data.pop(s)) for s in rules.SCENARIOS if s in data}
@@ -91,7 +95,7 @@ def load_preset(name: str) -> Preset:
     if data:
         raise UsageError(f"PRESET {path}: unknown table {next(iter(data))}; known: engine, environment")
     variables = {key: str(value) for key, value in environment.items()}
-    return Preset(path.stem, engine, variables, scenarios)
+    return Preset(str(path) if own else name, engine, variables, scenarios, text)
 
 
 def detect(gpu: Gpu | None) -> str:

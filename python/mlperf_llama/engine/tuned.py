@@ -49,11 +49,16 @@ NONE = Tuned()
 
 
 def identity(
-    config: Config, model_sha256: str | None, engine: Mapping[str, object], replicas: int = 1
+    config: Config,
+    model_sha256: str | None,
+    engine: Mapping[str, object],
+    static_scales: bool = False,
+    replicas: int = 1,
 ) -> dict[str, object]:
     """What a tuned value hangs on beside the GPU: engine, model, precision, GPUs, round.
 
-    `engine`: the preset's arguments. `replicas`: engines that share the work. Without a `model_sha256` the
+    `engine`: the preset's arguments. `static_scales`: FP8 is faster with them. `replicas`: engines that share
+    the work. Without a `model_sha256` the
     model is left open.
     """
     several = {"replicas": replicas} if replicas > 1 else {}
@@ -70,6 +75,7 @@ def identity(
         **({"model": model_sha256} if model_sha256 else {}),
         "dtype": chosen("dtype", config.dtype),
         "quantization": chosen("quantization", config.quantization),
+        **({"scales": "static"} if static_scales else {}),
         "kv_cache_dtype": chosen("kv_cache_dtype", config.kv_cache_dtype),
         "tensor_parallel": config.tensor_parallel,
         "category": config.category,

@@ -20,7 +20,7 @@ from ..machine.gpus import VISIBLE
 from ..records import scales
 from ..records.files import object_or_empty
 from ..records.schema import SelfCheck
-from . import EngineInfo, Limits, Progress, Request, Sink, hopper
+from . import EngineInfo, Limits, Progress, Request, Sink, hopper, resolved
 from .hopper import compat
 from .pacing import Pacing
 
@@ -119,7 +119,16 @@ class VllmEngine:
         load_s = round(time.monotonic() - started, 2)
         details = {**await self._utility("mlperf_counters"), **self._details}
         checked = await self._self_check(progress)
-        return EngineInfo("vllm", vllm.__version__, self._settings(), load_s, details, checked)
+        return EngineInfo(
+            "vllm",
+            vllm.__version__,
+            self._settings(),
+            load_s,
+            details,
+            checked,
+            arguments=resolved.data(self._arguments),
+            resolved=resolved.data(self._llm.vllm_config),
+        )
 
     async def _self_check(self, progress: Progress) -> SelfCheck | None:
         """The fast path against vLLM's own; None where it was not loaded."""

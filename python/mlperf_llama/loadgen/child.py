@@ -145,7 +145,7 @@ def run(spec: Spec, sock: socket.socket) -> None:
 
     system = lg.ConstructFastSUT(issue, lambda: None)
     library = lg.ConstructQSL(spec.sample_count, spec.sample_count, lambda _: None, lambda _: None)
-    sock.sendall(link.control(link.READY))
+    sock.sendall(link.control(link.READY, str(lg.__file__)))
     gc.disable()
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     lg.StartTestWithLogSettings(system, library, settings, log_settings(lg, spec.out_dir), spec.audit_conf)

@@ -9,11 +9,13 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 from ..engine import Engine, Limits
 from ..errors import BrokeError, MissingError, UsageError
 from ..records.events import Events
+from ..records.schema import Driven
 from . import logs
 from .plan import Plan
 from .process import Child, started, write_spec
@@ -40,6 +42,7 @@ class DriveResult:
     seconds: float
     errors: tuple[str, ...]
     warnings: tuple[str, ...]
+    driven: Driven
 
 
 async def drive(
@@ -79,7 +82,29 @@ async def drive(
             transport.abort()
     for error in detail.errors:
         log.warning("loadgen_error text=%r folder=%s", error, out_dir)
-    return DriveResult(out_dir, relay.samples, relay.tokens, relay.seconds, detail.errors, detail.warnings)
+    return DriveResult(
+        out_dir,
+        relay.samples,
+        relay.tokens,
+        relay.seconds,
+        detail.errors,
+        detail.warnings,
+        _driven(relay),
+    )
+
+
+def _driven(relay: Relay) -> Driven:
+    """What was counted and timed here, beside LoadGen's own figures."""
+    began, ended = relay.first or relay.last, relay.last
+    return Driven(
+        samples=relay.samples,
+        tokens=relay.tokens,
+        prompt_tokens=relay.prompt_tokens,
+        seconds=round(ended[0] - began[0], 3),
+        wall_seconds=round(ended[1] - began[1], 3),
+        began=datetime.fromtimestamp(began[1], UTC).isoformat(timespec="seconds"),
+        loadgen=relay.loadgen,
+    )
 
 
 async def _watch(relay: Relay, plan: Plan, events: Events, stage: str, stall_s: float) -> None:

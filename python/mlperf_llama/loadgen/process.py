@@ -21,6 +21,8 @@ from . import logs
 from .child import Spec
 from .plan import Plan, audit_conf, user_conf
 
+PACKAGE_FOLDER = Path(__file__).resolve().parents[2]
+
 
 def write_spec(plan: Plan, out_dir: Path, conf_path: Path | None, loadgen_root: Path | None) -> Spec:
     """Check that the LoadGen release is here and write the files its process reads."""
@@ -97,9 +99,11 @@ def started(spec: Spec) -> Iterator[Child]:
             with remote:
                 number = str(remote.fileno())
                 process = subprocess.Popen(
-                    [sys.executable, "-m", "mlperf_llama.loadgen.child", number, spec.to_json()],
-                    # `-m` finds the package here, and no audit.config of the user's lies here.
-                    cwd=Path(__file__).parents[2],
+                    [sys.executable, "-P", "-s", "-m", "mlperf_llama.loadgen.child", number, spec.to_json()],
+                    # No audit.config of the user's lies here.
+                    cwd=PACKAGE_FOLDER,
+                    # Nothing of the caller's is imported: LoadGen's release is the only other folder.
+                    env={**os.environ, "PYTHONPATH": str(PACKAGE_FOLDER)},
                     pass_fds=[remote.fileno()],
                     stdin=subprocess.DEVNULL,
                     stdout=output,

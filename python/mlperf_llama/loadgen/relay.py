@@ -77,6 +77,12 @@ class Relay(asyncio.Protocol):
         self.ready = False
         self.issued = self.samples = self.tokens = 0
         self.seconds = 0.0
+        # LoadGen's library, as its process names it.
+        self.loadgen = ""
+        # Of the first query and of the last answers that left: monotonic and wall clock.
+        self.first: tuple[float, float] | None = None
+        self.last = (0.0, 0.0)
+        self._indices: array[int] = array("q")
         self._engine, self._source, self._limits = engine, samples, limits
         self._streaming, self._order, self._pass_size = plan.streaming, order, plan.sample_count
         self._decoder = link.Decoder()
@@ -94,6 +100,11 @@ class Relay(asyncio.Protocol):
     @property
     def waiting(self) -> int:
         return len(self._open)
+
+    @property
+    def prompt_tokens(self) -> int:
+        """Of all prompts that were handed to the engine."""
+        return sum(int(self._source.lengths[index]) for index in self._indices)
 
     def close(self) -> None:
         """Stop listening to the engine; late responses are dropped."""
@@ -120,7 +131,7 @@ class Relay(asyncio.Protocol):
         if frame.kind == link.QUERIES:
             self._submit(*link.read_queries(frame))
         elif frame.kind == link.READY:
-            self.ready = True
+            self.ready, self.loadgen = True, frame.payload.decode()
             self._started = time.monotonic()
         elif frame.kind == link.DONE:
             self.seconds = time.monotonic() - self._started
@@ -131,6 +142,8 @@ class Relay(asyncio.Protocol):
     def _submit(self, response_ids: Sequence[int], indices: Sequence[int]) -> None:
         if self.outcome.done():
             return
+        self.first = self.first or (time.monotonic(), time.time())
+        self._indices.extend(indices)
         base, prompt = self._next_id, self._source.prompt
         self._next_id += len(indices)
         self._open.update(zip(range(base, self._next_id), response_ids, strict=True))
@@ -192,6 +205,7 @@ class Relay(asyncio.Protocol):
             frames.append(link.completions(self._ids, self._lengths, self._tokens))
         self._clear()
         self._transport.write(b"".join(frames))
+        self.last = (time.monotonic(), time.time())
 
     def _clear(self) -> None:
         self._first_ids, self._first_tokens = array("Q"), array("i")

@@ -38,8 +38,8 @@ def quantize_model(config: Config, env: Mapping[str, str], target: Path | None) 
     dest = target or config.cache_path / "models" / f"{source.name}-fp8-{scheme}"
     prompts, used = None, None
     if static:
-        (kind,) = calibration.chain(config)
-        articles = calibration.serve(kind, config, env)
+        (named,) = calibration.chain(config)
+        articles = calibration.serve(named, config, env)
         samples = calibration_prompts(Path(articles.path), source, config.cache_path)
         prompts = [samples.prompt(index) for index in range(samples.count)]
         used = Calibration(samples.count, articles.path, articles.sha256)
@@ -48,12 +48,12 @@ def quantize_model(config: Config, env: Mapping[str, str], target: Path | None) 
 
 def calibration_prompts(articles: Path, model_dir: Path, cache_dir: Path) -> prepare.Samples:
     """Every article of the file as a prompt of the model. The benchmark's longest prompt is no limit here:
-    the articles are others."""
+    the articles are others. Made of the articles' bytes, whatever an earlier run has kept."""
     count = len(read_rows(articles))
     reference = model.is_reference_tokenizer(model_dir)
     positions = read_object(model_dir / "config.json").get("max_position_embeddings")
     longest = positions if isinstance(positions, int) else rules.MAX_MODEL_LEN
-    return prepare.prepare(articles, model_dir, cache_dir, count, reference, longest)
+    return prepare.prepare(articles, model_dir, cache_dir, count, reference, longest, use_cache=False)
 
 
 def _model(config: Config, env: Mapping[str, str]) -> Path:

@@ -19,7 +19,6 @@ import torch
 
 from ..records import codec, scales
 from ..records.files import read_object, write_text
-from .weights import FP8_MAX
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
@@ -87,7 +86,7 @@ class Largest:
 
 def scale(largest: float) -> float:
     """So that the largest value is E4M3's largest, or next below it. NaN and infinity stay what they are."""
-    return scales.rounded_up(max(largest, 1e-12) / FP8_MAX) if largest < float("inf") else largest
+    return scales.rounded_up(max(largest, 1e-12) / scales.LARGEST) if largest < float("inf") else largest
 
 
 def measure(model_dir: Path, prompts: Sequence[Sequence[int]], progress: Progress) -> Answer:

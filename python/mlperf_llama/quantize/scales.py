@@ -129,7 +129,7 @@ def make(
         try:
             child.run(
                 f"scales of {model_dir.name}",
-                [sys.executable, "-m", calibrate.__name__, work],
+                [sys.executable, "-P", "-s", "-m", calibrate.__name__, work],
                 env=_environment(env),
                 stall_s=STALL_S,
                 timeout_s=TIMEOUT_S,

@@ -274,6 +274,21 @@ class LostMember:
 
 
 @dataclass(frozen=True)
+class Driven:
+    """What this package counted and timed itself in a LoadGen run: samples and tokens that it handed on,
+    the prompts' tokens, seconds from the first query to the last answer by the monotonic clock and by the
+    wall clock, and when it began (ISO 8601, UTC). `loadgen`: the library that LoadGen's process loaded."""
+
+    samples: int
+    tokens: int
+    prompt_tokens: int
+    seconds: float
+    wall_seconds: float
+    began: str
+    loadgen: str
+
+
+@dataclass(frozen=True)
 class Performance:
     """LoadGen's own figures. `counters`: the engine's, over the run; `member_counters`: each member's.
     `repeated`: why it ran twice."""
@@ -290,6 +305,7 @@ class Performance:
     loadgen_errors: tuple[str, ...] = ()
     counters: dict[str, float] | None = absent()
     member_counters: tuple[dict[str, float], ...] | None = absent()
+    driven: Driven | None = absent()
     repeated: str | None = absent()
 
 
@@ -323,6 +339,7 @@ class Accuracy:
     passed: bool | None = absent(until="rouge1")
     counters: dict[str, float] | None = absent()
     lost_members: tuple[LostMember, ...] | None = absent()
+    driven: Driven | None = absent()
 
 
 @dataclass(frozen=True)
@@ -331,6 +348,7 @@ class Compliance:
 
     passed: bool | None = None
     counters: dict[str, float] | None = absent()
+    driven: Driven | None = absent()
 
 
 @dataclass(frozen=True)
@@ -389,6 +407,95 @@ class Results:
     category: str | None = None
     scenarios: dict[str, Scenario] = field(default_factory=dict)
     engine: LoadedEngine | None = absent()
+
+
+# engine.json
+
+
+@dataclass(frozen=True)
+class UsedPreset:
+    """`name`: a shipped one's, or the path of the user's own. `content` is empty where the settings were
+    worked out from what the GPU has."""
+
+    name: str
+    content: str
+    sha256: str
+    environment: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class UsedExtension:
+    """The class that vLLM's workers are extended by; `revision`: of what the kernels change in vLLM."""
+
+    name: str
+    revision: int | None = None
+
+
+@dataclass(frozen=True)
+class EngineLoad:
+    """One time that the engine was loaded. `arguments`: all that it was given; `resolved`: its whole
+    configuration as it understood them."""
+
+    time: str
+    name: str
+    version: str
+    arguments: dict[str, object] = field(default_factory=dict)
+    preset: UsedPreset | None = None
+    extension: UsedExtension | None = None
+    resolved: dict[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class EngineLoads:
+    FILE: ClassVar[str] = "engine.json"
+    loads: tuple[EngineLoad, ...] = ()
+
+
+# environment.json
+
+
+@dataclass(frozen=True)
+class ImportedPackage:
+    """A package that the measuring process, or LoadGen's child, imported. `file`: where from; `version`: of
+    the distribution that lies beside it, and `locked` as the lock file has it. `sha256`: one hash of its
+    wheel's file list; `files`: how many of it were hashed, `differing` those that are not as the list says.
+    `foreign`: it does not belong to this Python's environment."""
+
+    name: str
+    file: str | None
+    version: str | None = None
+    locked: tuple[str, ...] = ()
+    sha256: str | None = None
+    files: int = 0
+    differing: tuple[str, ...] = ()
+    foreign: bool = False
+
+
+@dataclass(frozen=True)
+class PythonProcess:
+    """The process that measured. `flags`: Python's that keep the caller's folders away; `path`: where it
+    imports from; `foreign_path`: folders of it that are not of its environment; `start_files`: what else
+    ran at its start; `preloaded`: libraries put before all others. `variables`: those that libraries or
+    Python read, as they were given, without secrets; `engine_variables`: what loading the engine set."""
+
+    time: str
+    executable: str
+    flags: dict[str, bool] = field(default_factory=dict)
+    path: tuple[str, ...] = ()
+    foreign_path: tuple[str, ...] = ()
+    start_files: tuple[str, ...] = ()
+    preloaded: tuple[str, ...] = ()
+    variables: dict[str, str] = field(default_factory=dict)
+    engine_variables: dict[str, str] = field(default_factory=dict)
+    packages: tuple[ImportedPackage, ...] = ()
+
+
+@dataclass(frozen=True)
+class Environment:
+    """One process for each time that the run was started or resumed."""
+
+    FILE: ClassVar[str] = "environment.json"
+    processes: tuple[PythonProcess, ...] = ()
 
 
 # verdict.json

@@ -17,16 +17,42 @@ from pathlib import Path
 from typing import cast
 
 from ..config import Config
-from . import schema
+from . import scales, schema
 from .codec import json_schema
 from .events import FILE as EVENTS
 from .files import JsonObject, write_text
-from .schema import SCHEMA_VERSION, Event, Hosts, Provenance, Results, Seal, System, Verdict
+from .scales import Scales
+from .schema import (
+    SCHEMA_VERSION,
+    EngineLoads,
+    Environment,
+    Event,
+    Hosts,
+    Provenance,
+    Results,
+    Seal,
+    System,
+    Verdict,
+)
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 # File of the run folder -> what it holds; of events.jsonl, what each line holds.
 KINDS: Mapping[str, type] = {
-    **{kind.FILE: kind for kind in (Config, System, Hosts, Provenance, Results, Verdict, Seal)},
+    **{
+        kind.FILE: kind
+        for kind in (
+            Config,
+            System,
+            Hosts,
+            Environment,
+            Provenance,
+            Scales,
+            EngineLoads,
+            Results,
+            Verdict,
+            Seal,
+        )
+    },
     EVENTS: Event,
 }
 
@@ -34,11 +60,12 @@ KINDS: Mapping[str, type] = {
 def schema_of(file: str) -> JsonObject:
     """The JSON Schema of one file of KINDS."""
     kind = KINDS[file]
+    module = scales if kind is Scales else schema
     parts = cast("dict[str, JsonObject]", json_schema(kind)["$defs"])
     for name, part in parts.items():
         if "description" in part:
             part["description"] = inspect.cleandoc(str(part["description"]))
-        if kind is not Config and dataclasses.is_dataclass(of := getattr(schema, name)):
+        if kind is not Config and dataclasses.is_dataclass(of := getattr(module, name)):
             part["required"] = [f.name for f in dataclasses.fields(of) if not f.metadata.get("absent")]
     record = parts.pop(kind.__name__)
     required = [] if kind is Config else cast("list[str]", record["required"])

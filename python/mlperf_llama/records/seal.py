@@ -10,17 +10,15 @@ this code: that is why the verdict also derives its numbers from LoadGen's own l
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from functools import cache
-from pathlib import Path
 
 from ..errors import PipelineError
 from .files import digest
 from .run_folder import RunFolder
 from .schema import Seal, SealedStage
+from .source import source_sha256
 
 # The stage that LoadGen writes its logs in, and what they are called.
 MEASURED, LOGS = "run", "mlperf_log_*"
@@ -28,19 +26,6 @@ MEASURED, LOGS = "run", "mlperf_log_*"
 UNSEALED = (Seal.FILE, "events.jsonl", "run.log", "verdict.json", "report.md", "report.html")
 NO_SEAL = f"LoadGen's logs were there and {Seal.FILE} was not"
 NO_CHAIN = f"LoadGen's logs are there, and {Seal.FILE} names no stage that measured"
-
-
-@cache
-def source_sha256() -> str:
-    """One hash of this package's Python files: which code made the run.
-
-    Taken once per process: a file edited later is not what runs.
-    """
-    root = Path(__file__).resolve().parents[1]
-    total = hashlib.sha256()
-    for path in sorted(root.rglob("*.py")):
-        total.update(f"{path.relative_to(root).as_posix()} {digest(path)}\n".encode())
-    return total.hexdigest()
 
 
 def hashes(run: RunFolder) -> dict[str, str]:

@@ -8,9 +8,11 @@ from pathlib import Path
 from ..config import Config
 from ..loadgen import logs
 from ..machine import gpus
+from ..records import codec
 from ..records.events import FILE as EVENTS
 from ..records.files import JsonObject
 from ..records.run_folder import TUNING
+from ..records.scales import Scales
 from ..records.schema import Gpu, Provenance, Provided, Results, System, Verdict
 from ..settings import TABLE
 from . import charts
@@ -24,6 +26,7 @@ FILES = {
     Verdict.FILE: "submittable or not, and every check",
     Provenance.FILE: "dataset, model, round, every source tried",
     TUNING: "every load and setting tried, with forecasts",
+    Scales.FILE: "FP8's static scales, and what they were made of",
     Config.FILE: "the settings, resolved",
     System.FILE: "host, GPU, driver, versions, commit",
     EVENTS: "progress over time",
@@ -137,6 +140,8 @@ def _warnings(run: Run) -> list[Block]:
         warnings.append(
             "The code had changes that no commit holds: commit them, so that the run can be repeated."
         )
+    elif run.system.git and not run.system.git.get("commit"):
+        warnings.append("No commit is known of this code: run a git checkout, or an image built from one.")
     return [Text(text, "warn") for text in warnings]
 
 
@@ -166,6 +171,10 @@ def how(run: Run) -> Section:
         blocks.append(_pairs("Settings that are not at their defaults", changed))
     for kind, provided in (("model", run.provenance.model), ("dataset", run.provenance.dataset)):
         blocks += _provided(kind, provided or Provided())
+    if run.provenance.calibration:
+        blocks += _provided("calibration articles", run.provenance.calibration)
+    if run.provenance.scales:
+        blocks.append(_pairs("Scales of FP8", codec.to_json(run.provenance.scales)))
     blocks += [*_system(run), *_stages(run)]
     rows = tuple((c.name, "passed" if c.passed else "failed", word(c.detail)) for c in checks(run))
     if rows:

@@ -68,7 +68,8 @@ def _answer(name: str, search: ScenarioTuning) -> Text:
         return Text(f"{name}: an answer takes {value} ms; measured {minutes}.", "good")
     if name == rules.OFFLINE:
         return Text(f"{name}: {value} samples/s in a short run; measured {minutes}.", "good")
-    return Text(f"{name}: {value} queries/s, confirmed VALID; found {minutes}.", "good")
+    why = f" Beware: {search.reason}." if search.reason else ""
+    return Text(f"{name}: {value} queries/s, confirmed VALID; found {minutes}.{why}", "good")
 
 
 def _engine(search: EngineSearch) -> list[Block]:

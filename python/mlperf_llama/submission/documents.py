@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 
 from .. import rules
 from ..config import Config
+from ..records import scales
 from ..records.files import JsonObject
 from ..records.schema import Check, Provenance, Provided
 from ..settings import BY_NAME
@@ -16,8 +17,9 @@ WATERMARK = "SELFTEST: made by the scripted fake engine to test the packing. Not
 # Settings that make a run what it is; what stands at its default is left out, but for the first two.
 REPEATED = (
     "round", "category", "dataset_source", "model", "engine", "preset", "dtype", "quantization",
-    "kv_cache_dtype", "max_num_seqs", "max_num_batched_tokens", "gpu_memory_utilization", "tensor_parallel",
-    "engine_args", "fake", "target_qps", "expected_latency_ms", "seed",
+    "scales", "calibration", "kv_cache_dtype", "max_num_seqs", "max_num_batched_tokens",
+    "gpu_memory_utilization", "tensor_parallel", "engine_args", "fake", "target_qps",
+    "expected_latency_ms", "seed",
 )  # fmt: skip
 
 
@@ -36,10 +38,16 @@ def is_quantized(settings: Mapping[str, object]) -> bool:
     return settings.get("quantization") not in (None, "", "auto", "none")
 
 
+def quantization(settings: Mapping[str, object]) -> str:
+    """The weights' own: that of static scales is named after where the scales come from."""
+    name = str(settings["quantization"])
+    return "fp8" if name == scales.QUANTIZATION else name
+
+
 def weight_data_types(settings: Mapping[str, object]) -> str:
     """As the measurements file names them: the quantisation, or the floating-point type."""
     if is_quantized(settings):
-        return str(settings["quantization"])
+        return quantization(settings)
     names = {"bfloat16": "bf16", "float16": "fp16", "float32": "fp32"}
     return names.get(str(settings.get("dtype")), str(settings.get("dtype") or "not recorded"))
 
@@ -53,25 +61,9 @@ def measurements(settings: Mapping[str, object], model: Provided, watermark: boo
         "retraining": "N/A",
         "starting_weights_filename": f"{name} {model.revision or ''}".strip(),
         "weight_data_types": weight_data_types(settings),
-        "weight_transformations": f"quantized to {settings['quantization']}" if quantized else "none",
+        "weight_transformations": f"quantized to {quantization(settings)}" if quantized else "none",
     }
     return {**data, "notes": WATERMARK} if watermark else data
-
-
-def calibration(settings: Mapping[str, object], model: Provided, watermark: bool) -> str:
-    """The calibration document the closed division asks for."""
-    kv_cache = settings.get("kv_cache_dtype") or "auto"
-    details = model.details or {}
-    if is_quantized(settings):
-        used = details.get("calibration") or "none: scales are computed at load and at run time"
-        weights = f"Weights are quantised to {settings['quantization']}. Calibration data: {used}."
-    else:
-        weights = f"Weights are used as published, in {weight_data_types(settings)}. Nothing is calibrated."
-    cache = (
-        "The KV cache has the activations' type." if kv_cache == "auto" else f"The KV cache is {kv_cache}."
-    )
-    lines = ["# Calibration and quantisation", "", weights, "", cache, ""]
-    return "\n".join(([WATERMARK, ""] if watermark else []) + lines)
 
 
 def readme(

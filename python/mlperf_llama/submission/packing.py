@@ -17,7 +17,7 @@ from ..records.files import JsonObject, atomic_folder, write_text
 from ..score import accuracy_text
 from ..verdict import test06
 from ..verdict.evidence import ScenarioEvidence
-from . import description, documents, proving, rescoring, source_tree, summary_files, truncation
+from . import calibration, description, documents, proving, rescoring, source_tree, summary_files, truncation
 from .layout import Layout
 from .proving import Prove
 from .rescoring import Rescore
@@ -94,7 +94,9 @@ def _prove_again(selection: Selection, env: Mapping[str, str], prove: Prove) -> 
     selection.checks[TOGETHER] += checks
     failed = [f"{c.name}: {c.detail}. {c.fix}" for c in checks if not c.passed]
     if failed:
-        raise InvalidError("expected the official dataset and weights, found: " + "; ".join(failed))
+        raise InvalidError(
+            "expected the official dataset, weights and calibration articles, found: " + "; ".join(failed)
+        )
 
 
 def _score_again(selection: Selection, rescore: Rescore) -> None:
@@ -164,8 +166,7 @@ def _write(package: Package) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     write_json(layout.system_json, package.system)
     first = selection.first
-    calibration = documents.calibration(first.engine.settings, first.model, package.selftest)
-    write_text(layout.documentation / "calibration.md", calibration)
+    calibration.write(selection, layout.documentation, package.selftest)
     write_text(layout.documentation / "compliance_validation.log", documents.validation_log(selection.checks))
     source_tree.copy(layout.source / layout.benchmark)
     if layout.division == OPEN:

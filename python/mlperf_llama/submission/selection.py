@@ -14,9 +14,9 @@ from pathlib import Path
 from .. import rules, verdict
 from ..config import Config
 from ..errors import InvalidError, UsageError
-from ..records import seal
 from ..records.run_folder import RunFolder
 from ..records.schema import Check, LoadedEngine, Provided, Seal
+from ..records.source import source_sha256
 from ..verdict import evidence
 from ..verdict.check import check, equal
 from ..verdict.evidence import Evidence, ScenarioEvidence
@@ -24,13 +24,14 @@ from ..verdict.evidence import Evidence, ScenarioEvidence
 CLOSED, OPEN, SELFTEST = "closed", "open", "selftest"
 # Whole runs: what the open division may do its own way.
 OPEN_RUN = (
-    "dataset_source", "dataset_eligible", "model_source", "model_eligible", "scenarios",
-    "speculative_decoding", "prompt_length", "required", "source",
+    "dataset_source", "dataset_eligible", "model_source", "model_eligible", "calibration_eligible",
+    "scenarios", "speculative_decoding", "prompt_length", "required", "source", "engine_arguments",
+    "engine_resolved", "engine_extension", "variables", "packages", "commit", "gpu",
 )  # fmt: skip
 # Scenarios: the ends of checks' names. TEST06 is not required, and other models end otherwise.
-OPEN_SCENARIO = tuple(f"accuracy.{key}" for key in (*rules.ROUGE_KEYS, "gen_len", "endings"))
+OPEN_SCENARIO = tuple(f"accuracy.{key}" for key in (*rules.ROUGE_KEYS, "gen_len", "endings", "ceiling"))
 # The fake engine has no settings to compare.
-SELFTEST_RUN = ("engine", "weights", "prefix_caching", "speculative_decoding", "prompt_length")
+SELFTEST_RUN = ("engine", "weights", "prefix_caching", "speculative_decoding", "prompt_length", "preset")
 SELFTEST_SCENARIO = ("same_settings",)
 
 # Checks by the name of the run folder they are about, and `TOGETHER` for all folders.
@@ -199,7 +200,7 @@ def _required(folders: Sequence[Evidence], category: str) -> Check:
 
 def _source(folders: Sequence[Evidence]) -> Check:
     """The source that is packed must be the source that ran."""
-    now = seal.source_sha256()
+    now = source_sha256()
     stages = [e.run.read_or_new(Seal).stages for e in folders]
     used = {str(s.source) for own in stages for s in own if s.stage == "run"}
     used |= {str(None) for own in stages if not own}

@@ -18,6 +18,8 @@ from .estimate import CONFIRM, PROBE, Seen, estimate, holds, ratio, ttft_load, w
 from .forecast import Goal
 
 MAX_PROBES, MAX_CONFIRMATIONS, MAX_CRASHES = 8, 4, 4
+# So many probes more, where the machine has changed on the way.
+MOST_AGAIN = 6
 MIN_PROBES = 3
 # A probe this close to the estimate settles it.
 NEAR = 0.015
@@ -34,6 +36,10 @@ FAR_UNDER = 0.25
 FAR_REFUSED = 1.05
 # Two runs contradict each other when one fails by so much, or so far on the wrong side.
 FAR_OVER, FAR_APART = 1.3, 0.08
+# Two runs at one load whose speeds differ by more were made by a machine that is not steady.
+FASTER = 1.3
+# More runs that contradicted the others than this, and the machine is too unsteady to search on.
+MOST_DOUBTS = 2
 # A run over a limit within this factor above the estimate bounds it; without one, up by RISE.
 OVER, RISE = 1.05, 1.04
 # Where latencies rise by less than the load, so much: only full-length runs tell, a step up each.
@@ -55,6 +61,7 @@ class Step:
 
 
 STOP = "stop"
+UNSTEADY = "this machine is unsteady, its runs contradict each other"
 
 
 def _contradicts(new: Seen, old: Seen, goal: Goal) -> bool:
@@ -70,14 +77,59 @@ def _contradicts(new: Seen, old: Seen, goal: Goal) -> bool:
     return apart >= FAR_APART or (apart >= 0 and ratio(bad, goal) > FAR_OVER)
 
 
-def current(history: Sequence[Seen], goal: Goal) -> list[Seen]:
-    """What was seen of the machine as it is now: a contradiction forgets all before it."""
+def _faster(new: Seen, old: Seen) -> bool:
+    """Whether the machine was much faster in one run than in another at the same load."""
+    assert new.forecast and old.forecast
+    speeds = new.forecast.ttft_qps.point / old.forecast.ttft_qps.point
+    return max(speeds, old.forecast.tpot_ms.point / new.forecast.tpot_ms.point) > FASTER
+
+
+@dataclass(frozen=True)
+class Steadiness:
+    """What the runs say of the machine as it is now.
+
+    `runs`: those that count. `doubtful`: the last run, where it contradicts the others and no second one has
+    told which are right. `strays`: runs that contradicted the others and, repeated, did not. `changes`: those
+    that did again, so that all before them was forgotten.
+    """
+
+    runs: Sequence[Seen]
+    doubtful: Seen | None
+    strays: int
+    changes: int
+
+    @property
+    def unsteady(self) -> bool:
+        return self.strays + self.changes > MOST_DOUBTS
+
+
+def steadiness(history: Sequence[Seen], goal: Goal) -> Steadiness:
+    """A run that contradicts the others is repeated: it was chance, or the machine has changed. So is a first
+    one far over a limit, since its load follows from what the machine did just before."""
     kept: list[Seen] = []
+    doubtful: Seen | None = None
+    strays = changes = 0
     for new in history:
-        if any(_contradicts(new, old, goal) for old in kept):
-            kept = []
-        kept.append(new)
-    return kept
+        if not kept and not new.crashed:
+            if doubtful is None and ratio(new, goal) > FAR_OVER:
+                doubtful = new
+                continue
+            if doubtful is not None and _faster(new, doubtful):
+                doubtful, strays = None, 1
+            kept = [new] if doubtful is None else [doubtful, new]
+            doubtful = None
+            continue
+        against = any(_contradicts(new, old, goal) for old in kept)
+        if doubtful is None:
+            doubtful = new if against else None
+            kept += [] if against else [new]
+        elif new.crashed:
+            kept.append(new)
+        else:
+            kept = [doubtful, new] if against else [*kept, new]
+            strays, changes = (strays, changes + 1) if against else (strays + 1, changes)
+            doubtful = None
+    return Steadiness(kept, doubtful, strays, changes)
 
 
 def _leap(seen: Sequence[Seen], goal: Goal) -> float:
@@ -120,16 +172,24 @@ def _between(load: float, seen: Sequence[Seen], goal: Goal) -> float:
 
 def next_step(history: Sequence[Seen], goal: Goal, first_qps: float) -> Step:
     """The next probe or confirmation, or the answer."""
-    answer = max((s.qps for s in history if s.kind == CONFIRM and s.valid), default=None)
+    best = answer = max((s.qps for s in history if s.kind == CONFIRM and s.valid), default=None)
     crashes = _crashes_in_a_row(history)
     if crashes >= MAX_CRASHES:
         return Step(STOP, answer=answer, reason=f"{crashes} runs in a row crashed")
     if crashes == 1:
         return Step(history[-1].kind, history[-1].qps, reason="the run before crashed: once more")
-    seen = current(history, goal)
+    steady = steadiness(history, goal)
+    seen = steady.runs
     if crashes:
         return Step(PROBE, AFTER_CRASHES * history[-1].qps, reason="crashed again: a lower load")
     answer = max((s.qps for s in seen if s.kind == CONFIRM and s.valid), default=None)
+    if best is not None and (steady.unsteady or best != answer):
+        # What a full-length run has confirmed stays, however the machine was later.
+        return Step(STOP, answer=best, reason=f"{UNSTEADY}: the best confirmed load is kept")
+    if steady.doubtful:
+        return Step(
+            steady.doubtful.kind, steady.doubtful.qps, reason="contradicts the runs before: once more"
+        )
     probes = [s for s in seen if s.kind == PROBE]
     confirmations = [s for s in seen if s.kind == CONFIRM]
     load = estimate(seen, goal)
@@ -138,12 +198,13 @@ def next_step(history: Sequence[Seen], goal: Goal, first_qps: float) -> Step:
     load = min(max(load, _leap(seen, goal)), _crash_ceiling(history))
     confirmed = sum(s.kind == CONFIRM for s in history)
     if len(confirmations) >= MAX_CONFIRMATIONS or confirmed >= MAX_CONFIRMATIONS + 2:
-        reason = "" if answer else f"none of {confirmed} full-length runs was VALID"
+        why = f"{UNSTEADY}: " if steady.unsteady else ""
+        reason = "" if answer else f"{why}none of {confirmed} full-length runs was VALID"
         return Step(STOP, answer=answer, reason=reason)
     if answer is not None or any(c.qps <= FAR_REFUSED * load for c in confirmations):
         return _after_confirmation(confirmations, probes, load, answer, goal)
     tried = sum(s.kind == PROBE for s in history)
-    spent = len(probes) >= MAX_PROBES or tried >= 2 * MAX_PROBES
+    spent = len(probes) >= MAX_PROBES or tried >= MAX_PROBES + MOST_AGAIN or steady.unsteady
     close = any(abs(math.log(s.qps / load)) <= NEAR for s in probes)
     if spent or (close and len(probes) >= MIN_PROBES and _bounded(seen, goal, load)):
         return Step(CONFIRM, (1 - MARGIN) * load, reason="a probe stood close to the estimate")

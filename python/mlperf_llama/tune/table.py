@@ -60,4 +60,5 @@ def _answer(name: str, search: ScenarioTuning) -> str:
     if name == rules.SINGLE_STREAM:
         return f"expected latency {search.answer:.4g} ms"
     unit = "samples/s" if name == rules.OFFLINE else "queries/s, confirmed VALID"
-    return f"{search.answer:.4g} {unit}"
+    why = f"; {search.reason}" if search.reason else ""
+    return f"{search.answer:.4g} {unit}{why}"

@@ -15,6 +15,7 @@ from ..engine.hopper import (
 from ..engine.hopper.compat import OWN_PATH
 from ..records import seal
 from ..records.schema import COMPLETE, Check, Provenance, Provided, Results, SelfCheck
+from . import ran, scales, surroundings
 from .check import check, equal
 from .evidence import Evidence
 
@@ -43,7 +44,10 @@ def checks(evidence: Evidence) -> list[Check]:
         _samples(evidence),
         _duration(evidence),
         *_engine(evidence),
+        *ran.checks(evidence),
+        *surroundings.checks(evidence),
         _extension(evidence),
+        *scales.checks(evidence),
         _scenarios(evidence),
     ]
 
@@ -241,7 +245,7 @@ def _endings(evidence: Evidence) -> Check:
 
 def _settings(evidence: Evidence) -> list[Check]:
     """The rules' own limits on the engine, in the settings of every single run."""
-    every = _every_settings(evidence)
+    every = evidence.every_settings
 
     def setting(name: str, key: str, allowed: Callable[[object], bool], why: str) -> Check:
         values = [s.get(key) for s in every]
@@ -262,13 +266,6 @@ def _settings(evidence: Evidence) -> list[Check]:
             f"at least {rules.MAX_MODEL_LEN}, so that no prompt is cut",
         ),
     ]
-
-
-def _every_settings(evidence: Evidence) -> list[dict[str, object]]:
-    """The engine's settings as loaded, and as each mode of each scenario recorded them."""
-    loaded = evidence.results.engine.settings if evidence.results.engine else {}
-    per_mode = [s.recorded.engine_settings or {} for s in evidence.scenarios]
-    return [loaded, *(settings for modes in per_mode for settings in modes.values())]
 
 
 def _scenarios(evidence: Evidence) -> Check:

@@ -16,7 +16,7 @@ from ..config import Config
 from ..errors import PipelineError
 from ..loadgen import logs
 from ..records.run_folder import RunFolder
-from ..records.schema import Provenance, Results, Scenario, System
+from ..records.schema import EngineLoads, Environment, Provenance, Results, Scenario, System
 
 T = TypeVar("T")
 
@@ -71,6 +71,15 @@ class Evidence:
     round: str
     category: str
     scenarios: tuple[ScenarioEvidence, ...]
+    engine_loads: EngineLoads
+    environment: Environment
+
+    @property
+    def every_settings(self) -> tuple[dict[str, object], ...]:
+        """The engine's settings as loaded, and as each mode of each scenario recorded them."""
+        loaded = self.results.engine.settings if self.results.engine else {}
+        per_mode = [s.recorded.engine_settings or {} for s in self.scenarios]
+        return (loaded, *(settings for modes in per_mode for settings in modes.values()))
 
 
 def read_mode(path: Path) -> ModeLogs:
@@ -115,6 +124,8 @@ def read(run: RunFolder) -> Evidence:
     provenance = attempt(Provenance.FILE, lambda: run.read(Provenance), Provenance())
     results = attempt(Results.FILE, lambda: run.read(Results), Results())
     system = attempt(System.FILE, lambda: run.read(System), System())
+    loads = attempt(EngineLoads.FILE, lambda: run.read_or_new(EngineLoads), EngineLoads())
+    environment = attempt(Environment.FILE, lambda: run.read_or_new(Environment), Environment())
     category = config.category if config and config.category in rules.SAMPLE_COUNT else rules.DATACENTER
     round_name = config.round if config else "unknown"
     requested = config.scenario if config else ()
@@ -124,4 +135,16 @@ def read(run: RunFolder) -> Evidence:
     scenarios = tuple(
         read_scenario(run, n, category, round_name, results.scenarios.get(n, Scenario())) for n in names
     )
-    return Evidence(run, config, provenance, results, system, problems, round_name, category, scenarios)
+    return Evidence(
+        run,
+        config,
+        provenance,
+        results,
+        system,
+        problems,
+        round_name,
+        category,
+        scenarios,
+        engine_loads=loads,
+        environment=environment,
+    )

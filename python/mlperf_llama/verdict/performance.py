@@ -158,7 +158,17 @@ def _passes(scenario: ScenarioEvidence) -> Check:
 
 def _mean_tokens(scenario: ScenarioEvidence) -> Check:
     """Tokens per sample, on average: at most 128, or the counts are not what was generated."""
-    log, name = scenario.performance, f"{scenario.name}.mean_tokens"
+    mean, name = mean_tokens(scenario.performance), f"{scenario.name}.mean_tokens"
+    fix = "count the tokens the engine generated, not text tokenised again"
+    if mean is None:
+        return Check(name, False, "LoadGen logged no tokens per second", fix)
+    limit = rules.MAX_NEW_TOKENS
+    detail = f"{mean:.2f} tokens per sample, at most {limit}"
+    return check(name, 1 <= mean <= limit * (1 + ROUNDING), detail, fix)
+
+
+def mean_tokens(log: ModeLogs) -> float | None:
+    """Tokens per sample out of LoadGen's rates; None where it logged none."""
     queries = log.number("result_query_count") or 0
     # results.cc: Server's samples per second leave the first query out, its tokens do not.
     pairs = (
@@ -166,14 +176,11 @@ def _mean_tokens(scenario: ScenarioEvidence) -> Check:
         ("result_completed_tokens_per_second", "result_completed_samples_per_sec", 1 - 1 / max(queries, 2)),
         ("result_completed_tokens_per_second", "result_qps_with_loadgen_overhead", 1.0),
     )
-    fix = "count the tokens the engine generated, not text tokenised again"
     for tokens_key, samples_key, share in pairs:
         tokens, samples = log.number(tokens_key), log.number(samples_key)
         if tokens and samples:
-            mean, limit = tokens / samples * share, rules.MAX_NEW_TOKENS
-            detail = f"{mean:.2f} tokens per sample, at most {limit}"
-            return check(name, 1 <= mean <= limit * (1 + ROUNDING), detail, fix)
-    return Check(name, False, "LoadGen logged no tokens per second", fix)
+            return tokens / samples * share
+    return None
 
 
 def token_latencies(scenario: ScenarioEvidence) -> list[Check]:

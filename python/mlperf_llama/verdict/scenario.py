@@ -6,7 +6,7 @@ from ..errors import PipelineError
 from ..loadgen import logs
 from ..records import codec
 from ..records.schema import Check
-from . import accuracy, performance, test06
+from . import accuracy, performance, test06, twice
 from .check import check
 from .evidence import Evidence, ModeLogs, ScenarioEvidence
 
@@ -24,9 +24,10 @@ def checks(scenario: ScenarioEvidence, evidence: Evidence) -> list[Check]:
         result.append(_present(scenario, mode, log))
         if log.detail is not None:
             result += performance.common(scenario, mode, log)
+            result += twice.checks(scenario, mode, log, evidence)
     if scenario.performance.detail is not None:
         result += performance.checks(scenario)
-        result.append(_recorded(scenario))
+        result += [_recorded(scenario), twice.roofline_limit(scenario, evidence)]
     if scenario.accuracy.detail is not None:
         result += accuracy.checks(scenario)
     if scenario.compliance.detail is not None:

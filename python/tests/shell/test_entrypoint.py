@@ -12,7 +12,7 @@ import pytest
 
 from .conftest import ROOT, Sandbox, alive, wait_for
 
-RUN = "python -m mlperf_llama"
+RUN = "python -P -s -m mlperf_llama"
 CREATED = "run_dir={dir}\ndataset_chain=mlcommons huggingface synthetic\nmodel_chain=mlcommons stand-in\n"
 
 
@@ -31,23 +31,23 @@ def test_the_default_verb_creates_a_run_tries_both_chains_and_executes(box: Sand
     assert (done.returncode, done.stdout) == (0, "/tmp/a run\n")
     assert "noise of a source" in done.stderr
     assert box.words() == [
-        ["python", "-m", "mlperf_llama", "create-run"],
-        ["python", "-m", "mlperf_llama", "model", "mlcommons", "--run-dir", "/tmp/a run"],
-        ["python", "-m", "mlperf_llama", "dataset", "mlcommons", "--run-dir", "/tmp/a run"],
-        ["python", "-m", "mlperf_llama", "execute", "--run-dir", "/tmp/a run"],
+        ["python", "-P", "-s", "-m", "mlperf_llama", "create-run"],
+        ["python", "-P", "-s", "-m", "mlperf_llama", "model", "mlcommons", "--run-dir", "/tmp/a run"],
+        ["python", "-P", "-s", "-m", "mlperf_llama", "dataset", "mlcommons", "--run-dir", "/tmp/a run"],
+        ["python", "-P", "-s", "-m", "mlperf_llama", "execute", "--run-dir", "/tmp/a run"],
     ]
 
 
 def test_flags_reach_create_run_unchanged(box: Sandbox) -> None:
     box.run("./entrypoint.sh", "run", "--dataset-source", "a b$c'd.json", "--samples", "4")
-    assert box.words()[0][3:] == ["create-run", "--dataset-source", "a b$c'd.json", "--samples", "4"]
+    assert box.words()[0][5:] == ["create-run", "--dataset-source", "a b$c'd.json", "--samples", "4"]
 
 
 def test_resume_takes_up_the_folder(box: Sandbox) -> None:
     done = box.run("./entrypoint.sh", "resume", "/tmp/a run")
     assert (done.returncode, done.stdout) == (0, "/tmp/a run\n")
-    assert box.words()[0][3:] == ["create-run", "--resume", "/tmp/a run"]
-    assert box.words()[-1][3:] == ["execute", "--run-dir", "/tmp/a run"]
+    assert box.words()[0][5:] == ["create-run", "--resume", "/tmp/a run"]
+    assert box.words()[-1][5:] == ["execute", "--run-dir", "/tmp/a run"]
 
 
 @pytest.mark.parametrize("code", [3, 4])
@@ -56,7 +56,7 @@ def test_the_chain_steps_on_and_says_so_in_one_line(box: Sandbox, code: int) -> 
     box.on(f"{RUN} dataset huggingface", code=7 - code)
     done = box.run("./entrypoint.sh", "run")
     assert done.returncode == 0
-    sources = [c.split()[4] for c in box.calls() if c.startswith(f"{RUN} dataset")]
+    sources = [c.split()[6] for c in box.calls() if c.startswith(f"{RUN} dataset")]
     assert sources == ["mlcommons", "huggingface", "synthetic"]
     lines = [line for line in done.stderr.splitlines() if "dataset chain:" in line]
     assert len(lines) == 2
@@ -102,7 +102,7 @@ def test_other_verbs_become_the_python_process(box: Sandbox) -> None:
     box.on(f"{RUN} report", code=3, out="words")
     done = box.run("./entrypoint.sh", "report", "--run-dir", "a b")
     assert (done.returncode, done.stdout) == (3, "words")
-    assert box.words() == [["python", "-m", "mlperf_llama", "report", "--run-dir", "a b"]]
+    assert box.words() == [["python", "-P", "-s", "-m", "mlperf_llama", "report", "--run-dir", "a b"]]
 
 
 HELP = [
@@ -162,7 +162,7 @@ def test_a_verb_that_does_not_exist_ends_with_one_line() -> None:
 
 def test_a_word_that_holds_help_is_not_a_call_for_it(box: Sandbox) -> None:
     box.run("./entrypoint.sh", "run", "--submitter", "a --help b")
-    assert box.words()[0][3:] == ["create-run", "--submitter", "a --help b"]
+    assert box.words()[0][5:] == ["create-run", "--submitter", "a --help b"]
 
 
 @pytest.mark.parametrize("arguments", [[], ["/tmp/a run", "/tmp/b"], ["/tmp/a run", "--samples", "4"]])
@@ -174,12 +174,12 @@ def test_resume_takes_one_folder_and_nothing_else(box: Sandbox, arguments: list[
 
 def test_tune_and_submission_create_runs_of_their_kind(box: Sandbox) -> None:
     box.run("./entrypoint.sh", "tune", "--samples", "4")
-    assert box.words()[0][3:] == ["create-run", "--tune", "--samples", "4"]
+    assert box.words()[0][5:] == ["create-run", "--tune", "--samples", "4"]
     box.log.unlink()
     box.on(f"{RUN} pack", out="/tmp/tree\n")
     done = box.run("./entrypoint.sh", "submission", "--samples", "4")
     assert (done.returncode, done.stdout) == (0, "/tmp/tree\n")
-    assert box.words()[0][3:] == ["create-run", "--submission", "--samples", "4"]
+    assert box.words()[0][5:] == ["create-run", "--submission", "--samples", "4"]
     assert box.calls()[-1] == f"{RUN} pack --samples 4"
 
 

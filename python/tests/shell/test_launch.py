@@ -123,7 +123,7 @@ def test_prepare_builds_or_sets_up(box: Sandbox, choice: str, call: str) -> None
 def test_doctor_needs_no_environment(box: Sandbox) -> None:
     box.stub("python3.11")
     assert box.run("scripts/launch.sh", "--native", "doctor").returncode == 0
-    assert box.calls()[-1] == "python3.11 -m mlperf_llama doctor"
+    assert box.calls()[-1] == "python3.11 -P -s -m mlperf_llama doctor"
     assert "native.sh" not in box.calls()
 
 

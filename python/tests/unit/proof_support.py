@@ -54,7 +54,13 @@ OTHER_WEIGHTS = {name: shard(name.encode()[::-1] * 9) for name in checkpoint.SHA
 
 
 def model_files(weights: dict[str, bytes] = WEIGHTS) -> dict[str, bytes]:
-    rope = {"rope_type": "llama3", "factor": 8.0}
+    rope = {
+        "rope_type": "llama3",
+        "factor": 8.0,
+        "low_freq_factor": 1.0,
+        "high_freq_factor": 4.0,
+        "original_max_position_embeddings": 8192,
+    }
     index = {"weight_map": {f"t{n}": name for n, name in enumerate(weights)}}
     return {
         "config.json": json.dumps({**shape.CONFIG, "rope_scaling": rope}).encode(),

@@ -24,6 +24,8 @@ from mlperf_llama.engine.replicas.protocol import (
 from mlperf_llama.engine.replicas.router import TokenRouter
 from mlperf_llama.engine.replicas.settings import MemberSettings
 
+SCRIPT: dict[str, object] = {"output_tokens": [2, 40], "ttft_ms": 2, "tpot_ms": 0.1, "concurrency": 4}
+SLOW: dict[str, object] = {"output_tokens": 20, "ttft_ms": 20, "tpot_ms": 10, "concurrency": 4}
 PACKAGE = str(Path(mlperf_llama.__file__).parents[1])
 
 

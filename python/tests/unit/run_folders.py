@@ -14,10 +14,12 @@ from typing import Any
 from mlperf_llama import config, rules
 from mlperf_llama.errors import BrokeError
 from mlperf_llama.loadgen import logs
-from mlperf_llama.records import codec, seal
+from mlperf_llama.records import codec, scales, seal
 from mlperf_llama.records.files import digest
 from mlperf_llama.records.run_folder import RunFolder
+from mlperf_llama.records.scales import Scales
 from mlperf_llama.records.schema import SCHEMA_VERSION, Seal, SealedStage
+from mlperf_llama.records.source import source_sha256
 from mlperf_llama.verdict import test06
 
 Json = dict[str, Any]
@@ -52,10 +54,16 @@ SYSTEM: Json = {
             "nvlink_links": 18,
         }
     ],
+    "git": {"commit": "0123456789abcdef0123456789abcdef01234567", "dirty": False, "from": "git"},
     "python": {"version": "3.11.2"},
     "packages": {"torch": "2.11.0", "vllm": "0.26.0"},
 }
 EOS = 128009
+LOADGEN = "/environment/loadgen/mlperf_loadgen.so"
+BEGAN = "2026-11-23T10:00:00+00:00"
+# Tokens of an answer, as the rates below say and as `response` makes them.
+MEAN_TOKENS = {rules.OFFLINE: 125.0, rules.SINGLE_STREAM: 5100 / 42}
+PROMPT_TOKENS = 895
 
 
 def detail_values(scenario: str, mode: str, category: str, round_name: str) -> Json:
@@ -66,6 +74,7 @@ def detail_values(scenario: str, mode: str, category: str, round_name: str) -> J
     values: Json = {
         "loadgen_version": f"{its_round.loadgen_version} @ d6147c7eb7",
         "sut_name": "PySUT",
+        "test_datetime": "2026-11-23T10:00:00Z",
         "qsl_reported_total_count": full,
         "qsl_reported_performance_count": full,
         "requested_use_token_latencies": True,
@@ -190,7 +199,63 @@ def write_scenario(run: RunFolder, scenario: str, category: str, round_name: str
     verified = test06.verify(audit / "mlperf_log_accuracy.json", scenario)
     (audit / "verify_accuracy.txt").write_text(verified.text(), encoding="utf-8")
     performance = codec.to_json(logs.performance(run.log_dir(scenario, "performance"), scenario))
-    return {"performance": performance, "accuracy": {**scores, "passed": True}}
+    full, passes = rules.SAMPLE_COUNT[category], 1 if scenario == rules.SINGLE_STREAM else 2
+    share = 1.0 if scenario in MEAN_TOKENS else 1 - 1 / (2 * full)
+    mean = MEAN_TOKENS.get(scenario, 5100 / 42) * share
+    return {
+        "performance": {**performance, **driven(passes * full, round(passes * full * mean))},
+        "accuracy": {**scores, "passed": True, **driven(full, 3 * full)},
+        "compliance": {"passed": True, **driven(passes * full, passes * full * 100)},
+    }
+
+
+def driven(samples: int, tokens: int) -> Json:
+    """What the package and the engine counted, of one LoadGen run."""
+    prompts = PROMPT_TOKENS * samples
+    own = {"samples": samples, "tokens": tokens, "prompt_tokens": prompts, "seconds": 630.1}
+    return {
+        "counters": {"steps": 1000, "scheduled_tokens": prompts + tokens - samples, "preemptions": 0},
+        "driven": {**own, "wall_seconds": 630.1, "began": BEGAN, "loadgen": LOADGEN},
+    }
+
+
+def engine_loads() -> Json:
+    """engine.json of one load with the H100's shipped settings."""
+    arguments = {"model": "/data", "max_num_seqs": 1024, "enable_prefix_caching": False}
+    shape = {
+        "num_hidden_layers": 32, "hidden_size": 4096, "num_attention_heads": 32, "num_key_value_heads": 8,
+        "intermediate_size": 14336, "vocab_size": 128256,
+    }  # fmt: skip
+    resolved = {
+        "model_config": {"hf_config": shape, "logits_processors": None},
+        "device_config": {"device_type": "cuda"},
+        "speculative_config": None,
+    }
+    preset = {"name": "h100", "content": "[engine]", "sha256": "1" * 64, "environment": {}}
+    load = {"time": BEGAN, "name": "vllm", "version": "0.26.0", "arguments": arguments, "preset": preset,
+            "extension": None, "resolved": resolved}  # fmt: skip
+    return {"loads": [load]}
+
+
+def environment() -> Json:
+    """environment.json of one process that only the environment's own packages came into."""
+    packages = [
+        {"name": name, "file": file, "version": version, "locked": [version], "sha256": "2" * 64, "files": 9,
+         "differing": [], "foreign": False}
+        for name, file, version in (
+            ("mlperf_llama", "/app/python/mlperf_llama/__init__.py", "0.1.0"),
+            ("vllm", "/environment/vllm/__init__.py", "0.26.0"),
+            ("torch", "/environment/torch/__init__.py", "2.11.0"),
+            ("mlperf_loadgen", LOADGEN, "6.0.17"),
+        )
+    ]  # fmt: skip
+    process = {
+        "time": BEGAN, "executable": "/environment/bin/python", "path": ["/app/python"], "foreign_path": [],
+        "flags": {"safe_path": True, "no_user_site": True}, "start_files": [], "preloaded": [],
+        "variables": {"CUDA_VISIBLE_DEVICES": "0"}, "engine_variables": {"LD_PRELOAD": "libtcmalloc.so.4"},
+        "packages": packages,
+    }  # fmt: skip
+    return {"processes": [process]}
 
 
 def config_values(scenarios: tuple[str, ...], category: str, round_name: str) -> Json:
@@ -229,14 +294,53 @@ def good_run(
         "results.json",
         {
             "status": "complete",
+            "started": "2026-11-23T09:50:00+00:00",
+            "finished": "2026-11-23T11:00:00+00:00",
             "round": round_name,
             "category": category,
             "engine": {"name": "vllm", "version": "0.26.0", "settings": SETTINGS, "load_s": 30.0},
             "scenarios": {n: write_scenario(run, n, category, round_name) for n in names},
         },
     )
+    write_json(run, "engine.json", engine_loads())
+    write_json(run, "environment.json", environment())
     reseal(run)
     return run
+
+
+def add_static_scales(run: RunFolder) -> None:
+    """Make a good run one with static scales that it made itself."""
+    values = dict.fromkeys(scales.names(rules.MODEL_SHAPE.layers), 0.25)
+    used = {"tokenizer_sha256": "1" * 64, "ids_sha256": "2" * 64, "ids_count": rules.CALIBRATION_COUNT}
+    articles = {"source": "mlcommons", "sha256": "3" * 64}
+    record = {
+        "method": codec.to_json(scales.METHOD),
+        "model_sha256": "0" * 64,
+        **used,
+        "calibration": {**articles, "uri": "https://example.org/calibration.uri"},
+        "code_sha256": scales.code_sha256(),
+        "torch": "2.11.0",
+        "device": "NVIDIA H100 80GB HBM3",
+        "scales": values,
+    }
+    write_json(run, Scales.FILE, record)
+    proven = {"path": "/articles", "eligible": True, "reason": "", "rows": rules.CALIBRATION_COUNT}
+
+    def change(data: Json) -> None:
+        data["calibration"] = {**articles, **proven, "attempts": []}
+        data["scales"] = {"mode": "static", "reason": "", **used}
+
+    edit_json(run.file("provenance.json"), change)
+    name_scales(run)
+    reseal(run)
+
+
+def name_scales(run: RunFolder) -> None:
+    """Have every record name scales.json as it is now."""
+    sha256 = digest(run.file(Scales.FILE))
+    fp8 = {"quantization": scales.QUANTIZATION, "kv_cache_dtype": "fp8", "scales_sha256": sha256}
+    edit_json(run.file("provenance.json"), lambda d: d["scales"].update(sha256=sha256))
+    edit_json(run.file("results.json"), lambda d: d["engine"]["settings"].update(fp8))
 
 
 def write_json(run: RunFolder, name: str, data: Json) -> None:
@@ -251,13 +355,13 @@ def record_performance(run: RunFolder, scenario: str) -> None:
         derived = codec.to_json(logs.performance(run.log_dir(scenario, "performance"), scenario))
     except BrokeError:
         return
-    edit_json(run.file("results.json"), lambda d: d["scenarios"][scenario].update(performance=derived))
+    edit_json(run.file("results.json"), lambda d: d["scenarios"][scenario]["performance"].update(derived))
 
 
 def reseal(run: RunFolder) -> None:
     """Seal the folder as it is now, as a stage that wrote it would have."""
     run.file(Seal.FILE).unlink(missing_ok=True)
-    stage = SealedStage(seal.MEASURED, "2026-01-01T00:00:00+00:00", seal.source_sha256())
+    stage = SealedStage(seal.MEASURED, "2026-01-01T00:00:00+00:00", source_sha256())
     run.write(Seal((stage,), (), seal.hashes(run)))
 
 

@@ -300,17 +300,17 @@ class ScriptedSession(Session):
         self.run, self.config, self.events = run, config.load({"ENGINE": "vllm", **flags}, {}), Events(None)
         self.gpu = Gpu(name="NVIDIA H100 80GB HBM3", memory_gib=79.65, compute_capability="9.0")
         self._memory = oom.MemoryFallback(run, self.gpu, {})
-        self._texts, self._info = texts, None
+        self.preset = preset.Preset("small", {**START, "quantization": "fp8"})
+        self._texts, self._info, self._scales = texts, None, None
         self.loads: list[dict[str, object]] = []
         self.engine = self._make_engine()
 
     @property
     def settings(self) -> EngineSettings:
-        small = preset.Preset("small", {**START, "quantization": "fp8"})
         facts = ModelFacts("/model", rules.MAX_MODEL_LEN)
         steps = self._memory.steps
         return engine_settings(
-            self.config, small, tuned.NONE, facts, on_gpu=True, cpu_threads=1, oom_overrides=steps
+            self.config, self.preset, tuned.NONE, facts, on_gpu=True, cpu_threads=1, oom_overrides=steps
         )
 
     def _make_engine(self) -> Any:

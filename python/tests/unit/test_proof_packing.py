@@ -68,6 +68,7 @@ def record(run: RunFolder, data: Path, model: Path) -> None:
         data["model"].update(weights)
 
     folders.edit_json(run.file("provenance.json"), change)
+    folders.edit_json(run.file("engine.json"), lambda d: d["loads"][0]["arguments"].update(model=str(model)))
     folders.reseal(run)
 
 

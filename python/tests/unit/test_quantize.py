@@ -110,6 +110,35 @@ def test_no_rotated_key_exceeds_its_scale(source: Path) -> None:
         assert highest <= scales[f"{LAYER}k_scale"] * 448 * 1.01
 
 
+def test_no_rotated_query_exceeds_its_scale(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from transformers.models.llama import modeling_llama
+
+    scales = calibrate.measure(source, PROMPTS, lambda done, total: None).scales
+    rotate, highest = modeling_llama.apply_rotary_pos_emb, []
+
+    def watched(*arguments: torch.Tensor, **more: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        query, key = rotate(*arguments, **more)
+        highest.append(float(query.abs().max()))
+        return query, key
+
+    monkeypatch.setattr(modeling_llama, "apply_rotary_pos_emb", watched)
+    model = transformers.LlamaForCausalLM.from_pretrained(source, dtype="auto")
+    with torch.inference_mode():
+        for prompt in PROMPTS:
+            model(torch.tensor([prompt]))
+    for layer in (0, 1):
+        # Its largest in bfloat16, whose own step is 1/128.
+        largest = max(highest[layer::2])
+        scale = scales[f"model.layers.{layer}.self_attn.q_scale"] * 448
+        assert 0.5 * largest < scale and largest <= scale * 1.01
+
+
+def test_a_scale_of_nothing_and_of_no_number() -> None:
+    assert 0 < calibrate.scale(0.0) < 1e-13
+    assert calibrate.scale(448.0) == 1.0
+    assert str(calibrate.scale(float("nan"))) == "nan" and str(calibrate.scale(float("inf"))) == "inf"
+
+
 def test_refusals(source: Path, tmp_path: Path) -> None:
     made(source, tmp_path / "fp8", None)
     with pytest.raises(UsageError, match="new folder"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -108,3 +109,36 @@ def test_rounded_up(value: float) -> None:
     assert scales.rounded_up(up) == up
     fraction, _ = math.frexp(up)
     assert (fraction * 2**scales.SIGNIFICANT_BITS).is_integer()
+
+
+def test_differences_in_steps() -> None:
+    one = record()
+    name = scales.names(2)[3]
+
+    def other(steps: int, device: str = "cpu") -> Scales:
+        value = one.scales[name]
+        for _ in range(steps):
+            value = scales.rounded_up(value * (1 + 1e-9))
+        return replace(one, device=device, scales={**one.scales, name: value})
+
+    assert scales.differences(one, other(1)) == []
+    (line,) = scales.differences(one, other(2))
+    assert name in line and "2 steps, at most 1" in line
+    assert scales.differences(other(2, "H100"), one) == []
+    assert "3 steps, at most 2" in scales.differences(one, other(3, "H100"))[0]
+    fewer = replace(one, scales={n: v for n, v in one.scales.items() if n != name})
+    assert scales.differences(one, fewer) == [f"{name} stands in one of them alone"]
+
+
+@pytest.mark.parametrize(
+    ("value", "other", "expected"), [(1.0, 1.0, 0), (0.99609375, 1.0, 1), (0.5, 1.0, 128)]
+)
+def test_steps_go_on_over_a_power_of_two(value: float, other: float, expected: int) -> None:
+    assert scales.steps(value, other) == scales.steps(other, value) == expected
+
+
+def test_what_names_prompts_and_code() -> None:
+    assert scales.ids_sha256([[1, 2], [3]]) != scales.ids_sha256([[1], [2, 3]])
+    assert scales.ids_sha256([[1, 2], [3]]) != scales.ids_sha256([[1, 2]])
+    assert scales.code_sha256() == scales.code_sha256()
+    assert all((Path(scales.__file__).parents[1] / name).is_file() for name in scales.CODE)

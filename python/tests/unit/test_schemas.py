@@ -11,8 +11,9 @@ from jsonschema import Draft202012Validator
 from run_folder_schemas import SCHEMAS, problems, run_folders
 
 from mlperf_llama import config
-from mlperf_llama.records import schemas
+from mlperf_llama.records import scales, schemas
 from mlperf_llama.records.run_folder import RunFolder
+from mlperf_llama.records.scales import METHOD, Calibration, Scales
 from mlperf_llama.records.schema import Provenance, Provided, Results, Scenario, Seal, System, Verdict
 
 
@@ -24,6 +25,9 @@ def run(tmp_path: Path) -> RunFolder:
     folder.file("config.json").write_text(json.dumps({"schema_version": 1, **settings}))
     folder.write(System())
     folder.write(Provenance(dataset=Provided()))
+    calibration = Calibration("path", "0" * 64)
+    made = Scales(METHOD, "1" * 64, "2" * 64, "3" * 64, 1, calibration, "4" * 64, "2.11.0", "cpu", {"a": 1.0})
+    scales.write(made, folder.file(Scales.FILE))
     folder.write(Results(scenarios={"Offline": Scenario()}))
     folder.write(Verdict())
     folder.write(Seal())
@@ -55,6 +59,7 @@ def test_what_the_writers_write_agrees(run: RunFolder, tmp_path: Path) -> None:
         ("system.json", '"packages": {}', '"packages": {"torch": 2}', "$.packages.torch"),
         ("provenance.json", '"attempts": []', '"attempts": [{"rung": "path"}]', "$.dataset.attempts[0]"),
         ("results.json", '"status": "running"', '"state": "running"', "$: 'status' is a required"),
+        ("scales.json", '"a": 1.0', '"a": "1"', "$.scales.a"),
         ("verdict.json", '"checks": []', '"checks": [{"name": "seal"}]', "$.checks[0]"),
         ("hashes.json", '"schema_version": 1', '"schema_version": 2', "$.schema_version"),
         ("events.jsonl", '"stage"', '"step"', "$: 'stage' is a required"),

@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 from queue_machine import Machine, full_run, highest_valid, offline_speed, valid
 
 from mlperf_llama.tune.estimate import CONFIRM, PROBE, Seen
 from mlperf_llama.tune.forecast import Goal, forecast
-from mlperf_llama.tune.search import MAX_PROBES, STOP, Step, current, next_step
+from mlperf_llama.tune.search import (
+    MAX_PROBES,
+    MOST_AGAIN,
+    STOP,
+    UNSTEADY,
+    Step,
+    next_step,
+    steadiness,
+)
 
 PROBE_S = 90.0
 # What binds: seats run out long before the time per token, the reverse, or both at one load; or, as on
@@ -117,7 +125,7 @@ def test_a_machine_that_turns_slow(shape: str, after: int) -> None:
     assert valid(full_run(slow, search.goal, 0.98 * end.answer, 99), search.goal)
     truth = highest_valid(slow, search.goal, 0.1 * first, 1.2 * first, 4242)
     assert abs(end.answer / truth - 1) <= 0.03
-    assert len(current(search.history, search.goal)) < len(search.history)
+    assert len(steadiness(search.history, search.goal).runs) < len(search.history)
 
 
 def test_a_crash_is_tried_once_more() -> None:
@@ -171,3 +179,63 @@ def test_a_tighter_limit_never_gives_a_higher_load() -> None:
     lower = tight.finish().answer
     assert found and lower and lower < found
     assert math.log(found / lower) > 0.02
+
+
+def best_confirmed(search: Search) -> float | None:
+    return max((s.qps for s in search.history if s.kind == CONFIRM and s.valid), default=None)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("slow_run", range(10))
+@pytest.mark.parametrize("factor", [2, 20])
+def test_one_slow_run_is_chance(shape: str, slow_run: int, factor: float) -> None:
+    """A machine that pauses in one run, whichever: never a fraction of what it can."""
+    fast = SHAPES[shape][0]
+    slow = fast.slower(factor)
+    search, first = search_of(shape, 4, lambda n: slow if n == slow_run else fast)
+    end = search.finish()
+    assert end.answer is not None and end.answer == best_confirmed(search), end.reason
+    assert search.probes <= MAX_PROBES + MOST_AGAIN
+    truth = truth_of(shape, search.goal, first)
+    assert 0.9 <= end.answer / truth <= 1.03, (end, search.history)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("noise", [0.05, 0.2, 0.5])
+@pytest.mark.parametrize("seed", range(4))
+def test_a_noisy_machine(shape: str, noise: float, seed: int) -> None:
+    machine = replace(SHAPES[shape][0], noise=noise)
+    search, first = search_of(shape, seed, lambda _: machine)
+    end = search.finish()
+    assert end.answer is not None and end.answer == best_confirmed(search), end.reason
+    assert search.probes <= MAX_PROBES + MOST_AGAIN
+    truth = highest_valid(machine, search.goal, 0.4 * first, 1.8 * first, 4242)
+    # Full-length runs of such a machine are refused by chance, and each lowers the next.
+    assert (0.75 if noise > 0.2 else 0.93) <= end.answer / truth <= 1.03, (end, search.history)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("period", [2, 3, 5])
+def test_a_machine_that_pauses_again_and_again_is_called_unsteady(period: int) -> None:
+    fast = SHAPES["both"][0]
+    slow = fast.slower(20)
+    search, first = search_of("both", 1, lambda n: slow if n % period == period - 1 else fast)
+    end = search.finish()
+    assert end.answer == best_confirmed(search)
+    assert search.probes <= MAX_PROBES + MOST_AGAIN
+    assert UNSTEADY in end.reason or end.answer is not None
+    if end.answer is not None:
+        assert end.answer >= 0.8 * truth_of("both", search.goal, first)
+
+
+def test_what_was_confirmed_is_kept_when_the_machine_turns_slow() -> None:
+    """Everything after the first confirmed load runs at a twentieth of the speed."""
+    fast = SHAPES["tpot"][0]
+    slow = fast.slower(20)
+    search, first = search_of("tpot", 3)
+    search.machine_of = lambda _: slow if best_confirmed(search) else fast
+    end = search.finish()
+    assert end.answer == best_confirmed(search)
+    assert end.answer is not None and end.answer >= 0.9 * truth_of("tpot", search.goal, first)

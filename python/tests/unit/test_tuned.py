@@ -50,6 +50,15 @@ def test_an_entry_is_found_again_by_its_identity_alone(tmp_path: Path) -> None:
         assert tuned.read(path, identity(**other)) == tuned.Tuned()
 
 
+def test_static_scales_have_entries_of_their_own(tmp_path: Path) -> None:
+    used = config.load({}, {})
+    engine = {"quantization": "fp8"}
+    static, dynamic = (tuned.identity(used, "a" * 64, engine, static) for static in (True, False))
+    tuned.save(tmp_path / "x.toml", static, "Offline", {"target_qps": 80.0})
+    assert tuned.read(tmp_path / "x.toml", static) != tuned.NONE
+    assert tuned.read(tmp_path / "x.toml", dynamic) == tuned.NONE
+
+
 def test_a_second_tuning_replaces_the_first(tmp_path: Path) -> None:
     path = tmp_path / "gpu.toml"
     tuned.save(path, identity(), "Server", {"target_qps": 50.0, "duration_s": 600.0})

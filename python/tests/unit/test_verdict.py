@@ -221,11 +221,11 @@ BROKEN: dict[str, tuple[Break, set[str]]] = {
     ),
     "too short in fact": (
         _detail("Server", "performance", power_end="11-23-2026 10:09:59.000"),
-        {"Server.lasted"},
+        {"Server.lasted", "Server.performance.clock"},
     ),
     "part of a pass": (
         _detail("Offline", "performance", generated_samples_per_query=20000),
-        {"Offline.whole_passes"},
+        {"Offline.whole_passes", "Offline.performance.counted"},
     ),
     "queries unanswered": (
         _detail("Server", "performance", result_query_count=26735),
@@ -246,7 +246,7 @@ BROKEN: dict[str, tuple[Break, set[str]]] = {
     ),
     "129 tokens on average": (
         _detail("Offline", "performance", result_tokens_per_second=129 * 42.4),
-        {"Offline.mean_tokens"},
+        {"Offline.mean_tokens", "Offline.performance.counted"},
     ),
     "one sample missing": (
         _responses("Offline", "accuracy", lambda r: r.pop(17)),
@@ -325,19 +325,20 @@ BROKEN: dict[str, tuple[Break, set[str]]] = {
         lambda run: shutil.copytree(
             run.log_dir("Server", "performance"), run.log_dir("Offline", "performance"), dirs_exist_ok=True
         ),
-        {"Offline.performance.scenario", "Offline.results"},
+        {"Offline.performance.scenario", "Offline.results", "Offline.performance.counted"},
     ),
     "SingleStream in the datacenter": (
         lambda run: shutil.copytree(run.scenario("Server"), run.scenario("SingleStream")),
         {"scenarios"}
         | {f"SingleStream.{m}.scenario" for m in rules.MODES}
-        | {"SingleStream.results", "SingleStream.accuracy.results"},
+        | {f"SingleStream.{m}.{c}" for m in rules.MODES for c in ("counted", "clock")}
+        | {"SingleStream.results", "SingleStream.accuracy.results", "SingleStream.accuracy.handed_on"},
     ),
     "numbers polished": (
         _results(lambda d: d["scenarios"]["Offline"]["performance"].update(tokens_per_second=9999.0)),
         {"Offline.results"},
     ),
-    "no system record": (_remove("system.json"), {"records"}),
+    "no system record": (_remove("system.json"), {"records", "commit", "gpu"}),
 }
 
 
@@ -416,14 +417,14 @@ DEPENDENTS = {
     "config.json": {"round", "loadgen_version", "samples", "duration", "engine"},
     "provenance.json": {
         "machine", "round", "loadgen_version", "dataset_source", "dataset_eligible", "dataset_rows",
-        "model_source", "model_eligible", "samples", "duration",
+        "model_source", "model_eligible", "samples", "duration", "engine_arguments",
     },
     "results.json": {
         "complete", "round", "engine", "extension", "weights", "prefix_caching", "speculative_decoding",
         "prompt_length",
         "Offline.results", "Offline.accuracy.results", "Offline.same_settings",
     },
-    "system.json": set(),
+    "system.json": {"commit", "gpu"},
 }  # fmt: skip
 
 

@@ -27,10 +27,6 @@ class Loss:
         return f"{self.name}: {self.cause}"
 
 
-def stranger(request_id: int) -> str:
-    return f"answered request {request_id}, which it was not given or had answered before"
-
-
 def exits(members: Sequence[MemberSpec], launcher: Launcher) -> dict[int, str]:
     """How the processes of members ended, of those that have; without their names."""
     words = launcher.failures()

@@ -1,8 +1,4 @@
-"""ReplicaEngine: many members behind the protocol of one engine.
-
-Where latency counts (streaming) each request goes at once to the member that the router names; without, they
-wait in one queue and members pull. Nothing on this path formats text, logs or touches the disk.
-"""
+"""ReplicaEngine: many members behind the protocol of one engine."""
 
 from __future__ import annotations
 
@@ -13,12 +9,12 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, astuple, dataclass
-from itertools import groupby
 
 from ...errors import BrokeError
 from .. import EngineInfo, Limits, Progress, Request, Sink, Tokens
 from ..pacing import Pacing
 from . import failure, wire
+from .dispatch import Dispatch, measured_rates, seats_of
 from .door import Door
 from .member import Member, Prompts
 from .protocol import HeadAddress, Launcher, MemberSpec, Router
@@ -28,10 +24,6 @@ from .watch import Watch
 
 log = logging.getLogger(__name__)
 
-# Sequences in one batch, where an engine has no limit that it tells.
-DEFAULT_SEATS = 1024
-# Rates that differ by less are noise.
-RATE_NOISE = 0.1
 # An engine's method answers between two of its steps.
 CALL_S = 60.0
 # What members get to end by themselves; the launcher then ends them.
@@ -45,14 +37,6 @@ class Listen:
     bind: str = "127.0.0.1"
     announce: str = "127.0.0.1"
     port: int = 0
-
-
-@dataclass(frozen=True, eq=False)
-class Job:
-    """What holds for the requests of one `submit`."""
-
-    terms: wire.Terms
-    sink: Sink
 
 
 class ReplicaEngine:
@@ -74,13 +58,9 @@ class ReplicaEngine:
         self.on_loss: Callable[[failure.Loss], None] = lambda loss: None
         self._prompts = Prompts()
         self.members: dict[int, Member] = {}
-        self._jobs: dict[int, Job] = {}
-        self._terms: wire.Terms | None = None
-        self._waiting = 0
-        # First tokens that were passed on, where a request may be dispatched again.
-        self._begun: set[int] = set()
-        self._again: set[int] = set()
+        self._dispatch = Dispatch(router, self.members)
         self._redispatch = False
+        self._rates: dict[int, float] | None = None
         self._losses: list[failure.Loss] = []
         self._taken = 0
         self._dead: Exception | None = None
@@ -102,7 +82,8 @@ class ReplicaEngine:
         failed reports, with its name; or who did not come in time."""
         began = time.monotonic()
         settings = wire.text(wire.SETTINGS, asdict(self._settings))
-        self.members = {spec.index: Member(spec, settings, self, self._prompts) for spec in self._specs}
+        for spec in self._specs:
+            self.members[spec.index] = Member(spec, settings, self, self._prompts)
         self._start = Start(self.members, progress)
         self._door = Door(self._token, self._start.admit)
         try:
@@ -119,7 +100,7 @@ class ReplicaEngine:
         self._door.close()
         await self._start.done
         for member in self.members.values():
-            member.seats = self._seats_of(member)
+            member.seats = seats_of(member)
             self._router.add(member.index, 1.0, member.seats)
         return self._start.info(time.monotonic() - began)
 
@@ -128,17 +109,11 @@ class ReplicaEngine:
             return
         if self._dead:
             asyncio.get_running_loop().call_soon(sink.failed, self._dead)
-            return
-        terms = wire.Terms(limits, streaming)
-        # One object while it holds, so that it is told by identity.
-        self._terms = self._terms if terms == self._terms else terms
-        job = Job(self._terms, sink)
-        if not self._jobs.keys().isdisjoint(request.id for request in requests):
+        elif self._dispatch.knows(requests):
             error = BrokeError("engine: two requests under way have one id")
             asyncio.get_running_loop().call_soon(sink.failed, error)
-            return
-        self._jobs.update((request.id, job) for request in requests)
-        self._dispatch(requests, streaming)
+        else:
+            self._dispatch.submit(requests, wire.Terms(limits, streaming), sink)
 
     def counters(self) -> dict[str, float]:
         """Sums over the members."""
@@ -156,7 +131,7 @@ class ReplicaEngine:
             self._door.close()
         for task in self._tasks:
             task.cancel()
-        self._jobs.clear()
+        self._dispatch.drop()
         members = [member for member in self.members.values() if member.connected]
         for member in members:
             member.ask_to_close()
@@ -175,9 +150,12 @@ class ReplicaEngine:
     async def set_limits(self, max_num_seqs: int | None, prefill_tokens: int | None) -> None:
         """Limits of every member for the runs that follow."""
         await self._all("set_limits", max_num_seqs, prefill_tokens)
+        if self._rates is None:
+            # What went before the first run is the warm-up.
+            self._rates = measured_rates(self._serving())
         for member in self._serving():
-            member.seats = max_num_seqs or self._seats_of(member)
-            self._router.add(member.index, self._rates().get(member.index, 1.0), member.seats)
+            member.seats = max_num_seqs or seats_of(member)
+            self._router.add(member.index, self._rates.get(member.index, 1.0), member.seats)
 
     async def set_pacing(self, pacing: Pacing) -> None:
         await self._all("set_pacing", *astuple(pacing))
@@ -194,8 +172,7 @@ class ReplicaEngine:
         if self._losses and not redispatch:
             raise BrokeError(f"{self._losses[-1].text}; a performance run needs every member")
         self._redispatch = redispatch
-        self._begun.clear()
-        self._again.clear()
+        self._dispatch.begin_run(redispatch)
         if self._watch:
             self._watch.in_run = True
 
@@ -215,35 +192,16 @@ class ReplicaEngine:
             self._start.loaded(member)
 
     def first_tokens(self, member: Member, ids: Sequence[int], tokens: Sequence[int]) -> None:
-        jobs, begun, begin, index = self._jobs, self._begun, self._router.begun, member.index
-        for number, token in zip(ids, tokens, strict=True):
-            if number not in member.requests:
-                self._lost(member, failure.stranger(number))
-                return
-            begin(index, number)
-            if self._redispatch:
-                if number in begun:
-                    continue
-                begun.add(number)
-            jobs[number].sink.first_token(number, token)
+        if not self._dead and not self._closing:
+            self._tell(member, self._dispatch.first_tokens(member, ids, tokens))
 
     def completions(self, member: Member, ids: Sequence[int], lengths: Sequence[int], tokens: Tokens) -> None:
-        jobs, given, done, index = self._jobs, member.requests, self._router.done, member.index
-        start = answered = 0
-        for number, length in zip(ids, lengths, strict=True):
-            request = given.pop(number, None)
-            if request is None:
-                self._lost(member, failure.stranger(number))
-                return
-            end = start + length
-            done(index, number)
-            answered += len(request.prompt)
-            jobs.pop(number).sink.completed(number, tokens[start:end])
-            start = end
-        member.answered_tokens += answered
-        member.ended = member.heard
-        if self._waiting:
-            self._feed(member)
+        if not self._dead and not self._closing:
+            self._tell(member, self._dispatch.completions(member, ids, lengths, tokens))
+
+    def _tell(self, member: Member, wrong: int | None) -> None:
+        if wrong is not None:
+            self._lost(member, f"answered request {wrong}, which it was not given or had answered before")
 
     def failed(self, member: Member, reported: Failure) -> None:
         if self._start and self._start.failed(member, reported):
@@ -261,29 +219,6 @@ class ReplicaEngine:
     async def _explain(self, member: Member) -> None:
         self._lost(member, await failure.cause_of(member.spec, self._launcher))
 
-    # Requests
-
-    def _dispatch(self, requests: Sequence[Request], streaming: bool) -> None:
-        if streaming:
-            for index, batch in self._router.assign(requests).items():
-                self._send(self.members[index], batch)
-            return
-        self._router.queue(requests)
-        self._waiting += len(requests)
-        for member in self._serving():
-            self._feed(member)
-
-    def _feed(self, member: Member) -> None:
-        batch = self._router.pull(member.index, self._waiting)
-        if batch:
-            self._waiting -= len(batch)
-            self._send(member, batch)
-
-    def _send(self, member: Member, batch: Sequence[Request]) -> None:
-        jobs = self._jobs
-        for terms, part in groupby(batch, key=lambda request: jobs[request.id].terms):
-            member.send(list(part), terms)
-
     # Members lost
 
     def _lost(self, member: Member, cause: str) -> None:
@@ -292,31 +227,19 @@ class ReplicaEngine:
             return
         member.gone = True
         member.abort()
+        if self._dead:
+            return
         loss = failure.Loss(member.index, member.name, cause, len(member.requests))
         log.warning("member_lost %s", loss.text)
-        error = BrokeError(loss.text)
         if self._start and not self._start.done.done():
-            self._start.end(error)
-            return
-        self._router.remove(member.index)
-        again = list(member.requests.values())
-        twice = any(request.id in self._again for request in again)
-        if not self._redispatch or twice or not self._serving():
-            self._die(error)
-            return
-        self._losses.append(loss)
-        self.on_loss(loss)
-        self._again.update(request.id for request in again)
-        member.requests.clear()
-        for streaming, part in groupby(again, key=lambda request: self._jobs[request.id].terms.streaming):
-            self._dispatch(list(part), streaming)
-
-    def _die(self, error: Exception) -> None:
-        self._dead = error
-        sinks = {id(job.sink): job.sink for job in self._jobs.values()}
-        self._jobs.clear()
-        for sink in sinks.values():
-            sink.failed(error)
+            self._start.end(BrokeError(loss.text))
+        elif self._redispatch and self._serving() and not self._dispatch.were_again(member):
+            self._losses.append(loss)
+            self.on_loss(loss)
+            self._dispatch.again(member)
+        else:
+            self._dead = BrokeError(loss.text)
+            self._dispatch.fail(self._dead)
 
     def _serving(self) -> list[Member]:
         return [member for member in self.members.values() if not member.gone]
@@ -334,19 +257,3 @@ class ReplicaEngine:
             with suppress(IndexError):
                 raise BrokeError(self._losses[-1].text) from None
             raise BrokeError(str(error)) from None
-
-    def _rates(self) -> dict[int, float]:
-        """Prompt tokens per second of each member so far; equal where they hardly differ."""
-        rates = {
-            member.index: member.answered_tokens / (member.ended - member.began)
-            for member in self._serving()
-            if member.began is not None and member.ended > member.began and member.answered_tokens
-        }
-        if len(rates) < len(self._serving()) or max(rates.values()) < (1 + RATE_NOISE) * min(rates.values()):
-            return {}
-        return rates
-
-    def _seats_of(self, member: Member) -> int:
-        settings = member.report.info.settings if member.report else {}
-        seats = settings.get("max_num_seqs", settings.get("concurrency"))
-        return int(seats) if isinstance(seats, int | float) else DEFAULT_SEATS

@@ -112,7 +112,7 @@ class Member(asyncio.Protocol):
         try:
             for frame in self._decoder.feed(data):
                 self._take(frame)
-        except (FrameError, ValueError, KeyError) as error:
+        except (FrameError, ValueError) as error:
             self._head.failed(self, Failure(BROKE, f"sent what is no frame of ours ({error})"))
 
     def connection_lost(self, error: Exception | None) -> None:
@@ -194,7 +194,7 @@ class Member(asyncio.Protocol):
         return await done
 
     def _replied(self, reply: dict[str, object]) -> None:
-        call = self._calls.pop(int(str(reply["serial"])), None)
+        call = self._calls.pop(int(str(reply.get("serial", -1))), None)
         if call is None or call.done():
             return
         if reply.get("error") is not None:

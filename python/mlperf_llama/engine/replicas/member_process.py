@@ -21,7 +21,8 @@ STOP_S = supervisor.GRACE_S + 2.0
 LAST_BYTES, LAST_LINES = 4096, 3
 # Where `python -m` finds this package, installed or not.
 PACKAGE_FOLDER = str(Path(__file__).resolve().parents[3])
-MODULE_COMMAND = [sys.executable, "-m"]
+# Nothing of the caller's is imported: neither its folder nor its user's own packages.
+MODULE_COMMAND = [sys.executable, "-P", "-s", "-m"]
 SUPERVISOR = [*MODULE_COMMAND, supervisor.MODULE]
 
 

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import replace
 
 from ...errors import BrokeError, MissingError, PipelineError, UsageError
 from .. import EngineInfo, Progress
@@ -81,4 +82,4 @@ class Start:
         # All passed, or the worst tells.
         checks = [info.self_check for info in infos if info.self_check is not None]
         worst = max(checks, key=lambda found: (not found.passed, found.largest), default=None)
-        return EngineInfo(first.name, first.version, shared, round(load_s, 2), first.details, worst)
+        return replace(first, settings=shared, load_s=round(load_s, 2), self_check=worst)

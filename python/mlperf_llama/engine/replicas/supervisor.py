@@ -62,7 +62,7 @@ class Supervised:
         _prctl(PR_SET_CHILD_SUBREAPER, 1)
         _stay_beside(order)
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "mlperf_llama", *order.arguments],
+            [sys.executable, "-P", "-s", "-m", "mlperf_llama", *order.arguments],
             env={**os.environ, **order.environment},
             stdin=subprocess.DEVNULL,
             start_new_session=True,

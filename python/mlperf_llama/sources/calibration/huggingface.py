@@ -98,7 +98,16 @@ def _load(config: Config, env: Mapping[str, str], target: Path) -> list[Path]:
         with files.atomic(target) as part:
             printed = child.run(
                 f"huggingface: {REPOSITORY}'s training part from {hub.endpoint(env)}",
-                (sys.executable, "-m", f"{__package__}.training_rows", REPOSITORY, REVISION, part, *FILES),
+                (
+                    sys.executable,
+                    "-Ps",
+                    "-m",
+                    f"{__package__}.training_rows",
+                    REPOSITORY,
+                    REVISION,
+                    part,
+                    *FILES,
+                ),
                 env=child.with_package(environment(config, env)),
                 stall_s=config.source_stall_s,
                 timeout_s=config.source_timeout_s,

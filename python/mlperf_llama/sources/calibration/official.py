@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
+from ... import rules
 from ...config import Config
 from ...errors import BrokeError
 from ...records.files import read_object
@@ -17,7 +18,7 @@ from ..fetch import r2
 
 # README of mlcommons/inference language/llama3.1-8b.
 NAME = "cnn_dailymail_calibration.json"
-COUNT = 1000
+COUNT = rules.CALIBRATION_COUNT
 OFFICIAL = dataset.Official((NAME,), "llama3-1-8b-cnn-dailymail-calibration", COUNT, pins.CALIBRATION)
 
 

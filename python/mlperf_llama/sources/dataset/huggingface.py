@@ -140,7 +140,7 @@ def _load(config: Config, env: Mapping[str, str], folder: Path, target: Path) ->
         with files.atomic(target) as part:
             printed = child.run(
                 f"huggingface: {FILE} from {hub.endpoint(env)}",
-                (sys.executable, "-P", script, REPOSITORY, REVISION, FILE, str(samples_of(config)), part),
+                (sys.executable, "-Ps", script, REPOSITORY, REVISION, FILE, str(samples_of(config)), part),
                 env={**environment(config, env), "HF_DATASETS_CACHE": str(scratch)},
                 stall_s=config.source_stall_s,
                 timeout_s=config.source_timeout_s,

@@ -20,6 +20,7 @@ from typing import IO
 import psutil
 
 from ...errors import MissingError
+from ...settings import PREFIX
 
 log = logging.getLogger(__name__)
 
@@ -60,9 +61,10 @@ def growth(folder: Path) -> Progress:
 
 
 def with_package(env: Mapping[str, str]) -> dict[str, str]:
-    """`env` for a child that runs one of our modules: it finds the package where we did."""
+    """`env` for a child that runs one of our modules: it finds the package where we did, and imports nothing
+    of the caller's but the folder that PACKAGES names."""
     root = str(Path(__file__).resolve().parents[3])
-    return {**env, "PYTHONPATH": f"{root}:{env['PYTHONPATH']}" if env.get("PYTHONPATH") else root}
+    return {**env, "PYTHONPATH": os.pathsep.join(filter(None, (root, env.get(f"{PREFIX}PACKAGES"))))}
 
 
 def run(

@@ -154,7 +154,7 @@ def snapshot(
     request = {"repo_id": repo, "revision": revision, "cache_dir": str(cache)}
     output = child.run(
         f"{repo} from {endpoint(env)}",
-        [sys.executable, "-m", __name__, json.dumps(request)],
+        [sys.executable, "-P", "-s", "-m", __name__, json.dumps(request)],
         env=environment,
         stall_s=stall_s,
         timeout_s=timeout_s,

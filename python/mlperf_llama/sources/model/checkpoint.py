@@ -125,7 +125,7 @@ def other_model(folder: Path) -> str:
         method = quantization.get("quant_method", "unknown") if isinstance(quantization, dict) else "unknown"
         return (
             f"quantised weights ({method}) that cannot be traced to the official ones; load the "
-            "official checkpoint with QUANTIZATION=fp8, which needs no calibration data"
+            "official checkpoint with QUANTIZATION=fp8, which makes its scales in the run"
         )
     return ""
 

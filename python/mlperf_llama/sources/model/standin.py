@@ -65,7 +65,7 @@ def _make(folder: Path, config: Config, env: Mapping[str, str]) -> None:
             )
             child.run(
                 f"stand-in: converting {GGUF}",
-                [sys.executable, "-m", __name__, work, made],
+                [sys.executable, "-P", "-s", "-m", __name__, work, made],
                 # transformers draws progress bars that no setting of its own turns off.
                 env={**child.with_package(env), "TQDM_DISABLE": "1"},
                 stall_s=config.source_timeout_s,

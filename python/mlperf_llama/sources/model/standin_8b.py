@@ -59,7 +59,7 @@ def _make(folder: Path, small: Path, config: Config, env: Mapping[str, str]) -> 
             # Memory of CPU and GPU is free again when the child ends.
             child.run(
                 f"{STAND_IN_8B}: writing 16 GB of weights",
-                [sys.executable, "-m", f"{__package__}.wide_llama", small, made],
+                [sys.executable, "-P", "-s", "-m", f"{__package__}.wide_llama", small, made],
                 env=child.with_package(env),
                 stall_s=config.source_timeout_s,
                 timeout_s=config.source_timeout_s,

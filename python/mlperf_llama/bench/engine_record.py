@@ -1,0 +1,40 @@
+"""engine.json: what the engine was given each time it was loaded, and what it made of it."""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import UTC, datetime
+
+from ..engine import EngineInfo, hopper
+from ..engine.preset import Preset
+from ..records.run_folder import RunFolder
+from ..records.schema import EngineLoad, EngineLoads, UsedExtension, UsedPreset
+
+
+def add_load(run: RunFolder, info: EngineInfo, preset: Preset) -> None:
+    """One more load of the engine, after those of before."""
+    real = bool(info.arguments)
+    load = EngineLoad(
+        time=datetime.now(UTC).isoformat(timespec="seconds"),
+        name=info.name,
+        version=info.version,
+        arguments=info.arguments,
+        preset=used_preset(preset) if real else None,
+        extension=_extension(info) if real else None,
+        resolved=info.resolved,
+    )
+    run.write(EngineLoads((*run.read_or_new(EngineLoads).loads, load)))
+
+
+def used_preset(preset: Preset) -> UsedPreset:
+    sha256 = hashlib.sha256(preset.text.encode()).hexdigest()
+    return UsedPreset(preset.name, preset.text, sha256, dict(preset.environment))
+
+
+def _extension(info: EngineInfo) -> UsedExtension | None:
+    name = str(info.arguments.get("worker_extension_cls") or "")
+    return (
+        UsedExtension(name, hopper.REVISION if hopper.is_asked_for(info.arguments) else None)
+        if name
+        else None
+    )

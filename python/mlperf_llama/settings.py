@@ -121,10 +121,10 @@ def gpus(value: str) -> int | tuple[int, ...] | None:
 
 
 def hosts(value: str) -> str:
-    """ray, slurm, or host names with commas between them; empty for this host."""
+    """ray, slurm, join, or host names with commas between them; empty for this host."""
     names = [name.strip() for name in value.split(",")] if value else []
     if not all(HOST.fullmatch(name) for name in names) or len(set(names)) < len(names):
-        raise ValueError("nothing, ray, slurm, or names of hosts with commas, each once")
+        raise ValueError("nothing, ray, slurm, join, or names of hosts with commas, each once")
     return ",".join(names)
 
 
@@ -279,8 +279,9 @@ ENGINE = Group("Engine", (
         "GPUs that share one copy of the model (count)."),
     Setting("HOSTS", "", hosts,
         "Hosts whose GPUs are used: empty for this one; ray: every GPU of the Ray cluster at RAY_ADDRESS, or "
-        "of this host by a Ray of its own; slurm: all hosts of the allocation; or names with commas, reached "
-        "through srun inside an allocation and through ssh elsewhere. GPUS then holds for each host."),
+        "of this host by a Ray of its own; slurm: all hosts of the allocation; names with commas, reached "
+        "through srun inside an allocation and through ssh elsewhere; join: members that others start. GPUS "
+        "then holds for each host; with ray and join it is a count in all."),
     Setting("HEAD_ADDRESS", AUTO, head_address,
         "Where other hosts reach this one (HOST or HOST:PORT). auto: the address of the route to them, and "
         "any free port."),

@@ -69,10 +69,10 @@ async def placed(run: RunFolder, config: Config, env: Mapping[str, str]) -> Asyn
 
 def make_engine(session: Session) -> ReplicaEngine:
     """A member for each group of GPUs, of this host or of those that HOSTS names."""
-    there = session.placed
-    launcher = there.launcher if there else ProcessLauncher(local)
-    listen = there.listen if there else None
-    return ReplicaEngine(session.members, _settings(session), TokenRouter(), launcher, listen)
+    settings, router, there = _settings(session), TokenRouter(), session.placed
+    if there is None:
+        return ReplicaEngine(session.members, settings, router, ProcessLauncher(local))
+    return ReplicaEngine(session.members, settings, router, there.launcher, there.listen, there.token)
 
 
 def _settings(session: Session) -> settings.MemberSettings:
@@ -107,6 +107,9 @@ def record(session: Session) -> None:
         members = (_member(index, report) for index, report in reports)
         session.run.update(Provenance, members=tuple(members))
         environment_record.add(session.run, *(report.process for _, report in reports if report.process))
+        theirs = tuple(gpu for _, report in reports for gpu in report.gpus)
+        if session.placed and theirs:
+            session.run.update(System, gpus=theirs)
 
 
 def _member(index: int, report: settings.Loaded) -> Member:

@@ -129,6 +129,28 @@ def test_the_shipped_command_with_hosts(
     assert namespaces.left(hosts) == {}
 
 
+def test_members_that_others_start_join(
+    hosts: namespaces.Hosts, environment: dict[str, str], tmp_path: Path
+) -> None:
+    """Started before their head is, with the token in a file."""
+    token = tmp_path / "token"
+    token.write_text("a-token-of-this-test\n")
+    environment |= {"REPLICAS_TOKEN_FILE": str(token), "MLPERF_HOSTS": "join", "MLPERF_GPUS": "3"}
+    address = f"{hosts.head}:4711"
+    verb = [sys.executable, "-m", "mlperf_llama", "worker", "--head", address]
+    workers = [
+        subprocess.Popen([*hosts.enter(name), *verb], env=environment, stderr=subprocess.PIPE, text=True)
+        for name in hosts.names
+    ]
+    ran = subprocess.run(
+        command(f"--head-address={address}"), env=environment, capture_output=True, text=True, check=False
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert [worker.wait(20) for worker in workers] == [0, 0, 0]
+    members = RunFolder.open(Path(ran.stdout.strip())).read(Provenance).members
+    assert members is not None and len(members) == 3
+
+
 def test_a_dead_host_ends_the_shipped_command_with_code_4(
     hosts: namespaces.Hosts, environment: dict[str, str], tmp_path: Path
 ) -> None:

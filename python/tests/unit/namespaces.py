@@ -12,11 +12,13 @@ import stat
 import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from ipaddress import ip_network
 from itertools import count
 from pathlib import Path
 
 # Of a namespace's name: it tells the processes on it too, by their environment.
 HOST_NAME = "NAMESPACE_HOST"
+RANGE, PREFIX = ip_network("198.18.0.0/15"), 28
 
 
 def why_not() -> str | None:
@@ -34,17 +36,27 @@ def _ip(*words: str) -> None:
     assert done.returncode == 0, f"ip {' '.join(words)}: {done.stderr}"
 
 
+def _free_addresses(seed: int) -> list[str]:
+    """Of a network that no other run of tests has, out of those that RFC 2544 keeps for tests."""
+    taken = subprocess.run(["ip", "-4", "addr"], capture_output=True, text=True, check=True).stdout
+    networks = 1 << (PREFIX - RANGE.prefixlen)
+    while True:
+        first = RANGE.network_address + (seed % networks) * (1 << (32 - PREFIX))
+        if f" {first + 1}/" not in taken:
+            return [str(first + number) for number in range(1, (1 << (32 - PREFIX)) - 1)]
+        seed += 1
+
+
 class Hosts:
     """`names`: those of the hosts, each a namespace behind its own cable; `head`: this side's address."""
 
     def __init__(self, tag: str, delay_ms: float) -> None:
         self.bridge, self.names, self._tag, self._delay_ms = f"b{tag}", list[str](), tag, delay_ms
-        self._subnet = f"10.213.{int(tag, 36) % 250 + 1}"
-        self.head = f"{self._subnet}.254"
+        self.head, *self._addresses = _free_addresses(int(tag, 36))
 
     def add(self, number_of: int) -> None:
         _ip("link", "add", self.bridge, "type", "bridge")
-        _ip("addr", "add", f"{self.head}/24", "dev", self.bridge)
+        _ip("addr", "add", f"{self.head}/{PREFIX}", "dev", self.bridge)
         _ip("link", "set", self.bridge, "up")
         for number in range(number_of):
             name = f"h{self._tag}n{number}"
@@ -52,7 +64,7 @@ class Hosts:
             self.names.append(name)
             _ip("link", "add", f"c{name}", "type", "veth", "peer", "name", "eth0", "netns", name)
             _ip("link", "set", f"c{name}", "master", self.bridge, "up")
-            _ip("-n", name, "addr", "add", f"{self._subnet}.{number + 1}/24", "dev", "eth0")
+            _ip("-n", name, "addr", "add", f"{self._addresses[number]}/{PREFIX}", "dev", "eth0")
             _ip("-n", name, "link", "set", "eth0", "up")
             _ip("-n", name, "link", "set", "lo", "up")
             netem = ["root", "netem", "delay", f"{self._delay_ms}ms"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import count
 from typing import Protocol
 
@@ -19,7 +20,7 @@ from ..frames import (
     read_first_tokens,
 )
 from . import wire
-from .protocol import MemberSpec
+from .protocol import UNKNOWN_HOST, MemberSpec
 from .settings import BROKE, Failure, Loaded
 
 
@@ -94,6 +95,9 @@ class Member(asyncio.Protocol):
 
     @property
     def name(self) -> str:
+        if self.report and self.spec.host == UNKNOWN_HOST:
+            gpus = ",".join(str(gpu.index) for gpu in self.report.gpus)
+            return replace(self.spec, host=self.report.host, gpu=gpus or None).name
         return self.spec.name
 
     @property

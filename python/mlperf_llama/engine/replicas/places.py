@@ -10,17 +10,21 @@ from dataclasses import dataclass, replace
 from urllib.parse import urlsplit
 
 from ...config import Config
+from ...credentials import secret
 from ...errors import BrokeError, MissingError, UsageError
+from ...machine import gpus
 from ...records.codec import from_json
 from ...records.schema import Gpu, System
+from ...settings import PREFIX
 from . import host_system, plan
 from .door import own_address
 from .head import Listen
+from .launch_none import NoLauncher
 from .launch_processes import ProcessLauncher, Way, srun, ssh
 from .member_process import MODULE_COMMAND, with_package
-from .protocol import Launcher, MemberSpec
+from .protocol import TOKEN_NAME, UNKNOWN_HOST, Launcher, MemberSpec
 
-RAY, SLURM = "ray", "slurm"
+RAY, SLURM, JOIN = "ray", "slurm", "join"
 # Of a host's answer about itself: a driver that is slow, and a network that loses packets.
 ANSWER_S = 60.0
 # On every interface. Of both families at once each would get another free port.
@@ -29,13 +33,15 @@ ANYWHERE = "0.0.0.0"
 
 @dataclass(frozen=True)
 class Placed:
-    """`gpus`: those of all members, in their order; `hosts`: what each is, by its name."""
+    """`gpus`: those of all members, in their order; `hosts`: what each is, by its name; `token`: where it was
+    given to the members already."""
 
     launcher: Launcher
     members: list[MemberSpec]
     gpus: tuple[Gpu, ...]
     hosts: dict[str, System]
     listen: Listen
+    token: str | None = None
 
 
 async def place(config: Config, env: Mapping[str, str]) -> Placed:
@@ -43,6 +49,8 @@ async def place(config: Config, env: Mapping[str, str]) -> Placed:
     host or program; BrokeError: a host refused."""
     if config.hosts == RAY:
         return await _on_ray(config, env)
+    if config.hosts == JOIN:
+        return joining(config, env, gpus.describe(env).gpus)
     in_slurm = "SLURM_JOB_ID" in env
     if config.hosts == SLURM and not in_slurm:
         raise UsageError("HOSTS=slurm: expected to run inside an allocation (salloc, sbatch), found none")
@@ -73,9 +81,27 @@ async def _on_ray(config: Config, env: Mapping[str, str]) -> Placed:
     for member, found in zip(members, systems, strict=True):
         before = hosts.get(member.host)
         hosts[member.host] = replace(found, gpus=before.gpus + found.gpus) if before else found
-    gpus = tuple(gpu for found in systems for gpu in found.gpus)
+    theirs = tuple(gpu for found in systems for gpu in found.gpus)
     towards = urlsplit(f"//{env[ADDRESS]}").hostname if env.get(ADDRESS) else "localhost"
-    return Placed(launcher, members, gpus, hosts, listen(config.head_address, towards or "localhost"))
+    return Placed(launcher, members, theirs, hosts, listen(config.head_address, towards or "localhost"))
+
+
+def joining(config: Config, env: Mapping[str, str], here: Sequence[Gpu]) -> Placed:
+    """Members that others start. A GPU of this host stands for theirs: it decides their settings."""
+    if not isinstance(config.gpus, int):
+        raise UsageError("GPUS: expected how many members will join with HOSTS=join, found no count")
+    if ":" not in (config.head_address or ""):
+        raise UsageError(
+            "HEAD_ADDRESS: expected HOST:PORT with HOSTS=join, where members join, found no port"
+        )
+    token = secret(TOKEN_NAME, env)
+    if token is None:
+        raise MissingError(f"HOSTS=join: expected the members' token in {TOKEN_NAME} or {TOKEN_NAME}_FILE")
+    if not here and config.engine != "fake" and env.get(f"{PREFIX}TARGET", "").lower() != "cpu":
+        raise MissingError("HOSTS=join: expected a GPU here too, of the members' kind, found none")
+    members = [MemberSpec(index, UNKNOWN_HOST) for index in range(config.gpus)]
+    where = listen(config.head_address, "")
+    return Placed(NoLauncher(), members, tuple(here[:1]) * len(members), {}, where, token)
 
 
 def used(config: Config, name: str, found: System) -> System:

@@ -16,6 +16,8 @@ from .. import Request
 
 # The secret that lets a member in (credentials.secret reads it, or TOKEN_FILE): never on a command line.
 TOKEN_NAME = "REPLICAS_TOKEN"
+# The host of a member that others start: it says itself where it is.
+UNKNOWN_HOST = "a host that is not known yet"
 
 
 @dataclass(frozen=True)

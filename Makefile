@@ -13,7 +13,8 @@ SETTINGS := SCENARIO MODE ROUND CATEGORY SAMPLES DURATION_S TARGET_QPS EXPECTED_
     GPU_MEMORY_UTILIZATION GPUS TENSOR_PARALLEL HOSTS HEAD_ADDRESS ENGINE_ARGS IGNORE_EOS SEED SCORE_WORKERS \
     RESULTS_DIR CACHE_DIR \
     SUBMITTER DIVISION SYSTEM_FILE INFERENCE_DIR FAKE
-SHELL_SETTINGS := CONTAINER IMAGE TARGET DOCKER CA_BUNDLE ENV_FILE VENV PACKAGES DEBUG
+SHELL_SETTINGS := CONTAINER IMAGE TARGET DOCKER CA_BUNDLE ENV_FILE VENV PACKAGES SIGN_KEY \
+    ALLOWED_SIGNERS DEBUG
 # Earlier names, each with the one to use now.
 RENAMED := RUNG_STALL_S=SOURCE_STALL_S RUNG_TIMEOUT_S=SOURCE_TIMEOUT_S
 # Passed through the environment, only when set, and never read by a shell: any character survives.
@@ -81,6 +82,10 @@ score: ## scores the accuracy logs of RUN_DIR (default: the latest run) again
 .PHONY: report
 report: ## words, tables and charts from the records of RUN_DIR (default: the latest run)
 	@scripts/launch.sh --native report $${RUN_DIR:+--run-dir "$$RUN_DIR"}
+
+.PHONY: sign
+sign: ## signs the hashes of RUN_DIR (default: the latest run) with SIGN_KEY
+	@scripts/launch.sh --native sign $${RUN_DIR:+--run-dir "$$RUN_DIR"}
 
 .PHONY: compare
 compare: ## two runs side by side: A= and B= name their folders

@@ -36,6 +36,12 @@ set_status() {
         "${mlperf_llama[@]}" finalize-run --run-dir "$run_dir" --status "$1" 2>/dev/null || true
 }
 
+# hold_lock FOLDER: keep the file of its lock open. The steps find it and lock it (records/lock.py), and the
+# lock stays with this process from one to the next.
+hold_lock() {
+    if [[ -f $1/config.json && -w $1 && (! -e $1/.lock || -w $1/.lock) ]]; then exec 9<>"$1/.lock"; fi
+}
+
 # try_sources KIND SOURCE...: the first source that serves ends the chain; codes 3 and 4 step on.
 try_sources() {
     local kind=$1 source code=$EXIT_MISSING tried=""
@@ -70,6 +76,7 @@ run() {
         esac
     done <"$created"
     rm -f "$created"
+    hold_lock "$run_dir"
     # What a source prints is not the result, and stdout carries the result alone.
     try_sources model "${model_chain[@]}" >&2
     try_sources dataset "${dataset_chain[@]}" >&2
@@ -122,6 +129,7 @@ main() {
         submission) submission "$@" ;;
         resume)
             (($# == 1)) || die "$EXIT_USAGE" "usage: entrypoint.sh resume FOLDER (of a run that ended early)"
+            hold_lock "$1"
             run --resume "$1"
             ;;
         *) exec "${mlperf_llama[@]}" "$verb" "$@" ;;

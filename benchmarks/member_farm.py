@@ -28,7 +28,7 @@ async def serve(head: HeadAddress, member: int) -> None:
     sock = await asyncio.to_thread(connect, head, member)
     decoder = Decoder(wire.MOST_BYTES)
     waiting = await asyncio.to_thread(first_frames, sock, decoder)
-    engine = make_engine(wire.record(waiting[0], MemberSettings), member)
+    engine = make_engine(wire.record(waiting[0], MemberSettings))
     info = await engine.start(lambda text: None)
     serving = Serving(engine, decoder, lambda: "")
     sock.setblocking(False)

@@ -20,10 +20,11 @@ from compare_models import settings_of
 from mutations import MUTATIONS
 
 from mlperf_llama.engine import hopper
+from mlperf_llama.engine.hopper import bounds
 from mlperf_llama.engine.preset import CPU, load_preset
 from mlperf_llama.engine.vllm import VllmEngine
 
-COLUMNS = f"{'':50} {'mean':>9} {'largest':>9} {'s':>6}"
+COLUMNS = f"{'':50} {'mean':>9} {'largest':>9} {'own mean':>9} {'own largest':>11} {'s':>6}"
 
 
 class Measurement:
@@ -55,6 +56,9 @@ class Measurement:
                 continue
             await self._one(mutation.name, mutation.name, sound=False)
         await self._one("none, again", "", sound=True)
+        if self.kind == "static":
+            found = await self.engine._llm.collective_rpc("bench_random_weights")
+            print(f"with random weights: {found[0]}", flush=True)
         await self.engine.close()
 
     async def _one(self, title: str, name: str, sound: bool) -> None:
@@ -65,10 +69,11 @@ class Measurement:
             self.failed += sound
             return
         figures = {"prompts": 0, "steps": 0, "compared": 0, **found}
-        passed = hopper.self_check_record(hopper.EXTENSION, figures).passed
+        passed = bounds.record(hopper.EXTENSION, figures).passed
         self.failed += passed is not sound
         words = {(True, True): "passed", (False, True): "REFUSED", (True, False): "NOT CAUGHT"}
-        line = f"{title:50} {found['mean']:9.4f} {found['largest']:9.4f} {found['seconds']:6.1f}"
+        columns = [f"{found[name]:9.4f}" for name in ("mean", "largest", "own_mean")]
+        line = f"{title:50} {' '.join(columns)} {found['own_largest']:11.4f} {found['seconds']:6.1f}"
         print(line, words.get((passed, sound), "caught"), flush=True)
         with (self.out / "self_check.jsonl").open("a") as file:
             file.write(json.dumps({"kind": self.kind, "mutation": title, "passed": passed, **found}) + "\n")

@@ -20,7 +20,7 @@ engine='{"compilation_config": {"cudagraph_capture_sizes": [1, 8, 64]}}'
 measure() {
     python3 "$root/benchmarks/gpu/measure_self_check.py" "$1" "$2" "$out" --engine "$engine" --budget-s "$3" \
         2>"$out/$1.log" | tee -a "$out/log.txt" || failed=1
-    grep -E '^(Traceback|[A-Za-z.]*Error)' "$out/$1.log" | tail -n 5 || true
+    grep -E 'Error|Traceback' "$out/$1.log" | tail -n 20 | cut -c1-240 || true
 }
 
 measure static "$models/stand-in-8b-fp8" $(((budget - SECONDS) * 6 / 10))

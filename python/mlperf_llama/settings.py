@@ -334,6 +334,12 @@ SHELL = Group("Container, native environment, make", (
         "This file's own name, when it is not .env (path; only in the environment)."),
     Setting("VENV", ".venv", text,
         "Virtual environment of the native path (path), beside the scripts."),
+    Setting("SIGN_KEY", "", text,
+        "Key that signs the hashes of a run folder: an SSH key, or a minisign secret key (path). Empty: "
+        "nothing is signed."),
+    Setting("ALLOWED_SIGNERS", "", text,
+        "Whose signature counts: an allowed_signers file of ssh-keygen, or a minisign public key (path). "
+        "Empty: anybody's, and none is asked for."),
     Setting("PACKAGES", "", text,
         "A folder with Python packages that the environment lacks, such as vLLM on a host without pip "
         "(path). A run with it is never submittable."),

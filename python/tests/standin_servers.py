@@ -2,8 +2,9 @@
 
 Faults are set per path prefix, so that a test can break one step of a download:
 an HTTP status, `hang` (accept and never answer), `slow` (a byte a second), `cut-off`
-(fewer bytes than announced), `corrupt` (right length, wrong bytes) and `login` (the
-page Cloudflare Access puts before a protected bucket).
+(fewer bytes than announced), `corrupt` (right length, wrong bytes), `login` (the
+page Cloudflare Access puts before a protected bucket), `slow-headers` (a byte of them at a time),
+`endless` (a body without a length or an end) and `huge` (a length that no disk has).
 """
 
 from __future__ import annotations
@@ -172,10 +173,17 @@ class _Handler(BaseHTTPRequestHandler):
             body, status = body[start:], 206
         if fault and fault.kind == "corrupt":
             body = bytes(byte ^ 0xFF for byte in body)
+        if fault and fault.kind == "slow-headers":
+            self._drip(b"HTTP/1.1 200 OK\r\nX-Long: " + bytes(2000))
+            return
+        if fault and fault.kind == "endless":
+            self._endless()
+            return
         self.send_response(status)
         for name, value in extra.items():
             self.send_header(name, value)
-        self.send_header("Content-Length", str(len(body)))
+        length = 1 << 60 if fault and fault.kind == "huge" else len(body)
+        self.send_header("Content-Length", str(length))
         self.end_headers()
         if self.command == "HEAD":
             return
@@ -186,6 +194,14 @@ class _Handler(BaseHTTPRequestHandler):
             self._drip(body)
         else:
             self.wfile.write(body)
+
+    def _endless(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", "application/octet-stream")
+        self.end_headers()
+        self.close_connection = True
+        while not self.stand_in.stopping.is_set():
+            self.wfile.write(bytes(1 << 16))
 
     def _drip(self, body: bytes) -> None:
         for byte in body:

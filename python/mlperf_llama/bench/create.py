@@ -17,7 +17,8 @@ from ..errors import MissingError, UsageError
 from ..machine import gpus, system
 from ..records import seal
 from ..records.run_folder import RunFolder
-from ..records.schema import COMPLETE, RUNNING, Provenance, Provided, Results, Resumed, System
+from ..records.scales import Scales
+from ..records.schema import COMPLETE, RUNNING, Provenance, Provided, Results, Resumed, Scenario, Seal, System
 from ..settings import AUTO, PREFIX
 
 log = logging.getLogger(__name__)
@@ -44,9 +45,7 @@ def create_run(config: Config, env: Mapping[str, str], label: str = "") -> RunFo
     scenarios = "-".join(config.scenario)
     run = RunFolder.create(Path(config.results_dir), f"{label}-{scenarios}" if label else scenarios)
     run.write(config)
-    run.write(here)
-    run.write(Provenance(config.round, rules.ROUNDS[config.round].loadgen_version))
-    run.write(Results(RUNNING, started=_now(), round=config.round, category=config.category))
+    _first_records(run, config, here)
     return run
 
 
@@ -60,6 +59,15 @@ def _used(config: Config, here: System) -> System:
         return here
     choice = f"{len(used)} of {len(here.gpus)} by GPUS and TENSOR_PARALLEL"
     return replace(here, gpus=used, gpu_choice=f"{here.gpu_choice}; {choice}" if here.gpu_choice else choice)
+
+
+def _first_records(run: RunFolder, config: Config, here: System) -> None:
+    """Those of a new folder, in this order; one that was left out by a kill is written on resume."""
+    provenance = Provenance(config.round, rules.ROUNDS[config.round].loadgen_version)
+    results = Results(RUNNING, started=_now(), round=config.round, category=config.category)
+    for record in (here, provenance, results):
+        if not run.file(record.FILE).is_file():
+            run.write(record)
 
 
 def check_gpus(config: Config, env: Mapping[str, str], here: System) -> None:
@@ -78,24 +86,63 @@ def reopen_run(path: Path, env: Mapping[str, str]) -> RunFolder:
     """Open a run that ended early, here or on another machine, to finish what is missing.
 
     The hashes of the data and the model that its finished runs used are kept in provenance.json: others
-    are refused later; another machine is named in the verdict.
+    are refused later; another machine is named in the verdict. What a LoadGen run wrote that did not end is
+    set aside.
     """
     run = RunFolder.open(path)
-    if run.read(Results).status == COMPLETE:
-        raise UsageError(f"{path}: expected a run that ended early, found a complete one")
-    here = _used(run.config(), system.describe(env))
-    check_gpus(run.config(), env, here)
-    with seal.stage(run, "resume"):
-        provenance = run.read(Provenance)
-        resumed = Resumed(_now(), other_system(run, here))
-        inputs = {"dataset": provenance.dataset, "model": provenance.model}
-        run.update(
-            Provenance,
-            resumed=(*(provenance.resumed or ()), resumed),
-            stood_on=provenance.stood_on or {kind: (p or Provided()).sha256 for kind, p in inputs.items()},
+    config = run.config()
+    results, seal_before = run.read_or_new(Results), run.read_or_new(Seal)
+    if results.status == COMPLETE and seal_before.open is None:
+        raise UsageError(
+            f"{path}: expected a run that ended early, found a complete one; "
+            f"`make report RUN_DIR={path}` judges it again"
         )
-        run.update(Results, status=RUNNING, finished=None)
+    here = _used(config, system.describe(env))
+    check_gpus(config, env, here)
+    if not run.file(Seal.FILE).is_file():
+        _first_records(run, config, here)
+    with seal.stage(run, "resume"):
+        finished, unrecorded = _runs(run, config)
+        seal.set_aside(run, unrecorded)
+        _record_resume(run, here, finished)
     return run
+
+
+def _runs(run: RunFolder, config: Config) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The LoadGen runs that are recorded, by name, and what lies there of runs that are not: log folders, and
+    scales that nothing was run with."""
+    recorded, finished, unrecorded = run.read(Results).scenarios, [], []
+    for scenario in config.scenario:
+        for mode in rules.MODES:
+            folder = run.log_dir(scenario, mode)
+            if getattr(recorded.get(scenario, Scenario()), mode) is not None:
+                finished.append(f"{scenario} {mode}")
+            elif folder.is_dir():
+                unrecorded.append(folder.relative_to(run.path).as_posix())
+    if run.read(Provenance).scales is None and run.file(Scales.FILE).is_file():
+        unrecorded.append(Scales.FILE)
+    return tuple(finished), tuple(unrecorded)
+
+
+def _record_resume(run: RunFolder, here: System, finished: tuple[str, ...]) -> None:
+    provenance = run.read(Provenance)
+    resumed = Resumed(_now(), other_system(run, here), finished)
+    inputs = {"dataset": provenance.dataset, "model": provenance.model}
+    run.update(
+        Provenance,
+        resumed=(*(provenance.resumed or ()), resumed),
+        stood_on=provenance.stood_on or {kind: (p or Provided()).sha256 for kind, p in inputs.items()},
+    )
+    run.update(Results, status=RUNNING, finished=None)
+
+
+def kept(run: RunFolder) -> str:
+    """One line on what a resumed run still has, and where lies what was begun and did not end."""
+    resumed = run.read(Provenance).resumed or ()
+    finished = resumed[-1].finished if resumed else None
+    folders = sorted({"/".join(name.split("/")[:2]) for name in seal.unfinished(run)})
+    aside = f"; what was unfinished lies in {', '.join(folders)}" if folders else ""
+    return f"resume: finished and kept: {', '.join(finished or ()) or 'no LoadGen run'}{aside}"
 
 
 def other_system(run: RunFolder, here: System) -> tuple[str, ...]:

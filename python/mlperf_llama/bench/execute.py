@@ -55,6 +55,8 @@ def execute(
             with seal.stage(run, "score"):
                 stages.score_all(run, config, env, lambda s, d, n: events.emit(f"score {s}", done=d, total=n))
                 finalize.finalize_run(run, COMPLETE)
+            if unsigned := stages.sign_if_asked(run):
+                events.emit("sign", message=unsigned)
             stages.judge_and_report(run, write_report)
         except BaseException as error:
             signals.ignore()
@@ -93,6 +95,7 @@ def exit_code(run: RunFolder) -> int:
     scenarios = run.read(Results).scenarios.values()
     provenance = run.read(Provenance)
     eligible = all(p is not None and p.eligible for p in (provenance.dataset, provenance.model))
+    eligible = eligible and (provenance.articles is None or bool(provenance.articles.eligible))
     eligible = eligible and not run.config().ignore_eos
     invalid = any(s.performance and s.performance.loadgen_result == "INVALID" for s in scenarios)
     missed = any(s.accuracy and s.accuracy.passed is False for s in scenarios)

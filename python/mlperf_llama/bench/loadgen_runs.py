@@ -5,11 +5,13 @@ from __future__ import annotations
 import gc
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import TypeAlias
 
 from .. import rules
 from ..config import Config
 from ..loadgen import drive, logs, plan
+from ..records import seal
 from ..records.run_folder import RunFolder
 from ..records.schema import Accuracy, Compliance, Performance, Results, Scenario
 from ..verdict import test06
@@ -86,20 +88,32 @@ async def _one_run(session: Session, scenario: str, mode: str, speed: Speed) -> 
 async def _drive(session: Session, planned: plan.Plan) -> ModeRecord:
     """Drive one plan; what LoadGen logged and what the engine counted."""
     run, scenario, mode = session.run, planned.scenario, planned.mode
-    out, conf = run.log_dir(scenario, mode), run.scenario(scenario) / "user.conf"
+    out, conf = run.log_dir(scenario, mode), _user_conf(run, planned)
     session.events.emit(f"{scenario} {mode}", message=planner.describe(planned))
     before, members_before = await session.counters(), members.counters(session)
-    ended = await drive.drive(
-        session.engine, session.samples, session.limits, planned, out, session.events, conf_path=conf
-    )
-    counters = _difference(before, await session.counters())
-    if mode == "performance":
-        measured = logs.performance(out, scenario)
-        each = _differences(members_before, members.counters(session))
-        return replace(measured, counters=counters, member_counters=each, driven=ended.driven)
-    if mode == "compliance":
-        return Compliance(test06.verify_run(run, scenario).passed, counters, ended.driven)
-    return Accuracy(counters=counters, lost_members=members.losses(session), driven=ended.driven)
+    with seal.part(run, f"{scenario} {mode}", *run.names(out, conf)):
+        ended = await drive.drive(
+            session.engine, session.samples, session.limits, planned, out, session.events, conf_path=conf
+        )
+        counters = _difference(before, await session.counters())
+        if mode == "performance":
+            each = _differences(members_before, members.counters(session))
+            record = replace(logs.performance(out, scenario), counters=counters, driven=ended.driven)
+            return replace(record, member_counters=each)
+        if mode == "compliance":
+            return Compliance(test06.verify_run(run, scenario).passed, counters, ended.driven)
+        return Accuracy(counters=counters, lost_members=members.losses(session), driven=ended.driven)
+
+
+def _user_conf(run: RunFolder, planned: plan.Plan) -> Path:
+    """Where user.conf goes: one for the scenario, and beside the logs where that of a finished performance
+    run says otherwise, as a resumed run's may."""
+    shared = run.scenario(planned.scenario) / "user.conf"
+    finished = run.read(Results).scenarios.get(planned.scenario, Scenario()).performance
+    if not finished or planned.mode == "performance" or not shared.is_file():
+        return shared
+    same = shared.read_text(encoding="utf-8") == plan.user_conf(planned)
+    return shared if same else run.log_dir(planned.scenario, planned.mode) / "user.conf"
 
 
 def _difference(before: Mapping[str, float], after: Mapping[str, float]) -> dict[str, float]:

@@ -21,6 +21,7 @@ from ..records import scales
 from ..records.events import Events
 from ..records.run_folder import RunFolder
 from ..records.schema import Hosts, LostMember, Member, Provenance, System
+from . import environment_record
 from .scope import Scope
 
 # A step of a GPU's engine takes a second at most; one that is silent for so long hangs.
@@ -105,6 +106,7 @@ def record(session: Session) -> None:
         reports = [(m.index, m.report) for m in engine.members.values() if m.report]
         members = (_member(index, report) for index, report in reports)
         session.run.update(Provenance, members=tuple(members))
+        environment_record.add(session.run, *(report.process for _, report in reports if report.process))
         theirs = tuple(gpu for _, report in reports for gpu in report.gpus)
         if session.placed and theirs:
             session.run.update(System, gpus=theirs)

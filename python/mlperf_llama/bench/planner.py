@@ -17,7 +17,7 @@ from ..loadgen.plan import Plan
 from ..machine import roofline
 from ..machine.gpu_table import find_gpu
 from ..machine.memory import free_bytes
-from ..records.schema import Gpu
+from ..records.schema import STATIC, Gpu
 from ..settings import AUTO
 from ..sources.model import checkpoint
 from . import target_qps
@@ -121,7 +121,7 @@ def choose(config: Config, scenario: str, gpu: Gpu | None, replicas: int = 1) ->
     digest = _model_digest(config)
     read = tuned.read if digest else tuned.read_any_model
     # Whether the calibration articles can be had, only the run will know.
-    kinds = (True, False) if config.scales == AUTO else (config.scales == "static",)
+    kinds = (True, False) if config.scales == AUTO else (config.scales == STATIC,)
     found = (read(path, tuned.identity(config, digest, preset.engine, static, replicas)) for static in kinds)
     values = next((one for one in found if one != tuned.NONE), tuned.NONE)
     if scenario == rules.SINGLE_STREAM:

@@ -15,25 +15,24 @@ from ..engine import derive
 from ..engine.preset import choose_preset
 from ..engine.settings import quantization_of
 from ..errors import BrokeError, MissingError, UsageError
-from ..records import scales
+from ..records import scales, seal
 from ..records.events import Events
 from ..records.files import JsonObject, atomic, digest, read_object
 from ..records.run_folder import RunFolder
 from ..records.scales import Scales
-from ..records.schema import Gpu, Provenance, Provided, Results, ScalesUsed
+from ..records.schema import DYNAMIC, STATIC, Gpu, Provenance, Provided, Results, ScalesUsed
 from ..settings import AUTO
 from ..sources import calibration, chain, model
 from .scope import first_gpu
 
 STAGE = "scales"
-STATIC, DYNAMIC = "static", "dynamic"
 FP8 = "fp8"
 
 
 def path_in_use(run: RunFolder) -> Path | None:
     """The run's scales.json, where its engine is to load it."""
     used = run.read_or_new(Provenance).scales
-    return run.file(Scales.FILE) if used is not None and used.mode == STATIC else None
+    return run.file(Scales.FILE) if used is not None and used.is_static else None
 
 
 def provide(run: RunFolder, config: Config, env: Mapping[str, str], events: Events) -> None:
@@ -150,7 +149,7 @@ def _static(
     else:
         events.emit(STAGE, message=f"{counted}, made before")
     path = run.file(Scales.FILE)
-    with atomic(path) as temporary:
+    with seal.part(run, STAGE, Scales.FILE), atomic(path) as temporary:
         shutil.copyfile(kept, temporary)
     run.update(
         Provenance,

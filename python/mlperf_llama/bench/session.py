@@ -10,8 +10,7 @@ from pathlib import Path
 from .. import rules
 from ..config import Config
 from ..engine import Engine, EngineInfo, Limits, tuned
-from ..engine.hopper import self_check_text
-from ..engine.hopper.compat import OWN_PATH
+from ..engine.hopper import bounds
 from ..engine.preset import DEFAULT_MAX_NUM_SEQS, choose_preset
 from ..engine.replicas import plan as replicas
 from ..engine.replicas.places import Placed
@@ -44,13 +43,6 @@ def check_resume_inputs(provenance: Provenance) -> None:
             )
 
 
-def refuse_failed_self_check(info: EngineInfo) -> None:
-    """BrokeError where the engine's extension failed its self-check."""
-    found = info.self_check
-    if found is not None and not found.passed:
-        raise BrokeError(f"the kernels for Hopper are refused: {self_check_text(found)}; {OWN_PATH}")
-
-
 def _provided(run: RunFolder, kind: str, provided: Provided | None) -> Provided:
     if provided is None or provided.path is None or provided.sha256 is None:
         raise UsageError(f"{run.path}: expected a {kind} in {Provenance.FILE}, found none; start a new run")
@@ -81,10 +73,12 @@ class Session:
         self.members = placed.members if placed else replicas.members(config, run.read(System).gpus)
         self.preset = choose_preset(config, self.gpu)
         self.tuned_path = tuned.path_of(run.path.parent, config, self.gpu_name)
-        self._scales = scales.path_in_use(run)
-        static = self._scales is not None
         self.identity = tuned.identity(
-            config, str(served_model.sha256), self.preset.engine, static, len(self.members)
+            config,
+            str(served_model.sha256),
+            self.preset.engine,
+            static_scales=scales.path_in_use(run) is not None,
+            replicas=len(self.members),
         )
         self.tuned = tuned.read(self.tuned_path, self.identity)
         # What the engine is loaded with beyond the runs' own limits (raise_ceilings).
@@ -132,7 +126,7 @@ class Session:
             cpu_threads=replicas.cpu_threads(len(self.members)),
             oom_overrides=self._memory.steps,
             ceilings=self._ceilings,
-            scales=self._scales,
+            scales=scales.path_in_use(self.run),
         )
 
     def _make_engine(self) -> Engine:
@@ -164,7 +158,7 @@ class Session:
                     raise
                 await self._renew()
             else:
-                refuse_failed_self_check(info)
+                bounds.refuse_failed(info.self_check)
                 return info
 
     async def counters(self) -> dict[str, float]:
@@ -250,7 +244,8 @@ class Session:
 
     def _scales_record(self) -> dict[str, object]:
         """Which scales the engine was loaded with, where they are static."""
-        return {"scales_sha256": digest(self._scales)} if self._scales else {}
+        path = scales.path_in_use(self.run)
+        return {"scales_sha256": digest(path)} if path else {}
 
     async def set_limits(self, scenario: str, mode: str = "performance") -> None:
         """A scenario's limits and pacing, where the engine has any, before a run of this mode."""

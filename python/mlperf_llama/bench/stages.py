@@ -11,6 +11,7 @@ from .. import score, verdict
 from ..config import Config
 from ..errors import PipelineError
 from ..loadgen import logs
+from ..records import seal, signature
 from ..records.run_folder import RunFolder
 from ..records.schema import Accuracy, Results, Scenario, Verdict
 
@@ -36,7 +37,8 @@ def score_all(run: RunFolder, config: Config, env: Mapping[str, str], progress: 
             if progress:
                 progress(scenario, done, total)
 
-        accuracy = score.score_run(run, scenario, config.score_workers, report, env)
+        with seal.part(run, f"score {scenario}", *run.names(score.scores_file(run, scenario))):
+            accuracy = score.score_run(run, scenario, config.score_workers, report, env)
         measured = run.read(Results).scenarios.get(scenario, Scenario()).accuracy or Accuracy()
         # What was measured with the answers stays beside their scores.
         kept = dataclasses.replace(
@@ -66,6 +68,18 @@ def judge_again(run: RunFolder) -> str:
     said = "submittable" if recorded.submittable else "not submittable"
     names = ", ".join(other[:5]) + (f" and {len(other) - 5} more" if len(other) > 5 else "")
     return f"{Verdict.FILE} said {said}, with other results of {names or 'no check'}; it was judged again."
+
+
+def sign_if_asked(run: RunFolder) -> str:
+    """Sign the seal where SIGN_KEY names a key. Why it is not signed; empty where it is, or nobody asked: a
+    run is not lost by that."""
+    key = signature.key_setting()
+    try:
+        if key:
+            signature.sign(run, key)
+    except PipelineError as error:
+        return f"not signed: {error}; later: make sign RUN_DIR={run.path} SIGN_KEY=..."
+    return ""
 
 
 def judge_and_report(run: RunFolder, write_report: WriteReport) -> Verdict:

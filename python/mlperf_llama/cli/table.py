@@ -64,6 +64,7 @@ USER = (
     Verb("score", "score the accuracy logs of a run again", verbs.score, (RUN_OR_LATEST,), settings=True),
     Verb("verdict", "judge a run again", verbs.verdict, (RUN_OR_LATEST,), settings=True),
     Verb("report", "write the report of a run again", verbs.report, (RUN_OR_LATEST,), settings=True),
+    Verb("sign", "sign a run folder's hashes with SIGN_KEY", verbs.sign, (RUN_OR_LATEST,), settings=True),
     Verb(
         "compare",
         "two runs or submissions side by side",

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -56,6 +57,8 @@ def resume(arguments: argparse.Namespace, flags: Mapping[str, str], env: Env) ->
 def create_run(arguments: argparse.Namespace, flags: Mapping[str, str], env: Env) -> int:
     """Check the settings, make the run folder (or open one again), print it and the two chains."""
     from ..bench import create
+    from ..records import lock
+    from ..records.run_folder import RunFolder
     from ..sources import dataset, model
     from ..submission import preflight
     from ..tune import records as tuning
@@ -63,7 +66,9 @@ def create_run(arguments: argparse.Namespace, flags: Mapping[str, str], env: Env
     for given, right in misnamed_secrets(env).items():
         print(f"warning: {given} is set, and nothing here reads it: {right} is the name", file=sys.stderr)
     if arguments.resume:
-        run = create.reopen_run(arguments.resume, env)
+        with lock.held(RunFolder.open(arguments.resume).path, "resume"):
+            run = create.reopen_run(arguments.resume, env)
+        print(create.kept(run), file=sys.stderr)
         settings = run.config()
     else:
         settings = config.load(flags, env)
@@ -81,13 +86,14 @@ def create_run(arguments: argparse.Namespace, flags: Mapping[str, str], env: Env
 def try_source(arguments: argparse.Namespace, flags: Mapping[str, str], env: Env) -> int:
     """One source of the dataset or of the model, in a process of its own."""
     from ..bench import finalize
-    from ..records import seal
+    from ..records import lock, seal
     from ..sources import chain, dataset, model
 
     run, settings = _run_folder(arguments)
     kind, source = arguments.verb, arguments.source
     serve = dataset.serve if kind == "dataset" else model.serve
-    with seal.stage(run, f"{kind} {source}"), finalize.on_interrupt(run):
+    stage = f"{kind} {source}"
+    with lock.held(run.path, stage), seal.stage(run, stage), finalize.on_interrupt(run):
         chain.attempt(run, kind, source, lambda: serve(source, settings, env))
     return 0
 
@@ -95,30 +101,32 @@ def try_source(arguments: argparse.Namespace, flags: Mapping[str, str], env: Env
 def execute(arguments: argparse.Namespace, flags: Mapping[str, str], env: Env) -> int:
     """The benchmark (or the tuning) in a run folder whose dataset and model are there."""
     from ..bench import finalize
-    from ..records import seal
+    from ..records import lock, seal
 
     run, settings = _run_folder(arguments)
-    # The imports take seconds on a slow disk: a signal that comes meanwhile ends the run as any other.
-    with seal.stage(run, "start"), finalize.on_interrupt(run):
-        from .. import report as reports
-        from ..bench import execute as benchmark
-        from ..bench import loadgen_runs
-        from ..tune import tuner
-    work = tuner.WORK if run.is_tuning else benchmark.Work(loadgen_runs.every_run, reports.terminal)
-    code = benchmark.execute(run, settings, env, work, reports.write)
+    with lock.held(run.path, "execute"):
+        # The imports take seconds on a slow disk: a signal that comes meanwhile ends the run as any other.
+        with seal.stage(run, "start"), finalize.on_interrupt(run):
+            from .. import report as reports
+            from ..bench import execute as benchmark
+            from ..bench import loadgen_runs
+            from ..tune import tuner
+        work = tuner.WORK if run.is_tuning else benchmark.Work(loadgen_runs.every_run, reports.terminal)
+        code = benchmark.execute(run, settings, env, work, reports.write)
     _print(run.path)
     return code
 
 
 def finalize_run(arguments: argparse.Namespace, flags: Mapping[str, str], env: Env) -> int:
     from ..bench import finalize
-    from ..records import seal
+    from ..records import lock, seal
     from ..records.run_folder import RunFolder
 
     run = RunFolder.open(arguments.run_dir)
-    if finalize.is_open(run):
-        with seal.stage(run, "close"):
-            finalize.finalize_run(run, arguments.status)
+    with lock.held(run.path, "finalize-run"):
+        if finalize.is_open(run):
+            with seal.stage(run, "close"):
+                finalize.finalize_run(run, arguments.status)
     return 0
 
 
@@ -134,12 +142,15 @@ def plan(arguments: argparse.Namespace, flags: Mapping[str, str], env: Env) -> i
 def score(arguments: argparse.Namespace, flags: Mapping[str, str], env: Env) -> int:
     from .. import report as reports
     from ..bench import stages
-    from ..records import seal
+    from ..records import lock, seal
 
     run = _run_or_latest(arguments, flags, env)
-    with seal.stage(run, "score again"):
-        stages.score_all(run, run.config(), env)
-    stages.judge_and_report(run, reports.write)
+    with lock.held(run.path, "score"):
+        with seal.stage(run, "score again"):
+            stages.score_all(run, run.config(), env)
+        if unsigned := stages.sign_if_asked(run):
+            print(f"score: {unsigned}", file=sys.stderr)
+        stages.judge_and_report(run, reports.write)
     _print(run.path)
     return 0
 
@@ -164,6 +175,26 @@ def report(arguments: argparse.Namespace, flags: Mapping[str, str], env: Env) ->
         print(f"report: {differs}", file=sys.stderr)
     reports.write(run, remarks=(differs,) if differs else ())
     _print(run.file("report.md"))
+    return 0
+
+
+def sign(arguments: argparse.Namespace, flags: Mapping[str, str], env: Env) -> int:
+    """Sign the seal of a run folder with SIGN_KEY, and judge it again."""
+    from .. import report as reports
+    from ..bench import stages
+    from ..errors import UsageError
+    from ..records import lock, seal, signature
+
+    run = _run_or_latest(arguments, flags, env)
+    key, faults = signature.key_setting(), seal.faults(run)
+    if not key:
+        raise UsageError("MLPERF_SIGN_KEY: expected the file of a key, found nothing")
+    if faults:
+        raise UsageError(f"{run.path}: expected a seal that holds, found: {'; '.join(faults[:3])}")
+    with lock.held(run.path, "sign"):
+        signed = signature.sign(run, key)
+        stages.judge_and_report(run, reports.write)
+    _print(signed)
     return 0
 
 
@@ -192,11 +223,16 @@ def compare(arguments: argparse.Namespace, flags: Mapping[str, str], env: Env) -
 def pack(arguments: argparse.Namespace, flags: Mapping[str, str], env: Env) -> int:
     """Pack run folders and check the tree; the tree's path is the result."""
     from .. import submission
+    from ..records import lock
+    from ..records.run_folder import RunFolder
 
     settings = config.load(flags, env)
-    tree, checked = submission.pack_and_check(
-        settings, env, Path(settings.results_dir), arguments.runs or None
-    )
+    results = Path(settings.results_dir)
+    runs = [RunFolder.open(path) for path in arguments.runs or [(results / "latest").resolve()]]
+    with ExitStack() as locks:
+        for path in {run.path.resolve() for run in runs}:
+            locks.enter_context(lock.held(path, "pack"))
+        tree, checked = submission.pack_and_check(settings, env, results, [run.path for run in runs])
     print(checked.text(), file=sys.stderr)
     _print(tree)
     return checked.exit_code

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import math
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -18,6 +19,8 @@ _SECRET = "hf_token"
 
 def plain(value: object, depth: int = 0) -> object:
     """`value` as JSON can hold it: fields of dataclasses and of Hugging Face's configs, names of the rest."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
     if value is None or isinstance(value, bool | int | float | str):
         return value
     if isinstance(value, enum.Enum):
@@ -50,10 +53,11 @@ def _fields(value: object) -> dict[str, object] | None:
     if dataclasses.is_dataclass(value):
         return {f.name: getattr(value, f.name, None) for f in dataclasses.fields(value)}
     to_dict = getattr(value, "to_dict", None)
-    if callable(to_dict):
-        made = to_dict()
-        return {str(name): member for name, member in made.items()} if isinstance(made, Mapping) else None
-    return None
+    try:
+        made = to_dict() if callable(to_dict) and not isinstance(value, type) else None
+    except TypeError:  # one that needs arguments
+        return None
+    return {str(name): member for name, member in made.items()} if isinstance(made, Mapping) else None
 
 
 def _name(value: object) -> str:

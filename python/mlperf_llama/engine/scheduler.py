@@ -16,7 +16,7 @@ from .pacing import Pacing
 
 
 def _slots_name(scheduler: Any) -> str:
-    """vLLM 0.27 tells the number of slots from the number admitted; 0.26 has one name for both."""
+    """vLLM 0.31 tells the number of slots from the number admitted; before, one name is for both."""
     return "max_num_active_reqs" if hasattr(scheduler, "max_num_active_reqs") else "max_num_running_reqs"
 
 

@@ -21,7 +21,7 @@ from ..records import scales
 from ..records.files import object_or_empty
 from ..records.schema import SelfCheck
 from . import EngineInfo, Limits, Progress, Request, Sink, hopper, resolved
-from .hopper import compat
+from .hopper import bounds, compat
 from .pacing import Pacing
 
 log = logging.getLogger(__name__)
@@ -102,6 +102,8 @@ class VllmEngine:
         if hopper.is_asked_for(self._arguments):
             compat.check_version("the fast path for Hopper")
             self._refuse_fast_path(progress)
+        elif self._arguments.get("worker_extension_cls") == hopper.RANDOM:
+            compat.check_version("the filling of made-up weights", "run a model that has weights")
         if not compat.current_platform.device_type:
             raise MissingError(
                 "expected an NVIDIA GPU for vLLM's CUDA build, found none: start the container with "
@@ -143,7 +145,7 @@ class VllmEngine:
                 "the kernels for Hopper could not be compared with vLLM's own path: "
                 f"{error!r}; {compat.OWN_PATH}"
             ) from error
-        record = hopper.self_check_record(str(self._arguments["worker_extension_cls"]), figures)
+        record = bounds.record(str(self._arguments["worker_extension_cls"]), figures)
         log.info(
             "self_check passed=%s mean=%s largest=%s s=%s",
             record.passed,

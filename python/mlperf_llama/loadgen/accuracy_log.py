@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..errors import BrokeError, MissingError
@@ -36,6 +36,19 @@ def read(path: Path) -> list[Response]:
     MissingError without a log; BrokeError where it was cut or a record is damaged.
     """
     return [_response(path, number, entry) for number, entry in enumerate(_entries(path), 1)]
+
+
+def logged_as_64_bit(responses: Sequence[Response]) -> bool:
+    """Whether every response's tokens are 64-bit integers, whose upper halves were read as zeros."""
+    return bool(responses) and all(
+        r.tokens and len(r.tokens) % 2 == 0 and not any(r.tokens[1::2]) for r in responses
+    )
+
+
+def halved(response: Response) -> Response:
+    """A response logged as 64-bit integers, with the tokens that were meant."""
+    first = response.first_tokens
+    return replace(response, tokens=response.tokens[::2], first_tokens=None if first is None else first[::2])
 
 
 def _entries(path: Path) -> list[object]:

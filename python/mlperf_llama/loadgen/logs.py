@@ -6,6 +6,7 @@ mlcommons/inference loadgen/results.cc and test_settings_internal.cc.
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -18,6 +19,10 @@ from ..records.schema import Performance
 
 DETAIL, SUMMARY, ACCURACY = "mlperf_log_detail.txt", "mlperf_log_summary.txt", "mlperf_log_accuracy.json"
 MARK = ":::MLLOG "
+# What every line begins with where MLPerf Endpoints made the log.
+ENDPOINTS_MARK = ":::ENDPTS"
+# LoadGen writes these as often as it has something to say; of another key MLCommons' parser takes the first.
+REPEATED = ("generic_message", "warning_", "error_")
 POWER_TIME = "%m-%d-%Y %H:%M:%S.%f"
 SAMPLES_PER_SECOND = {
     rules.OFFLINE: "result_samples_per_second",
@@ -32,12 +37,17 @@ LATENCY_P90 = "result_90.00_percentile_latency_ns"
 
 @dataclass(frozen=True)
 class Detail(Mapping[str, object]):
-    """The last value of every key, and each error's and warning's text in order."""
+    """The last value of every key, and each error's and warning's text in order.
+
+    `faults`: what keeps the log from being one that LoadGen wrote and MLCommons' parser reads as it is read
+    here.
+    """
 
     path: Path
     entries: dict[str, object]
     errors: tuple[str, ...]
     warnings: tuple[str, ...]
+    faults: tuple[str, ...] = ()
 
     def __getitem__(self, key: str) -> object:
         return self.entries[key]
@@ -107,28 +117,67 @@ class Detail(Mapping[str, object]):
 
 
 def read_detail(folder: Path) -> Detail:
-    """Parse the detail log in `folder`. Broken lines (a killed run's last) are left out."""
+    """Parse the detail log in `folder`. Broken lines (a killed run's last) are left out, and counted."""
     path = folder / DETAIL
     try:
-        text = path.read_text(encoding="utf-8", errors="replace")
+        content = path.read_bytes()
     except FileNotFoundError:
         raise MissingError(f"{path}: expected LoadGen's detail log, found none; run LoadGen first") from None
+    text = content.decode(encoding="utf-8", errors="replace")
+    lines = [line.rstrip() for line in io.StringIO(text, newline=None)]
+    mark = _mark(lines[0] if lines else "")
     values: dict[str, object] = {}
-    errors, warnings = [], []
-    for line in text.splitlines():
-        _, mark, body = line.partition(MARK)
+    errors, warnings, broken, repeated = [], [], 0, dict[str, None]()
+    for line in (line for line in lines if line.startswith(mark)):
         try:
-            entry = json.loads(body) if mark else {}
+            entry = json.loads(line.removeprefix(mark))
             key, value, metadata = entry["key"], entry["value"], entry["metadata"]
             is_error, is_warning = metadata.get("is_error"), metadata.get("is_warning")
-            values[key] = value
+            before, values[key] = values.get(key, value), value
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            broken += 1
             continue
+        if before != value and not str(key).startswith(REPEATED):
+            repeated[str(key)] = None
         if is_error:
             errors.append(str(value))
         elif is_warning:
             warnings.append(str(value))
-    return Detail(path, values, tuple(errors), tuple(warnings))
+    faults = _faults(content, lines, broken, list(repeated))
+    return Detail(path, values, tuple(errors), tuple(warnings), faults)
+
+
+def _mark(first: str) -> str:
+    return ENDPOINTS_MARK if first.startswith(ENDPOINTS_MARK) else MARK.strip()
+
+
+def _faults(content: bytes, lines: list[str], broken: int, repeated: list[str]) -> tuple[str, ...]:
+    """Each fault of a log in words. MLCommons' parser raises at the first three."""
+    first = lines[0] if lines else ""
+    if first.startswith(ENDPOINTS_MARK):
+        kind = (
+            f"made by MLPerf Endpoints ({ENDPOINTS_MARK}), not by LoadGen, whose logs the checks here are for"
+        )
+    else:
+        kind = "" if first.startswith(MARK.strip()) else f"its first line does not begin with {MARK.strip()}"
+    return tuple(
+        fault
+        for fault in (
+            kind,
+            "" if _is_utf8(content) else "it is not UTF-8",
+            f"{broken} broken line{'s' if broken > 1 else ''}" if broken else "",
+            f"{', '.join(repeated[:3])} stated twice, with other values" if repeated else "",
+        )
+        if fault
+    )
+
+
+def _is_utf8(content: bytes) -> bool:
+    try:
+        content.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def performance(folder: Path, scenario: str) -> Performance:

@@ -71,13 +71,17 @@ def atomic_folder(path: Path) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write atomically, without secrets: a file that exists is complete."""
-    with atomic(path) as temporary:
-        temporary.write_text(redaction.text(text), encoding="utf-8")
+    """Write atomically, without secrets: a file that exists is complete, also after a power loss."""
+    with atomic(path) as temporary, temporary.open("w", encoding="utf-8") as stream:
+        stream.write(redaction.text(text))
+        stream.flush()
+        os.fsync(stream.fileno())
 
 
 def read_object(path: Path) -> JsonObject:
     """A JSON object from disk; MissingError where absent, UsageError where broken."""
+    if path.exists() and not path.is_file():
+        raise UsageError(f"{path}: expected a file, found a folder, a pipe or a device")
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import os
 import re
@@ -14,9 +15,9 @@ from typing import Any, ClassVar, Protocol, TypeVar
 from ..config import Config
 from ..credentials import redaction
 from ..errors import UsageError
-from . import codec
-from .files import object_or_empty, read_object, write_text
-from .schema import SCHEMA_VERSION
+from . import codec, contents
+from .files import digest, object_or_empty, read_object, write_text
+from .schema import SCHEMA_VERSION, Seal
 
 # Only a search of settings has this file.
 TUNING = "tuning.json"
@@ -73,6 +74,10 @@ class RunFolder:
     def file(self, name: str) -> Path:
         return self.path / name
 
+    def names(self, *paths: Path) -> tuple[str, ...]:
+        """Paths in this folder as its records name them."""
+        return tuple(path.relative_to(self.path).as_posix() for path in paths)
+
     @property
     def is_tuning(self) -> bool:
         return self.file(TUNING).is_file()
@@ -104,7 +109,23 @@ class RunFolder:
         data = codec.keep_unknown(type(record), object_or_empty(path), codec.to_json(record))
         # Before JSON escapes what it must: what reads the record back reads it redacted.
         whole = {"schema_version": SCHEMA_VERSION, **redaction.data(data)}
-        write_text(path, json.dumps(whole, indent=2, ensure_ascii=False) + "\n")
+        text = redaction.text(json.dumps(whole, indent=2, ensure_ascii=False) + "\n")
+        if record.FILE not in contents.UNSEALED:
+            self._announce(record.FILE, text)
+        write_text(path, text)
+
+    def _announce(self, name: str, text: str) -> None:
+        """Tell the seal of an open stage what a record will hold: a kill on the way is no edit then."""
+        seal = self.read_or_new(Seal)
+        if seal.open is None:
+            return
+        files, pending = dict(seal.files), dict(seal.open.pending)
+        if name in pending and self.file(name).is_file() and digest(self.file(name)) == pending[name]:
+            files[name] = pending[name]
+        pending[name] = hashlib.sha256(text.encode()).hexdigest()
+        self.write(
+            dataclasses.replace(seal, files=files, open=dataclasses.replace(seal.open, pending=pending))
+        )
 
     def update(self, kind: type[R], **changes: Any) -> R:
         """Replace fields of a record, keeping the others."""

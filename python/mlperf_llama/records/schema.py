@@ -16,6 +16,8 @@ from typing import Any, ClassVar, TypedDict
 SCHEMA_VERSION = 1
 # results.json `status`: what became of the run.
 RUNNING, COMPLETE, INTERRUPTED, FAILED = "running", "complete", "interrupted", "failed"
+# provenance.json `scales.mode`.
+STATIC, DYNAMIC = "static", "dynamic"
 
 
 def absent(until: str = "") -> Any:
@@ -189,10 +191,12 @@ class Provided:
 
 @dataclass(frozen=True)
 class Resumed:
-    """`other_system`: which parts of the machine differed from the one that the run began on."""
+    """`other_system`: which parts of the machine differed from the one that the run began on.
+    `finished`: the LoadGen runs that were kept."""
 
     time: str
     other_system: tuple[str, ...] = ()
+    finished: tuple[str, ...] | None = absent()
 
 
 @dataclass(frozen=True)
@@ -235,12 +239,16 @@ class ScalesUsed:
     ids_sha256: str | None = absent()
     ids_count: int | None = absent()
 
+    @property
+    def is_static(self) -> bool:
+        return self.mode == STATIC
+
 
 @dataclass(frozen=True)
 class Provenance:
     """Where everything came from. `stood_on`: the hashes of dataset and model that the runs
-    before a resume used. `calibration`: the articles behind static scales. `members`: where several engines
-    share the work."""
+    before a resume used. `calibration`: the articles tried for static scales. `members`: where several
+    engines share the work."""
 
     FILE: ClassVar[str] = "provenance.json"
     round: str | None = None
@@ -257,6 +265,12 @@ class Provenance:
     members: tuple[Member, ...] | None = absent()
     calibration: Provided | None = absent()
     scales: ScalesUsed | None = absent()
+
+    @property
+    def articles(self) -> Provided | None:
+        """What static scales were made from; None where the scales are not static."""
+        static = self.scales is not None and self.scales.is_static
+        return (self.calibration or Provided()) if static else None
 
 
 # results.json
@@ -363,10 +377,11 @@ class Scenario:
 
 @dataclass(frozen=True)
 class SelfCheck:
-    """How far an extension of the engine differed from the engine's own code when it was loaded.
+    """How far an extension of the engine was off when it was loaded, beside the engine's own code.
 
-    Of a token: the root mean square difference of its logits, in standard deviations of these. `mean` and
-    `largest` are of all `compared` tokens; `prompts` went through `steps` in both.
+    Of a token: the root mean square of its logits' errors, in standard deviations of these, against attention
+    that quantises and caches nothing. `mean` and `largest` are of all `compared` tokens, `own_mean` and
+    `own_largest` those of the engine's own code; `prompts` went through `steps` in both.
     """
 
     extension: str
@@ -376,6 +391,8 @@ class SelfCheck:
     mean_bound: float
     largest: float
     largest_bound: float
+    own_mean: float
+    own_largest: float
     prompts: int
     steps: int
     compared: int
@@ -473,10 +490,11 @@ class ImportedPackage:
 
 @dataclass(frozen=True)
 class PythonProcess:
-    """The process that measured. `flags`: Python's that keep the caller's folders away; `path`: where it
-    imports from; `foreign_path`: folders of it that are not of its environment; `start_files`: what else
-    ran at its start; `preloaded`: libraries put before all others. `variables`: those that libraries or
-    Python read, as they were given, without secrets; `engine_variables`: what loading the engine set."""
+    """The process that measured, or that of a `member`. `flags`: Python's that keep the caller's folders
+    away; `path`: where it imports from; `foreign_path`: folders of it that are not of its environment;
+    `start_files`: what else ran at its start; `preloaded`: libraries put before all others. `variables`:
+    those that libraries or Python read, as they were given, without secrets; `engine_variables`: what loading
+    the engine set."""
 
     time: str
     executable: str
@@ -488,11 +506,12 @@ class PythonProcess:
     variables: dict[str, str] = field(default_factory=dict)
     engine_variables: dict[str, str] = field(default_factory=dict)
     packages: tuple[ImportedPackage, ...] = ()
+    member: int | None = absent()
 
 
 @dataclass(frozen=True)
 class Environment:
-    """One process for each time that the run was started or resumed."""
+    """One process for each time that the run was started or resumed, and one for each member."""
 
     FILE: ClassVar[str] = "environment.json"
     processes: tuple[PythonProcess, ...] = ()
@@ -523,11 +542,25 @@ class Verdict:
 
 @dataclass(frozen=True)
 class SealedStage:
-    """`source`: the hash of the code that ran the stage."""
+    """`source`: the hash of the code that ran the stage. `part`: the LoadGen run or other part of it that
+    was sealed when it had ended; absent of the whole stage."""
 
     stage: str
     sealed: str
     source: str | None = None
+    part: str | None = absent()
+
+
+@dataclass(frozen=True)
+class OpenStage:
+    """A stage at work, or one that was killed. `paths`: what it is writing. `pending`: the SHA-256 of each
+    record that it was about to replace."""
+
+    stage: str
+    began: str
+    source: str | None = None
+    paths: tuple[str, ...] = ()
+    pending: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -538,6 +571,7 @@ class Seal:
     stages: tuple[SealedStage, ...] = ()
     broken: tuple[str, ...] = ()
     files: dict[str, str] = field(default_factory=dict)
+    open: OpenStage | None = absent()
 
 
 # events.jsonl, an object a line

@@ -99,6 +99,9 @@ class Run:
                 reasons.append(f"No {kind} was served.")
             elif provided.eligible is not True:
                 reasons.append(_ineligible(kind, provided))
+        articles = self.provenance.articles
+        if articles is not None and articles.eligible is not True:
+            reasons.append(_ineligible("calibration", articles))
         if self.provenance.shortened:
             reasons.append(self._shortened())
         return reasons

@@ -102,11 +102,16 @@ def score_run(
     Besides the scores: `targets` and `passed`, None where the run does not cover the full set.
     """
     scores, config = compute_scores(run, scenario, workers, progress, env), run.config()
-    folder = run.log_dir(scenario, "accuracy")
-    write_text(folder / accuracy_text.NAME, accuracy_text.text(scores, digest(folder / logs.ACCURACY)))
+    log = run.log_dir(scenario, "accuracy") / logs.ACCURACY
+    write_text(scores_file(run, scenario), accuracy_text.text(scores, digest(log)))
     full = run.read(Provenance).samples == config.full_sample_count
     targets = gate.targets(gate.values(scores), config.category, full)
     return replace(scores, targets=targets, passed=gate.passed(targets))
+
+
+def scores_file(run: RunFolder, scenario: str) -> Path:
+    """The scores in MLCommons' form, which LoadGen's accuracy log came to."""
+    return run.log_dir(scenario, "accuracy") / accuracy_text.NAME
 
 
 def _provided(run: RunFolder, provided: Provided | None, kind: str) -> tuple[Provided, Path]:

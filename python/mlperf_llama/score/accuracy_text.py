@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 from .. import rules
@@ -26,15 +27,48 @@ def text(scores: Accuracy, sha256: str) -> str:
 
 
 def read(path: Path) -> tuple[dict[str, float], str | None]:
-    """The scores and the hash in accuracy.txt; whatever is not there is left out."""
+    """The scores and the hash in accuracy.txt; whatever is not there, or no number, is left out."""
     scores: dict[str, float] = {}
     sha256 = None
-    content = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
-    for line in content.splitlines():
+    for line in _text(path).splitlines():
         for key, pattern in PATTERNS.items():
             match = re.match(pattern, line)
-            if match and key not in scores:
-                scores[key] = float(match.group(1))
+            number = _number(match.group(1)) if match else None
+            if number is not None and key not in scores:
+                scores[key] = number
         match = re.match(r"^hash=([\w\d]+)$", line)
         sha256 = match.group(1) if match else sha256
     return scores, sha256
+
+
+def faults(path: Path) -> dict[str, str]:
+    """By score, why MLCommons' checker does not read what is meant; empty where it does."""
+    content = _text(path)
+    if "\ufffd" in content:
+        return dict.fromkeys(PATTERNS, f"{NAME} is not UTF-8")
+    words = {key: _fault(key, pattern, content.splitlines()) for key, pattern in PATTERNS.items()}
+    return {key: fault for key, fault in words.items() if fault}
+
+
+def _fault(key: str, pattern: str, lines: Iterable[str]) -> str:
+    lines = list(lines)
+    found = [match.group(1) for line in lines if (match := re.match(pattern, line))]
+    if not_a_number := [text for text in found if _number(text) is None]:
+        return f"written as {not_a_number[0]}, which is no number"
+    if len(set(map(_number, found))) > 1:
+        return f"stated as {' and as '.join(found[:3])}: state it once"
+    call = next((m for line in lines if (m := re.search(rf"'{key}':\s*'?([\w.]+)\(", line))), None)
+    if not found and call:
+        return f"written as {call.group(1)}(...), which MLCommons' checker cannot read: write the number"
+    return ""
+
+
+def _number(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None
+
+
+def _text(path: Path) -> str:
+    return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""

@@ -36,8 +36,7 @@ def write(selection: Selection, folder: Path, watermark: bool) -> None:
             record, name = scales.read(path), f"scales-{digest(path)[:12]}.json"
             (folder / name).write_bytes(path.read_bytes())
         for scenario in run.scenarios:
-            settings = (scenario.recorded.engine_settings or {}).get("performance") or run.engine.settings
-            used.append(Used(scenario.name, settings, run.model, record, name))
+            used.append(Used(scenario.name, run.settings_of(scenario), run.model, record, name))
     (folder / NAME).write_text(document(used, watermark), encoding="utf-8")
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,13 +10,15 @@ from .. import rules
 from ..config import Config
 from ..errors import EXIT_INVALID, EXIT_MISSING, EXIT_OK, MissingError, PipelineError, UsageError
 from ..loadgen import logs
-from ..records import codec
+from ..records import codec, seal
 from ..records.files import digest, read_object
+from ..records.run_folder import RunFolder
 from ..records.schema import Check
 from ..score import accuracy_text
+from ..verdict import signature
 from ..verdict.check import check as named
 from ..verdict.check import equal
-from . import official, summary_files, tree
+from . import folders, official, summary_files, tree
 from .layout import Layout
 from .summary_files import PackedScenario, PackedTree
 
@@ -55,16 +57,33 @@ def check(path: Path, config: Config, env: Mapping[str, str], submitter: str | N
     if not path.is_dir():
         raise UsageError(f"SUBMISSION: expected a submission's folder, found {path}")
     ours = tree.examine(path, submitter)
-    layouts = [layout for layout, _ in tree.layouts(path, submitter)]
+    layouts = [found.layout for found in folders.layouts(path, submitter)]
     ours += _against_record(path, layouts)
-    rounds = sorted({layout.round for layout in layouts} & set(rules.ROUNDS))
+    # Where no log tells the round, MLCommons' checker is asked about ROUND.
+    rounds = sorted({layout.round for layout in layouts} & set(rules.ROUNDS)) or [config.round]
     outcomes, missing = {}, ""
     try:
         checkout = official.find(config)
         outcomes = {r: official.run(checkout, path, r, submitter, env) for r in rounds}
     except MissingError as error:
         missing = str(error)
-    return Report(path, tuple(ours), outcomes, missing)
+    return Report(path, (*ours, *_unexplained(ours, outcomes)), outcomes, missing)
+
+
+def _unexplained(ours: Sequence[Check], outcomes: Mapping[str, official.Outcome]) -> list[Check]:
+    """A refusal of MLCommons' checker that no check here has named: it decides, so the tree does not pass."""
+    if any(c.passed is not True for c in ours):
+        return []
+    return [
+        Check(
+            f"mlcommons/{name}",
+            False,
+            f"MLCommons' checker refuses, and no check here says why: {' '.join(outcome.complaints[:1])}",
+            "read what it says above",
+        )
+        for name, outcome in outcomes.items()
+        if not outcome.accepted
+    ]
 
 
 def _against_record(path: Path, layouts: list[Layout]) -> list[Check]:
@@ -74,7 +93,9 @@ def _against_record(path: Path, layouts: list[Layout]) -> list[Check]:
         return []
     try:
         scenarios = codec.from_json(PackedTree, read_object(record)).scenarios
-        return [c for layout in layouts for item in scenarios.items() for c in _scenario(layout, *item)]
+        checks = [c for layout in layouts for item in scenarios.items() for c in _scenario(layout, *item)]
+        folders = {Path(packed.run_folder) for packed in scenarios.values()}
+        return checks + [c for folder in sorted(folders) if folder.is_dir() for c in _signature(folder)]
     except (PipelineError, OSError, ValueError) as error:
         return [Check("record", False, f"{record.name}: {error}", "pack the run again")]
 
@@ -93,6 +114,16 @@ def _scenario(layout: Layout, scenario: str, packed: PackedScenario) -> list[Che
     ]
 
 
+def _signature(folder: Path) -> list[Check]:
+    """Of the run folder that the tree was packed from: its hashes signed, and its files as they say."""
+    run, name = RunFolder(folder), f"record/{folder.name}"
+    signed = signature.checks(run, f"{name}.signature")
+    if not signed:
+        return []
+    faults, again = seal.faults(run), "bring back the run folder as it was packed, or pack the run again"
+    return [*signed, named(f"{name}.seal", not faults, "; ".join(faults[:5]) or "as it was sealed", again)]
+
+
 def _official_lines(report: Report) -> list[str]:
     if report.official_missing:
         return [f"MLCommons' checker was not run: {report.official_missing}"]
@@ -100,7 +131,7 @@ def _official_lines(report: Report) -> list[str]:
     for name, outcome in report.official.items():
         lines.append(f"MLCommons' checker, {name}: {'accepts' if outcome.accepted else 'refuses'}")
         lines += [f"  {line}" for line in outcome.complaints[:20]]
-    return lines or ["MLCommons' checker was not run: no round's seeds are in the logs"]
+    return lines
 
 
 def _our_lines(report: Report) -> list[str]:

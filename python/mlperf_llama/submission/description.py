@@ -15,6 +15,7 @@ from pathlib import Path
 from ..errors import UsageError
 from ..records.files import JsonObject
 from ..records.schema import Gpu, LoadedEngine, Machine, Member, System
+from . import overrides
 
 # Those the checker accepts empty, and those that need an answer with a meaning.
 OPTIONAL = (
@@ -34,7 +35,7 @@ MEANINGFUL = (
 KEYS = MEANINGFUL + OPTIONAL
 STATUSES = ("available", "preview", "rdi")
 # Keys of system.toml that are not part of the description.
-EXTRA = ("system_id",)
+EXTRA = ("system_id", overrides.TABLE)
 OWN = ("division", "submitter", "system_type")
 NO_ACCELERATOR_KEYS = (
     "model_name", "memory_capacity", "host_interconnect", "memory_configuration", "interconnect",
@@ -65,17 +66,30 @@ def describe(
     """Every key but division, submitter and system_type; empty where nothing is known. `members`: the engines
     that shared the work, where there were several: LoadGen on one of several nodes is no network division."""
     values: JsonObject = dict.fromkeys(KEYS, "")
-    values |= _host(system) | _accelerators(system.gpus) | _software(system, engine)
-    nodes = len({member.host for member in members}) or 1
-    values |= {"number_of_nodes": str(nodes), "status": STATUSES[0]}
-    if nodes > 1:
-        gpus = sum(len(member.gpus) for member in members)
-        # Unlike nodes are described by hand, in system.toml.
-        values["accelerators_per_node"] = str(gpus // nodes) if gpus % nodes == 0 else ""
+    values |= {**measured(system, engine, members), "status": STATUSES[0]}
     values |= {k: v for k, v in toml.items() if k in KEYS}
     if not values["system_name"]:
         values["system_name"] = _name(system.machine)
     return values
+
+
+def measured(system: System, engine: LoadedEngine, members: Sequence[Member] = ()) -> JsonObject:
+    """The keys that the run's machine and engine tell. `members`: as for `describe`."""
+    told = _host(system) | _accelerators(system.gpus) | _software(system, engine)
+    nodes = len({member.host for member in members}) or 1
+    if nodes > 1:
+        gpus = sum(len(member.gpus) for member in members)
+        # Unlike nodes are described by hand, in system.toml.
+        told["accelerators_per_node"] = str(gpus // nodes) if gpus % nodes == 0 else ""
+    return {**told, "number_of_nodes": str(nodes)}
+
+
+def with_overrides(values: JsonObject, stated: list[overrides.Override]) -> JsonObject:
+    """`values` with what system.toml says against the measurement, for readers and for programs."""
+    if not stated:
+        return values
+    notes = " ".join([str(values["hw_notes"]), *(one.sentence() for one in stated)]).strip()
+    return {**values, "hw_notes": notes, overrides.RECORDED: overrides.record(stated)}
 
 
 def missing(values: Mapping[str, object]) -> list[str]:

@@ -17,7 +17,18 @@ from ..records.files import JsonObject, atomic_folder, write_text
 from ..score import accuracy_text
 from ..verdict import test06
 from ..verdict.evidence import ScenarioEvidence
-from . import calibration, description, documents, proving, rescoring, source_tree, summary_files, truncation
+from . import (
+    bandwidth,
+    calibration,
+    description,
+    documents,
+    overrides,
+    proving,
+    rescoring,
+    source_tree,
+    summary_files,
+    truncation,
+)
 from .layout import Layout
 from .proving import Prove
 from .rescoring import Rescore
@@ -60,6 +71,7 @@ def pack(
     paths = [Path(p) for p in runs or [(results_dir / "latest").resolve()]]
     selection = select(paths, config.division, config.submitter, config.round, config.category)
     if config.division == CLOSED:
+        _network(selection, config.category)
         _prove_again(selection, env, prove)
         _score_again(selection, rescore)
     label = {CLOSED: "submittable", OPEN: "open"}[config.division]
@@ -88,6 +100,15 @@ def _free(path: Path) -> Path:
     return free
 
 
+def _network(selection: Selection, category: str) -> None:
+    """Datacenter systems must have the network for what they did."""
+    if category == rules.DATACENTER:
+        found = bandwidth.check_bandwidth(selection)
+        selection.checks[TOGETHER].append(found)
+        if not found.passed:
+            raise InvalidError(f"expected a network for what was measured, found {found.detail}. {found.fix}")
+
+
 def _prove_again(selection: Selection, env: Mapping[str, str], prove: Prove) -> None:
     """The dataset and the weights, from their bytes as they are now."""
     checks = [c for run in selection.runs for c in prove(run, env)]
@@ -112,11 +133,11 @@ def _score_again(selection: Selection, rescore: Rescore) -> None:
 
 
 def _package(selection: Selection, config: Config, root: Path) -> Package:
-    toml = description.read_toml(Path(config.system_file))
-    engine = selection.first.engine
-    values = description.describe(
-        selection.first.evidence.system, engine, toml, selection.first.evidence.provenance.members or ()
-    )
+    path, engine, system = Path(config.system_file), selection.first.engine, selection.first.evidence.system
+    toml = description.read_toml(path)
+    members = selection.first.evidence.provenance.members or ()
+    stated = overrides.find(path, description.measured(system, engine, members), toml)
+    values = description.with_overrides(description.describe(system, engine, toml, members), stated)
     values |= {"submitter": config.submitter, "division": config.division, "system_type": config.category}
     notes = _notes(selection, config.submitter)
     missing = description.missing(values)
@@ -129,9 +150,9 @@ def _package(selection: Selection, config: Config, root: Path) -> Package:
         )
     if config.submitter == SELFTEST or config.division == OPEN:
         values["sw_notes"] = " ".join([*notes, str(values["sw_notes"])]).strip()
-    system = description.system_id(values, engine, toml)
+    name = description.system_id(values, engine, toml)
     benchmark = _benchmark(selection)
-    layout = Layout(root, config.round, config.division, config.submitter, system, benchmark)
+    layout = Layout(root, config.round, config.division, config.submitter, name, benchmark)
     return Package(selection, layout, values, notes)
 
 
@@ -167,6 +188,8 @@ def _write(package: Package) -> None:
     write_json(layout.system_json, package.system)
     first = selection.first
     calibration.write(selection, layout.documentation, package.selftest)
+    if first.evidence.category == rules.DATACENTER:
+        bandwidth.write(selection, package.system, layout.documentation, package.selftest)
     write_text(layout.documentation / "compliance_validation.log", documents.validation_log(selection.checks))
     source_tree.copy(layout.source / layout.benchmark)
     if layout.division == OPEN:
@@ -189,7 +212,7 @@ def _scenario(package: Package, run: SelectedRun, scenario: ScenarioEvidence) ->
     if scenario.compliance.detail is not None:
         _test06(scenario, layout.test06(scenario.name))
     shutil.copy2(_user_conf(scenario), measured / "user.conf")
-    settings, provenance = run.engine.settings, run.evidence.provenance
+    settings, provenance = run.settings_of(scenario), run.evidence.provenance
     write_json(
         layout.measurements_json(scenario.name),
         documents.measurements(settings, run.model, package.selftest),

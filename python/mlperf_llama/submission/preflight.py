@@ -12,7 +12,7 @@ from ..errors import UsageError
 from ..machine import system
 from ..records.schema import LoadedEngine, System
 from ..settings import PREFIX
-from . import description
+from . import description, overrides
 from .packing import check_submitter
 from .selection import SELFTEST
 
@@ -33,9 +33,11 @@ def settings_for_submission(config: Config, flags: Mapping[str, str], env: Mappi
 
 
 def check_ready(config: Config, machine: System) -> None:
-    """UsageError where SUBMITTER or a key of system.toml is missing."""
+    """UsageError where SUBMITTER or a key of system.toml is missing, or one contradicts this machine."""
     check_submitter(config.submitter)
-    toml = description.read_toml(Path(config.system_file))
+    path = Path(config.system_file)
+    toml = description.read_toml(path)
+    overrides.find(path, description.measured(machine, LoadedEngine()), toml, later=("framework",))
     engine = LoadedEngine(config.engine, "known after the run")
     missing = description.missing(description.describe(machine, engine, toml))
     missing = [key for key in missing if key not in description.OWN]

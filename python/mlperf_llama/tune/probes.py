@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 
@@ -16,6 +17,7 @@ from ..errors import BrokeError
 from ..loadgen import drive, logs, plan
 from ..loadgen.plan import Plan
 from ..loadgen.relay import SampleSource
+from ..records import seal
 from . import records
 from .clock import ClockedEngine
 from .estimate import CONFIRM
@@ -108,7 +110,8 @@ async def run_one(session: Session, kind: str, scenario: str, qps: float) -> Pro
     stage = f"{scenario} {kind} {folder.name[-2:]}"
     try:
         before = await session.counters()
-        await drive.drive(clock, samples, session.limits, planned, folder, session.events, stage=stage)
+        with seal.part(session.run, stage, *session.run.names(folder)):
+            await drive.drive(clock, samples, session.limits, planned, folder, session.events, stage=stage)
         after = await session.counters()
         measured = logs.performance(folder, scenario)
         requests = clock.requests()
@@ -147,7 +150,7 @@ async def _offline_run(session: Session, guess: float, count: int, name: str) ->
     folder = records.next_folder(session.run, name)
     samples = Subset(session.samples, count)
     stage = f"{name} Offline speed"
-    await drive.drive(session.engine, samples, session.limits, planned, folder, session.events, stage=stage)
+    await _drive(session, samples, planned, folder, stage)
     measured = logs.performance(folder, rules.OFFLINE)
     return measured.samples_per_second, measured.total_time_seconds
 
@@ -159,8 +162,13 @@ async def single_latency_ms(session: Session, guess_ms: float) -> float:
     planned = plan_of(session, name, sample_count=count, duration_s=0.0, expected_latency_ms=guess_ms)
     folder = records.next_folder(session.run, name)
     samples = Subset(session.samples, count)
-    await drive.drive(
-        session.engine, samples, session.limits, planned, folder, session.events, stage=f"{name} latency"
-    )
+    await _drive(session, samples, planned, folder, f"{name} latency")
     measured = logs.performance(folder, name)
     return 1000 * measured.total_time_seconds / measured.samples_processed
+
+
+async def _drive(session: Session, samples: SampleSource, planned: Plan, folder: Path, stage: str) -> None:
+    """A short run, its logs sealed when it has ended."""
+    engine, limits, events = session.engine, session.limits, session.events
+    with seal.part(session.run, stage, *session.run.names(folder)):
+        await drive.drive(engine, samples, limits, planned, folder, events, stage=stage)

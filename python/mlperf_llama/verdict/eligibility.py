@@ -5,24 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from .. import rules
-from ..engine.hopper import (
-    EXTENSION,
-    LARGEST_BOUND,
-    MEAN_BOUND,
-    RANDOM_EXTENSION,
-    self_check_text,
-)
-from ..engine.hopper.compat import OWN_PATH
 from ..records import seal
-from ..records.schema import COMPLETE, Check, Provenance, Provided, Results, SelfCheck
-from . import ran, scales, surroundings
+from ..records.schema import COMPLETE, Check, Provenance, Provided, Results
+from . import extension, ran, scales, signature, surroundings
 from .check import check, equal
 from .evidence import Evidence
 
 # Engines that compute their output. `fake` scripts them, anything unknown may too.
 REAL_ENGINES = ("vllm",)
-# Worker extensions of vLLM that compute in place of its own code.
-EXTENSIONS = (EXTENSION, RANDOM_EXTENSION)
 # Sources whose data or weights can be official; a path must be named as such by its source.
 DATASET_SOURCES = ("mlcommons", "huggingface", "path")
 MODEL_SOURCES = ("mlcommons", "huggingface", "path")
@@ -35,6 +25,7 @@ def checks(evidence: Evidence) -> list[Check]:
         _records(evidence),
         _complete(evidence),
         _seal(evidence),
+        *signature.checks(evidence.run),
         _machine(evidence),
         *_members(evidence),
         *_round(evidence),
@@ -46,7 +37,7 @@ def checks(evidence: Evidence) -> list[Check]:
         *_engine(evidence),
         *ran.checks(evidence),
         *surroundings.checks(evidence),
-        _extension(evidence),
+        extension.check_extension(evidence),
         *scales.checks(evidence),
         _scenarios(evidence),
     ]
@@ -209,27 +200,6 @@ def _engine(evidence: Evidence) -> list[Check]:
         _endings(evidence),
         *_settings(evidence),
     ]
-
-
-def _extension(evidence: Evidence) -> Check:
-    """Our own kernels must have been compared with the engine's own code when they were loaded."""
-    engine = evidence.results.engine
-    fix = f"run again; where the self-check fails, {OWN_PATH}"
-    if engine is None:
-        return Check("extension", False, "not recorded", fix)
-    loaded, found = str(engine.settings.get("worker_extension_cls") or ""), engine.self_check
-    if found:
-        passed = found.passed and found.extension == loaded and _within(found)
-        return check("extension", passed, f"{loaded or 'none'}, {self_check_text(found)}", fix)
-    if loaded in EXTENSIONS:
-        return Check("extension", False, f"{loaded}, no self-check is recorded", fix)
-    return check("extension", True, loaded or "none: the engine's own code", fix)
-
-
-def _within(found: SelfCheck) -> bool:
-    """Today's bounds too, whatever was recorded."""
-    mean_bound, largest_bound = min(found.mean_bound, MEAN_BOUND), min(found.largest_bound, LARGEST_BOUND)
-    return found.mean <= mean_bound and found.largest <= largest_bound
 
 
 def _endings(evidence: Evidence) -> Check:

@@ -19,6 +19,8 @@ from ..records.run_folder import RunFolder
 from ..records.schema import EngineLoads, Environment, Provenance, Results, Scenario, System
 
 T = TypeVar("T")
+# What MLPerf Endpoints writes in the place of LoadGen's logs (checker: parsers/endpoints_parser.py).
+ENDPOINTS = ("result_summary.json", "accuracy_results.json")
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,11 @@ class Evidence:
 def read_mode(path: Path) -> ModeLogs:
     """The detail log in `path`, or the reason there is none."""
     if not (path / logs.DETAIL).is_file():
-        return ModeLogs(path, None, f"no {logs.DETAIL}")
+        made_by = next((str(n) for n in ENDPOINTS if (path / n).is_file() or (path.parent / n).is_file()), "")
+        kind = (
+            f": made by MLPerf Endpoints ({made_by}), which only MLCommons' checker judges" if made_by else ""
+        )
+        return ModeLogs(path, None, f"no {logs.DETAIL}{kind}")
     try:
         return ModeLogs(path, logs.read_detail(path))
     except (PipelineError, OSError, ValueError) as error:

@@ -3,19 +3,17 @@ calibration articles, and are those that the engine loaded."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from .. import rules
 from ..errors import PipelineError
 from ..records import scales
 from ..records.files import digest
 from ..records.scales import Scales
-from ..records.schema import Check, Provided, ScalesUsed
+from ..records.schema import STATIC, Check, Provided, ScalesUsed
 from ..sources import pins
 from .check import check
 from .evidence import Evidence
-
-STATIC = "static"
 
 
 def checks(evidence: Evidence) -> list[Check]:
@@ -44,10 +42,18 @@ def _is_static(evidence: Evidence) -> bool:
     """Whether anything says so."""
     used = evidence.provenance.scales
     return (
-        (used is not None and used.mode == STATIC)
+        (used is not None and used.is_static)
         or evidence.run.file(Scales.FILE).exists()
-        or any(s.get("quantization") == scales.QUANTIZATION for s in evidence.every_settings)
+        or any(
+            s.get("quantization") == scales.QUANTIZATION
+            for s in (*_loads(evidence), *evidence.every_settings)
+        )
     )
+
+
+def _loads(evidence: Evidence) -> list[Mapping[str, object]]:
+    """The engine's arguments, each time that it was loaded."""
+    return [load.arguments for load in evidence.engine_loads.loads]
 
 
 def _articles(articles: Provided) -> Check:
@@ -64,7 +70,7 @@ def _faults(evidence: Evidence, used: ScalesUsed) -> Iterator[str]:
     """What keeps static scales from being the run's own, each with the field's name."""
     provenance = evidence.provenance
     model, articles = provenance.model or Provided(), provenance.calibration or Provided()
-    if used.mode != STATIC:
+    if not used.is_static:
         yield f"mode {used.mode}, expected {STATIC}"
     path = evidence.run.file(Scales.FILE)
     layers = rules.MODEL_SHAPE.layers if model.eligible else None
@@ -91,6 +97,8 @@ def _faults(evidence: Evidence, used: ScalesUsed) -> Iterator[str]:
 
 def _loaded(evidence: Evidence, used: ScalesUsed) -> Iterator[str]:
     """The engine must have read this file, in every run."""
+    for arguments in _loads(evidence):
+        yield from _unequal("quantization", arguments.get("quantization"), scales.QUANTIZATION)
     for settings in evidence.every_settings:
         yield from _unequal("quantization", settings.get("quantization"), scales.QUANTIZATION)
         yield from _unequal("scales_sha256", settings.get("scales_sha256"), used.sha256)

@@ -63,8 +63,8 @@ def entrypoint(results: Path, *arguments: str, timeout_s: float = 600, **setting
     return finish(start(results, arguments, settings), results, timeout_s)
 
 
-def interrupted_at(stage: str, results: Path, **settings: object) -> Ended:
-    """`entrypoint.sh run`, sent TERM once `stage` has begun."""
+def started_until(stage: str, results: Path, **settings: object) -> subprocess.Popen[str]:
+    """`entrypoint.sh run`, once `stage` has begun."""
     process = start(results, ("run",), settings)
     events = results / "latest" / "events.jsonl"
     deadline = time.monotonic() + 300
@@ -72,5 +72,11 @@ def interrupted_at(stage: str, results: Path, **settings: object) -> Ended:
         if events.is_file() and f'"stage": "{stage}"' in events.read_text():
             break
         time.sleep(0.1)
+    return process
+
+
+def interrupted_at(stage: str, results: Path, **settings: object) -> Ended:
+    """`entrypoint.sh run`, sent TERM once `stage` has begun."""
+    process = started_until(stage, results, **settings)
     process.terminate()
     return finish(process, results, 60)

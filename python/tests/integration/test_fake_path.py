@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from pipeline_runs import Ended, entrypoint, interrupted_at
+from pipeline_runs import Ended, entrypoint, interrupted_at, started_until
 
 from mlperf_llama import rules
 
@@ -75,6 +76,25 @@ def test_an_interrupted_run_is_resumed_without_repeating_what_was_finished(tmp_p
     again = entrypoint(tmp_path, "resume", str(ended.folder))
     assert again.code == 2
     assert "found a complete one" in again.stderr
+
+
+def test_a_live_run_is_not_resumed_and_a_killed_one_is(tmp_path: Path) -> None:
+    fake = json.dumps({"samples_per_s": 400, "fault": {"hang_at": 200}})
+    process = started_until("Offline performance", tmp_path, FAKE=fake, **FAKE)
+    folder = (tmp_path / "latest").resolve()
+    second = entrypoint(tmp_path, "resume", str(folder))
+    assert second.code == 2 and second.stdout == ""
+    assert f"found process {process.pid} on" in second.stderr and "(execute, since" in second.stderr
+    assert second.read("results.json")["status"] == "running"
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate()
+    (folder / "config.json").write_text((folder / "config.json").read_text().replace("hang_at", "die_at"))
+    again = entrypoint(tmp_path, "resume", str(folder))
+    # The edit of the settings is one, and the run that hung is none.
+    assert again.code == 4 and "resume: finished and kept: no LoadGen run" in again.stderr
+    broken = again.read("hashes.json")["broken"]
+    assert broken == ["before resume: config.json changed"]
+    assert (folder / "unfinished/1/Offline/performance/run_1/mlperf_log_detail.txt").is_file()
 
 
 def test_resuming_on_other_data_is_refused(tmp_path: Path) -> None:

@@ -62,6 +62,10 @@ def test_it_ends_well_and_says_what_it_is(ended: Ended) -> None:
     failed = {c["name"] for c in verdict["checks"] if not c["passed"]}
     assert verdict["submittable"] is False
     assert {"model_eligible", "dataset_eligible", "samples", "duration"} <= failed
+    # The real engine, from the locked environment, with clocks and counts that agree.
+    sound = {"engine_arguments", "engine_extension", "preset", "python_start", "preload", "packages"}
+    counted = {f"Offline.{m}.{c}" for m in ("performance", "accuracy") for c in ("counted", "clock")}
+    assert not failed & (sound | counted | {"Offline.accuracy.handed_on"})
     for name in ("config.json", "system.json", "provenance.json", "events.jsonl", "run.log"):
         assert (ended.folder / name).stat().st_size
     for name in ("report.md", "report.html", "Offline/user.conf", "Offline/accuracy/accuracy.txt"):

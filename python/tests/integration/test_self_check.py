@@ -14,6 +14,7 @@ import tiny_llama
 
 from mlperf_llama import config
 from mlperf_llama.engine import hopper, tuned
+from mlperf_llama.engine.hopper import bounds
 from mlperf_llama.engine.preset import CPU, load_preset
 from mlperf_llama.engine.settings import ModelFacts, engine_settings
 from mlperf_llama.engine.vllm import VllmEngine
@@ -49,7 +50,7 @@ def test_a_sound_model_passes_and_each_fault_is_refused(
             assert found.compared > found.steps
             for name in self_check_faults.FAULTS:
                 (figures,) = await engine._llm.collective_rpc("faulty_self_check", args=(name,))
-                assert not hopper.self_check_record("it", figures).passed, (name, figures)
+                assert not bounds.record("it", figures).passed, (name, figures)
             (figures,) = await engine._llm.collective_rpc("mlperf_self_check")
             assert figures["largest"] < 1e-3, "all is as before"
         finally:

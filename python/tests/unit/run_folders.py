@@ -341,6 +341,8 @@ def name_scales(run: RunFolder) -> None:
     fp8 = {"quantization": scales.QUANTIZATION, "kv_cache_dtype": "fp8", "scales_sha256": sha256}
     edit_json(run.file("provenance.json"), lambda d: d["scales"].update(sha256=sha256))
     edit_json(run.file("results.json"), lambda d: d["engine"]["settings"].update(fp8))
+    given = {"quantization": scales.QUANTIZATION}
+    edit_json(run.file("engine.json"), lambda d: d["loads"][0]["arguments"].update(given))
 
 
 def write_json(run: RunFolder, name: str, data: Json) -> None:

@@ -13,6 +13,7 @@ from mlperf_llama import config, submission
 from mlperf_llama.config import Config
 from mlperf_llama.records.run_folder import RunFolder
 from mlperf_llama.records.schema import Accuracy, Check
+from mlperf_llama.submission import folders as tree_folders
 from mlperf_llama.submission import tree
 from mlperf_llama.submission.layout import Layout
 from mlperf_llama.submission.selection import SelectedRun
@@ -48,8 +49,8 @@ def packed(tmp_path: Path, *runs: RunFolder, **flags: str) -> Path:
 
 
 def layout_of(root: Path) -> Layout:
-    ((found, _),) = tree.layouts(root)
-    return found
+    (found,) = tree_folders.layouts(root)
+    return found.layout
 
 
 def failed(root: Path) -> set[str]:

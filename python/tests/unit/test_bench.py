@@ -21,6 +21,7 @@ from mlperf_llama.records.schema import (
     Provenance,
     Provided,
     Results,
+    ScalesUsed,
     Scenario,
     System,
 )
@@ -51,6 +52,21 @@ def test_exit_code(dataset: Provided, model: Provided, scenario: Scenario, code:
     run.write(Provenance(dataset=dataset, model=model))
     good = Scenario(performance=VALID, accuracy=MET)
     run.write(Results(scenarios={rules.OFFLINE: good, rules.SERVER: scenario}))
+    assert exit_code(run) == code
+
+
+@pytest.mark.parametrize(
+    ("mode", "articles", "code"),
+    [("static", ELIGIBLE, EXIT_INVALID), ("static", OTHER, EXIT_OK), ("dynamic", OTHER, EXIT_INVALID)],
+)
+def test_own_calibration_articles_miss_no_target(
+    mode: str, articles: Provided, code: int, tmp_path: Path
+) -> None:
+    run = RunFolder(tmp_path)
+    run.write(config.load({}, {}))
+    scales = ScalesUsed(mode)
+    run.write(Provenance(dataset=ELIGIBLE, model=ELIGIBLE, calibration=articles, scales=scales))
+    run.write(Results(scenarios={rules.OFFLINE: Scenario(performance=VALID, accuracy=MISSED)}))
     assert exit_code(run) == code
 
 

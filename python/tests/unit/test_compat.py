@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import asyncio
+import importlib.util
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,6 +17,9 @@ from mlperf_llama.engine import vllm as vllm_engine
 from mlperf_llama.engine.hopper import compat
 from mlperf_llama.engine.vllm import VllmEngine
 from mlperf_llama.errors import BrokeError, MissingError
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "benchmarks"))
+import vllm_names
 
 FOLDER = Path(str(engine.__file__)).parent
 # What every user of vLLM may import.
@@ -32,11 +36,45 @@ def vllm() -> object:
 def test_vllm_has_it(name: str, vllm: object) -> None:
     found = getattr(compat, name)
     for attribute in compat.ATTRIBUTES.get(name, ()):
-        assert hasattr(found, attribute), f"{name}.{attribute}"
+        fields = getattr(found, "__dataclass_fields__", {})
+        assert hasattr(found, attribute) or attribute in fields, f"{name}.{attribute}"
 
 
 def test_attributes_are_of_known_names() -> None:
-    assert set(compat.ATTRIBUTES) <= set(compat.NAMES)
+    assert set(compat.ATTRIBUTES) | set(compat.PARAMETERS) <= set(compat.NAMES)
+
+
+def test_the_sources_of_the_installed_vllm_have_every_name() -> None:
+    spec = importlib.util.find_spec("vllm")
+    if spec is None or spec.origin is None:
+        pytest.skip("vLLM is not installed here")
+    assert vllm_names.missing(Path(spec.origin).parents[1]) == []
+
+
+def test_a_name_is_found_in_sources_where_it_is_defined(tmp_path: Path) -> None:
+    files = {
+        "vllm/__init__.py": "from .inside import here as there\n",
+        "vllm/inside.py": "try:\n    import x\nexcept ImportError:\n    here = 1\ngone_is_text = 'gone'\n",
+        "vllm/part/__init__.py": "from .classes import Child\nfrom .no import Lost\nfrom .more import *\n",
+        "vllm/part/more.py": "def starred(): pass\n",
+        "vllm/part/classes.py": (
+            "class Base:\n    field: int\n    def f(self, *, by_name): self.made = 1\n"
+            "class Child(Base):\n    pass\ndef function(given, *, by_name=1): pass\n"
+        ),
+    }
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    sources = vllm_names.Sources(tmp_path)
+    assert sources.has("vllm", "there") and sources.has("vllm.inside", "here") and sources.has("vllm.part")
+    assert not any(
+        (sources.has("vllm.inside", "gone"), sources.has("vllm.gone"), sources.has("vllm.part", "Lost"))
+    )
+    assert all(sources.has_attribute("vllm.part", "Child", name) for name in ("field", "f", "made"))
+    assert not sources.has_attribute("vllm.part", "Child", "gone")
+    assert sources.has_attribute("vllm.inside", "", "here")
+    assert sources.has_parameter("vllm.part.classes", "function", "by_name")
+    assert not sources.has_parameter("vllm.part.classes", "function", "gone")
 
 
 def imported(path: Path) -> set[str]:
@@ -92,6 +130,13 @@ def test_another_version_is_refused_before_anything_loads(monkeypatch: pytest.Mo
     with_version("0.99.0", monkeypatch)
     with pytest.raises(MissingError, match=r"0\.26\.0 and 0\.27\.1, found 0\.99\.0: .*worker_extension_cls"):
         start(hopper.EXTENSION)
+
+
+def test_made_up_weights_need_one_of_these_versions_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Elsewhere vLLM would fill them by itself, with scales of 1."""
+    with_version("0.30.0", monkeypatch)
+    with pytest.raises(MissingError, match=r"made-up weights .*found 0\.30\.0: .* a model that has weights"):
+        start(hopper.RANDOM)
 
 
 def test_without_the_fast_path_another_version_is_not_refused(monkeypatch: pytest.MonkeyPatch) -> None:

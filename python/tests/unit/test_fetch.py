@@ -18,7 +18,7 @@ from standin_servers import CF_ID, CF_SECRET, Fault, StandIn
 
 from mlperf_llama import config as configs
 from mlperf_llama.errors import Interrupted, MissingError
-from mlperf_llama.sources.fetch import child, http, mlcr, r2, wheel
+from mlperf_llama.sources.fetch import cached, child, http, mlcr, r2, wheel
 
 pytestmark = pytest.mark.slow
 
@@ -134,7 +134,7 @@ def test_r2_serves_a_public_data_set_and_then_needs_no_network(server: StandIn, 
     folder = fetch(uri, tmp_path / "cnn", {})
     assert {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*.*") if p.is_file()} == {
         **FILES,
-        r2.COMPLETE: (folder / r2.COMPLETE).read_bytes(),
+        cached.COMPLETE: (folder / cached.COMPLETE).read_bytes(),
     }
     asked = len(server.requests)
     assert fetch(uri, tmp_path / "cnn", {}) == folder
@@ -180,7 +180,7 @@ def test_r2_leaves_at_every_fault_of_every_step(
     with pytest.raises(MissingError) as caught:
         fetch(uri, tmp_path / "cnn", {})
     assert time.monotonic() - started < 15
-    assert not r2.is_complete(tmp_path / "cnn")
+    assert not cached.is_complete(tmp_path / "cnn")
     if kind in (401, 403, "login"):
         assert "CF_ACCESS_CLIENT_ID" in str(caught.value)
 

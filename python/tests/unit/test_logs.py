@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -144,3 +145,24 @@ def test_a_cut_off_accuracy_log_is_found(accuracy: str, tmp_path: Path) -> None:
         logs.check_complete(tmp_path, performance_run=False)
     write(tmp_path, SERVER)
     assert logs.check_complete(tmp_path, performance_run=True).validity == "VALID"
+
+
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        (lambda t: t, ""),
+        (lambda t: t.replace(logs.MARK, ":::ENDPTS "), "made by MLPerf Endpoints"),
+        (lambda t: "x\n" + t, "its first line does not begin with :::MLLOG"),
+        (lambda t: t + logs.MARK + "{\n" + logs.MARK + "{}\n", "2 broken lines"),
+        (lambda t: line("effective_scenario", "Offline") + "\n" + t, "effective_scenario stated twice"),
+        (lambda t: line("effective_scenario", "Server") + "\n" + t, ""),
+        (lambda t: t + line("generic_message", "a") + "\n" + line("generic_message", "b") + "\n", ""),
+        (lambda t: t.replace("VALID", "\udcff"), "it is not UTF-8"),
+    ],
+)
+def test_what_is_wrong_with_a_log_is_said(change: Callable[[str], str], fault: str, tmp_path: Path) -> None:
+    path = write(tmp_path, SERVER) / logs.DETAIL
+    path.write_bytes(change(path.read_text()).encode(errors="surrogateescape"))
+    detail = logs.read_detail(tmp_path)
+    assert len(detail.faults) == bool(fault) and fault in "; ".join(detail.faults)
+    assert detail.get("effective_qsl_rng_seed") == 1

@@ -77,6 +77,8 @@ def inputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Inputs:
         record["calibration"].update(proven, path=str(calibration), sha256=digest(calibration))
 
     folders.edit_json(run.file("provenance.json"), change)
+    given = {"model": str(model)}
+    folders.edit_json(run.file("engine.json"), lambda d: d["loads"][0]["arguments"].update(given))
     names(
         run,
         model_sha256=checkpoint.combined(hashes),

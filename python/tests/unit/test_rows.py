@@ -8,8 +8,11 @@ from typing import Any
 
 import pytest
 
-from mlperf_llama.errors import UsageError
+from mlperf_llama import rules
+from mlperf_llama.errors import MissingError, UsageError
+from mlperf_llama.sources.dataset import official
 from mlperf_llama.sources.dataset.rows import Row, read, read_rows
+from mlperf_llama.sources.fetch.publisher import Announcement
 
 REAL = Path(__file__).parents[4] / "shared/data/cnn_dailymail_60.jsonl"
 GOOD = {"instruction": "Say {input}", "input": "Text.", "tok_input": [1, 2], "output": "Short."}
@@ -40,6 +43,63 @@ def test_instruction_is_text_or_the_reference_scripts_table(
     assert read(write(tmp_path, json.dumps([{**GOOD, "instruction": value}]))).instruction == expected
 
 
+FAILING = Path(__file__).parents[4] / "shared/failing-inputs/data"
+PAIRS = [{"article": "One town.", "highlights": "Town."}, {"article": "Two towns.", "highlights": "Towns."}]
+OWN = [{"input": row["article"], "output": row["highlights"]} for row in PAIRS]
+ROWS = [Row("One town.", "Town.", None), Row("Two towns.", "Towns.", None)]
+
+
+@pytest.mark.parametrize("mark", ["", "\ufeff"], ids=["plain", "BOM"])
+@pytest.mark.parametrize("data", [PAIRS, OWN], ids=["hub names", "MLCommons names"])
+@pytest.mark.parametrize("gap", ["\n", "\n\n", "\r\n \t\r\n"], ids=["lines", "blank lines", "CRLF"])
+def test_both_formats_take_both_names_marks_and_blank_lines(
+    data: list[dict[str, str]], mark: str, gap: str, tmp_path: Path
+) -> None:
+    assert read_rows(write(tmp_path, mark + gap + json.dumps(data) + gap)) == ROWS
+    assert read_rows(write(tmp_path, mark + gap + gap.join(map(json.dumps, data)) + gap)) == ROWS
+
+
+def test_lines_with_mlcommons_names_keep_token_ids_and_instruction(tmp_path: Path) -> None:
+    content = read(write(tmp_path, json.dumps(GOOD) + "\n" + json.dumps(GOOD)))
+    assert content.instruction == "Say {input}" and content.rows[1].tok_input == (1, 2)
+
+
+def test_texts_without_a_counted_word_are_counted(tmp_path: Path) -> None:
+    rows = [GOOD, {**GOOD, "output": ""}, {**GOOD, "input": " \n", "output": "\u65b0\u95fb!"}]
+    content = read(write(tmp_path, json.dumps(rows)))
+    assert content.wordless() == [
+        "1 article has no word that ROUGE counts (the first: row 3)",
+        "2 summaries have no word that ROUGE counts (the first: row 2)",
+    ]
+    assert read(write(tmp_path, json.dumps([GOOD]))).wordless() == []
+
+
+@pytest.mark.skipif(not FAILING.is_dir(), reason="the small inputs are not here")
+@pytest.mark.parametrize("name", ["bom.jsonl", "array_with_hub_names.json", "empty_references.jsonl"])
+def test_small_inputs_are_read(name: str) -> None:
+    content = read(FAILING / name)
+    assert len(content.rows) == 4
+    assert bool(content.wordless()) is (name == "empty_references.jsonl")
+
+
+def test_their_count_stands_in_the_reasons(tmp_path: Path) -> None:
+    def announce() -> Announcement:
+        raise MissingError("nobody was asked")
+
+    path = write(tmp_path, json.dumps([GOOD, {**GOOD, "output": "..."}]))
+    reason = official.examine(path, rules.EDGE, announce).reason
+    assert "1 summary has no word that ROUGE counts (the first: row 2)" in reason
+
+
+@pytest.mark.parametrize("summary", ["", " \n", "\u2026 \u65b0\u95fb"])
+def test_a_dataset_without_any_counted_word_in_its_summaries_is_refused(summary: str, tmp_path: Path) -> None:
+    path = write(tmp_path, json.dumps([{**GOOD, "output": summary}] * 2))
+    with pytest.raises(UsageError, match="found none with a word that ROUGE counts"):
+        official.examine(path, rules.EDGE, lambda: pytest.fail("asked"))
+    # Articles to calibrate with need none.
+    assert len(read_rows(path)) == 2
+
+
 def without(field: str) -> dict[str, Any]:
     return {name: value for name, value in GOOD.items() if name != field}
 
@@ -56,7 +116,7 @@ LINE = '{"article": "a", "highlights": "h"}\n'
         ("[{", ["broken JSON"]),
         (b"[\xff]", ["UTF-8", "at 1"]),
         (LINE + '{"article": \n', ["row 2", "broken JSON"]),
-        (LINE + "\n" + LINE, ["row 2", "broken JSON"]),
+        (LINE + "\n" + '{"article": ', ["row 2", "broken JSON"]),
         (LINE + "7\n", ["row 2", "a JSON object", "found one of type int"]),
         (LINE + '{"article": "a"}', ["row 2", "field highlights", "no such field (only article)"]),
         ("{}", ["row 1", "field article", "only none"]),

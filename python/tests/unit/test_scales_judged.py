@@ -124,6 +124,11 @@ CHANGES: dict[str, tuple[Callable[[RunFolder], None], str, str]] = {
         "scales",
         f"scales_sha256 {OTHER}, expected",
     ),
+    "loaded without them": (
+        lambda run: edit(run, "engine.json", lambda d: d["loads"][0]["arguments"].update(quantization="fp8")),
+        "scales",
+        "quantization fp8, expected fp8-scales",
+    ),
     "articles that nothing proves": (
         lambda run: edit(
             run,

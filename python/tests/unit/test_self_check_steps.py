@@ -77,16 +77,30 @@ def test_tensors_of_steps_lead_each_token_to_a_place_of_its_own() -> None:
     assert len(set(slots)) == len(slots) == sum(lengths)
 
 
-def test_differences_are_in_standard_deviations_and_never_nan() -> None:
+def test_errors_are_in_standard_deviations_and_never_nan() -> None:
     pytest.importorskip("vllm")
     from mlperf_llama.engine.hopper import self_check
 
     torch.manual_seed(0)
     wanted = torch.randn(3, 5000) * torch.tensor([[1.0], [4.0], [9.0]])
     found = wanted + 0.25 * wanted.std(-1, keepdim=True)
-    each = self_check.differences([found[:1], found[1:]], [wanted[:1], wanted[1:]])
+    each = self_check.errors([found[:1], found[1:]], [wanted[:1], wanted[1:]])
     torch.testing.assert_close(each, torch.full((3,), 0.25))
     found[1, 7] = torch.nan
-    assert self_check.differences([found], [wanted])[1] == self_check.NOT_A_NUMBER
+    assert self_check.errors([found], [wanted])[1] == self_check.NOT_A_NUMBER
     other = torch.randn(3, 5000) * wanted.std(-1, keepdim=True)
-    assert (self_check.differences([other], [wanted]) > 1.3).all(), "other logits altogether"
+    assert (self_check.errors([other], [wanted]) > 1.3).all(), "other logits altogether"
+
+
+def test_places_name_the_compared_tokens_in_whole_sequences() -> None:
+    planned = steps.plan(40)
+    lengths = steps.lengths(planned)
+    prompts = steps.made_up_tokens(lengths, 1000)
+    table = steps.block_tables(lengths, 16)
+    whole = torch.cat(prompts)
+    fed = [steps.step_tensors(rows, prompts, table, 16) for rows in planned]
+    wanted = torch.cat([step.input_ids[step.wanted] for step in fed])
+    places = steps.places(planned, lengths)
+    assert torch.equal(whole[places].int(), wanted)
+    positions = torch.cat([torch.arange(n) for n in lengths])
+    assert torch.equal(positions[places], torch.cat([step.positions[step.wanted] for step in fed]))

@@ -188,7 +188,7 @@ def test_selftest_tree_is_watermarked_everywhere(run: RunFolder, tmp_path: Path)
         *found.home.glob("results/**/README.md"),
         *found.home.glob("documentation/*.md"),
     ]
-    assert len(marked) == 5 and all(documents.WATERMARK in p.read_text() for p in marked)
+    assert len(marked) == 6 and all(documents.WATERMARK in p.read_text() for p in marked)
     assert failed(root) == set()
     (root / "open" / "selftest").rename(root / "open" / "acme")
     assert {"watermark", "system.names"} <= failed(root)

@@ -17,6 +17,7 @@ from submission_trees import failed, layout_of, packed, remove_all, settings
 
 from mlperf_llama import rules, submission
 from mlperf_llama.errors import EXIT_INVALID, EXIT_MISSING, EXIT_OK, MissingError, UsageError
+from mlperf_llama.loadgen import logs
 from mlperf_llama.records.run_folder import RunFolder
 from mlperf_llama.submission import documents, official
 from mlperf_llama.submission.layout import Layout
@@ -34,13 +35,52 @@ def checkout() -> Path:
 
 @pytest.mark.parametrize("category", rules.SAMPLE_COUNT)
 @pytest.mark.parametrize("round_name", rules.ROUNDS)
-def test_official_checker_accepts(round_name: str, category: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("division", ["closed", "open"])
+def test_official_checker_accepts(division: str, round_name: str, category: str, tmp_path: Path) -> None:
     where = checkout()
     run = folders.good_run(tmp_path / "run", category, round_name)
-    root = packed(tmp_path, run, ROUND=round_name, CATEGORY=category)
+    root = packed(tmp_path, run, ROUND=round_name, CATEGORY=category, DIVISION=division)
     report = submission.check(root, settings(tmp_path, INFERENCE_DIR=str(where)), dict(os.environ))
     assert report.exit_code == EXIT_OK, report.text()
     assert report.official[round_name].output.count(official.ACCEPTED) == 1
+
+
+def _checker(path: Path, script: str) -> Path:
+    """A checkout whose checker is this script."""
+    package = path / official.TOOLS / "submission_checker"
+    package.mkdir(parents=True)
+    (package / "__init__.py").touch()
+    (package / "main.py").write_text(script)
+    return path
+
+
+def test_a_crash_of_the_official_checker_is_named_before_its_traceback(
+    good_tree: Path, tmp_path: Path
+) -> None:
+    script = "print('Loading System log from /tree/systems/x.json')\n{}.read()\n"
+    used = settings(tmp_path, INFERENCE_DIR=str(_checker(tmp_path / "m", script)))
+    report = submission.check(good_tree, used, dict(os.environ))
+    (outcome,) = report.official.values()
+    assert outcome.complaints[0] == (
+        "the checker crashed at main.py line 2 (<module>): AttributeError: 'dict' object has no attribute "
+        "'read'; it had last read /tree/systems/x.json"
+    )
+    assert outcome.complaints[1] == official.TRACEBACK
+    # No check of ours names it, so a failed one says that.
+    assert [c.name for c in report.failed] == ["mlcommons/v6.1"] and report.exit_code == EXIT_INVALID
+
+
+def test_the_official_checker_is_asked_by_round_where_no_log_tells_it(
+    good_tree: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(good_tree, tmp_path / "tree")
+    for scenario in ("Offline", "Server", "Interactive"):
+        _log(scenario, effective_qsl_rng_seed=7)(layout_of(tmp_path / "tree"))
+    script = "import sys\nprint('SUMMARY: submission looks OK', sys.argv)\n"
+    used = settings(tmp_path, INFERENCE_DIR=str(_checker(tmp_path / "m", script)), ROUND="v6.0")
+    report = submission.check(tmp_path / "tree", used, dict(os.environ))
+    assert list(report.official) == ["v6.0"] and "--version=v6.0" in report.official["v6.0"].output
+    assert any(c.name.endswith("/round") for c in report.failed)
 
 
 def test_official_refusal_is_reported(good_tree: Path, tmp_path: Path) -> None:
@@ -88,6 +128,23 @@ def _test06(change: Callable[[list[dict[str, Any]]], Any]) -> Break:
     return breaking
 
 
+def _append(path: Path, text: str) -> None:
+    path.write_text(path.read_text() + text)
+
+
+def _replace(path: Path, before: str, after: str) -> None:
+    path.write_text(path.read_text().replace(before, after))
+
+
+def _add_line(folder: Path, key: str, value: object) -> None:
+    entry = {"key": key, "value": value, "metadata": {"is_error": False, "is_warning": False}}
+    _append(folder / logs.DETAIL, logs.MARK + json.dumps(entry) + "\n")
+
+
+def _edit_accuracy(**values: Any) -> Break:
+    return lambda found: folders.edit_detail(found.accuracy("Offline"), **values)
+
+
 TTFT, TPOT = (
     "result_first_token_99.00_percentile_latency_ns",
     "result_time_per_output_token_99.00_percentile_ns",
@@ -111,6 +168,39 @@ BROKEN_TREES: dict[str, tuple[Break, set[str]]] = {
     "half a pass": (_log("Offline", generated_samples_per_query=20052), {"Offline.whole_passes"}),
     "subset": (_log("Offline", qsl_reported_total_count=24), {"Offline.performance.samples"}),
     "129 tokens": (_log("Offline", result_tokens_per_second=129.0 * 42.4), {"Offline.mean_tokens"}),
+    "a key stated twice": (
+        lambda f: _add_line(f.performance("Offline"), "effective_min_duration_ms", 60000),
+        {"Offline.performance.lines", "Offline.min_duration"},
+    ),
+    "a broken line": (
+        lambda f: _append(f.performance("Offline") / logs.DETAIL, ":::MLLOG {\n"),
+        {"Offline.performance.lines"},
+    ),
+    "made by MLPerf Endpoints": (
+        lambda f: _replace(f.accuracy("Server") / logs.DETAIL, logs.MARK, ":::ENDPTS "),
+        {"Server.accuracy.lines"},
+    ),
+    "a summary of another run": (
+        lambda f: _append(f.performance("Server") / logs.SUMMARY, "Result is : INVALID\n"),
+        {"Server.summary"},
+    ),
+    "no summary": (_remove(lambda f: f.performance("Server") / logs.SUMMARY), {"Server.summary"}),
+    "half the set in Offline's query": (
+        _log("Offline", effective_samples_per_query=6684),
+        {"Offline.samples_per_query"},
+    ),
+    "a target latency of a minute": (
+        _log("Server", effective_target_latency_ns=60_000_000_000),
+        {"Server.target_latency"},
+    ),
+    "no result": (
+        _log("Server", result_completed_samples_per_sec=0),
+        {"Server.figures", "Server.mean_tokens"},
+    ),
+    "accuracy of a part": (
+        _edit_accuracy(effective_accuracy_sample_count=4761),
+        {"Offline.accuracy.samples"},
+    ),
     "early stopping": (_log("Server", early_stopping_met=False), {"Server.early_stopping"}),
     "no performance": (_remove(lambda f: f.performance("Offline")), {"Offline.performance"}),
     "no accuracy": (
@@ -157,7 +247,7 @@ BROKEN_TREES: dict[str, tuple[Break, set[str]]] = {
     ),
     "no user.conf": (_remove(lambda f: f.measurements("Offline") / "user.conf"), {"Offline.metadata"}),
     "no source": (_remove(lambda f: f.source), {"source"}),
-    "no calibration": (_remove(lambda f: f.documentation), {"calibration"}),
+    "no documents": (_remove(lambda f: f.documentation), {"calibration", "bandwidth"}),
     "no Server nor Interactive": (
         lambda f: remove_all(f.results("Server"), f.results("Interactive")),
         {"scenarios"},

@@ -98,6 +98,6 @@ def test_short_runs_fail_for_what_they_are(round_name: str, category: str, tmp_p
     # machine may also miss a latency limit or LoadGen's duration, and LoadGen then says INVALID.
     # And the fake engine is faster than the cards that the folder names.
     allowed = {"accuracy.indices", "accuracy.hash", "whole_passes", "valid", "early_stopping", "ttft_p99",
-               "tpot_p99", "performance.errors", "roofline"}  # fmt: skip
+               "tpot_p99", "performance.errors", "roofline", "samples_per_query"}  # fmt: skip
     assert {n.partition(".")[2] for n in other} <= allowed
     assert set(names) >= SHORT

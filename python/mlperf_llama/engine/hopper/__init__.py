@@ -14,7 +14,8 @@ Six changes, none of which alters what is computed beyond rounding:
 - `model.py`: behind the last attention only the rows whose logits are wanted are computed.
 - `extension.py`: puts these into vLLM, in the worker's process, before the model is built.
 
-`self_check.py` compares a loaded model with vLLM's own classes (`own_path.py`) before it serves.
+`self_check.py` compares a loaded model with vLLM's own classes (`own_path.py`, `steps.py`) before it
+serves; `bounds.py` judges.
 
 Each name of vLLM's that this touches stands in `compat.py`.
 """
@@ -25,7 +26,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from ...records import scales
-from ...records.schema import SelfCheck
 
 EXTENSION = "mlperf_llama.engine.hopper.extension.Extension"
 # Their counterparts for weights that are made up.
@@ -35,8 +35,6 @@ RANDOM, RANDOM_EXTENSION = (
 )
 # Raised when what the extension does to vLLM changes, so that no compiled model of before is taken.
 REVISION = 5
-# What the self-check allows: of all compared tokens' differences the mean, and any single one.
-MEAN_BOUND, LARGEST_BOUND = 0.15, 0.5
 # vLLM runs these outside its compiled pieces, beside its own attention operations.
 _OPERATIONS = (
     "vllm::unified_kv_cache_update",
@@ -79,33 +77,6 @@ def without_extension(arguments: Mapping[str, Any]) -> dict[str, Any]:
 def is_asked_for(arguments: Mapping[str, Any]) -> bool:
     """Whether vLLM's arguments ask for the extension."""
     return arguments.get("worker_extension_cls") in (EXTENSION, RANDOM_EXTENSION)
-
-
-def self_check_record(extension: str, figures: Mapping[str, float]) -> SelfCheck:
-    """Figures of self_check.py, judged."""
-    mean, largest = float(figures["mean"]), float(figures["largest"])
-    return SelfCheck(
-        extension=extension,
-        revision=REVISION,
-        passed=mean <= MEAN_BOUND and largest <= LARGEST_BOUND,
-        mean=round(mean, 5),
-        mean_bound=MEAN_BOUND,
-        largest=round(largest, 5),
-        largest_bound=LARGEST_BOUND,
-        prompts=int(figures["prompts"]),
-        steps=int(figures["steps"]),
-        compared=int(figures["compared"]),
-        seconds=round(float(figures["seconds"]), 2),
-    )
-
-
-def self_check_text(found: SelfCheck) -> str:
-    """A line on a self-check's figures."""
-    return (
-        f"revision {found.revision}, logits differ from vLLM's own path by {found.mean:.3g} standard "
-        f"deviations on average (at most {found.mean_bound:g}) and {found.largest:.3g} for a single token "
-        f"(at most {found.largest_bound:g}), {found.prompts} prompts"
-    )
 
 
 def with_extension(arguments: Mapping[str, Any]) -> dict[str, Any]:

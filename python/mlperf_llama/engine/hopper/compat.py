@@ -1,7 +1,9 @@
 """Every name inside vLLM that this package uses, and the versions of vLLM it was checked against.
 
-vLLM promises none of them. `from .compat import NAME` imports what stands behind NAME on first use, so that
-each process loads its own part alone; python/tests/unit/test_compat.py asks the installed vLLM for all.
+vLLM promises none of them. Which of its versions lacks one: benchmarks/vllm_names.py, and the table in
+docs/how-it-works.md. A version without a gap can still behave otherwise: only those count as checked that the
+tests or a GPU have run with. `from .compat import NAME` imports what stands behind NAME on first use, so
+that each process loads its own part alone; python/tests/unit/test_compat.py asks the installed vLLM for all.
 """
 
 from __future__ import annotations
@@ -77,12 +79,37 @@ ATTRIBUTES: dict[str, tuple[str, ...]] = {
     "BaseKVCacheMethod": ("process_weights_after_loading",),
     "Fp8PerTensorOnlineLinearMethod": ("create_weights", "process_weights_after_loading", "apply"),
     "dummy_loader": ("initialize_dummy_weights", "initialize_single_dummy_weight"),
-    "CompilationConfig": ("_attention_ops",),
+    "CommonAttentionMetadata": (
+        "block_table_tensor", "max_query_len", "max_seq_len", "num_actual_tokens", "num_reqs", "positions",
+        "query_start_loc", "query_start_loc_cpu", "seq_lens", "seq_lens_cpu_upper_bound", "slot_mapping",
+    ),
+    "CompilationConfig": ("_attention_ops", "static_forward_context"),
     "PerTensorTorchFP8ScaledMMLinearKernel": ("apply_scaled_mm", "process_weights_after_loading"),
     "flash_attn": ("FlashAttentionBackend", "FlashAttentionMetadataBuilder"),
     "linear": ("_POSSIBLE_FP8_KERNELS",),
     "llama": ("LlamaAttention", "LlamaDecoderLayer", "LlamaForCausalLM", "LlamaMLP", "LlamaModel"),
+}  # fmt: skip
+# Arguments that are given by name.
+PARAMETERS: dict[str, tuple[str, ...]] = {
+    "direct_register_custom_op": ("op_name", "op_func", "mutates_args", "fake_impl"),
+    "set_forward_context": ("num_tokens", "slot_mapping", "skip_compiled"),
 }
+# Classes whose objects vLLM hands us, and what is read of them: either model runner, and what hangs on it.
+OBJECTS: dict[tuple[str, str], tuple[str, ...]] = {
+    ("vllm.model_executor.layers.attention.attention", "Attention"): (
+        "attn_backend", "impl", "kv_cache", "kv_cache_dtype", "layer_name", "sliding_window",
+    ),
+    ("vllm.model_executor.models.llama", "LlamaAttention"): (
+        "attn", "head_dim", "kv_size", "num_heads", "num_kv_heads", "o_proj", "q_size", "qkv_proj",
+        "rotary_emb",
+    ),
+    ("vllm.v1.attention.backends.flash_attn", "FlashAttentionMetadata"): (
+        "block_table", "max_query_len", "max_seq_len", "num_actual_tokens", "seq_lens", "slot_mapping",
+    ),
+    ("vllm.v1.worker.gpu.model_runner", "GPUModelRunner"): ("attn_groups", "get_model"),
+    ("vllm.v1.worker.gpu_model_runner", "GPUModelRunner"): ("attn_groups", "get_model"),
+    ("vllm.v1.worker.utils", "AttentionGroup"): ("get_metadata_builder", "layer_names"),
+}  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:
@@ -106,10 +133,11 @@ def installed() -> str:
     return str(vllm.__version__).split("+")[0]
 
 
-def check_version(extension: str) -> None:
-    """MissingError where this vLLM is another than those that `extension` was checked against."""
+def check_version(changes: str, otherwise: str = OWN_PATH) -> None:
+    """MissingError where this vLLM is another than those that what `changes` it was checked against.
+    `otherwise`: what runs with any version."""
     if installed() not in CHECKED:
         raise MissingError(
-            f"{extension} changes vLLM from within and was checked against {' and '.join(CHECKED)}, found "
-            f"{installed()}: install one of them, or {OWN_PATH}"
+            f"{changes} changes vLLM from within and was checked against {' and '.join(CHECKED)}, found "
+            f"{installed()}: install one of them, or {otherwise}"
         )

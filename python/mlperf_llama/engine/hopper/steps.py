@@ -93,6 +93,17 @@ def block_tables(lengths: Sequence[int], page: int) -> torch.Tensor:
     return table
 
 
+def compared(row: Row) -> list[int]:
+    """Which of a row's tokens have their logits compared."""
+    return sorted({row.tokens // 3, row.tokens // 2, row.tokens - 1})
+
+
+def places(steps: Sequence[Sequence[Row]], lengths: Sequence[int]) -> list[int]:
+    """Where the compared tokens of all steps are, with whole sequences one behind the other."""
+    begins = [0, *accumulate(lengths)]
+    return [begins[row.sequence] + row.past + at for rows in steps for row in rows for at in compared(row)]
+
+
 def step_tensors(
     rows: Sequence[Row], prompts: Sequence[torch.Tensor], table: torch.Tensor, page: int
 ) -> Step:
@@ -103,11 +114,7 @@ def step_tensors(
         table[row.sequence, at // page].long() * page + at % page
         for row, at in zip(rows, places, strict=True)
     ]
-    wanted = [
-        start + at
-        for start, row in zip(starts, rows, strict=False)
-        for at in sorted({row.tokens // 3, row.tokens // 2, row.tokens - 1})
-    ]
+    wanted = [start + at for start, row in zip(starts, rows, strict=False) for at in compared(row)]
     return Step(
         input_ids=torch.cat([prompts[row.sequence][at] for row, at in zip(rows, places, strict=True)]).int(),
         positions=torch.cat(places),

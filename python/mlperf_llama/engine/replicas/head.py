@@ -8,7 +8,7 @@ import secrets
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import asdict, astuple, dataclass
+from dataclasses import asdict, astuple, dataclass, replace
 
 from ...errors import BrokeError
 from .. import EngineInfo, Limits, Progress, Request, Sink, Tokens
@@ -81,8 +81,8 @@ class ReplicaEngine:
         """Start every member and wait until each has loaded. MissingError, BrokeError: what the first that
         failed reports, with its name; or who did not come in time."""
         began = time.monotonic()
-        settings = wire.text(wire.SETTINGS, asdict(self._settings))
         for spec in self._specs:
+            settings = wire.text(wire.SETTINGS, asdict(replace(self._settings, index=spec.index)))
             self.members[spec.index] = Member(spec, settings, self, self._prompts)
         self._start = Start(self.members, progress)
         self._door = Door(self._token, self._start.admit)

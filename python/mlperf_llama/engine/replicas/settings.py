@@ -7,7 +7,7 @@ import socket
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ...records.schema import Gpu
+from ...records.schema import Gpu, PythonProcess
 from .. import EngineInfo
 
 # Kinds of failure, by the error that each becomes at the head.
@@ -16,11 +16,11 @@ MISSING, BROKE, USAGE = "missing", "broke", "usage"
 
 @dataclass(frozen=True)
 class MemberSettings:
-    """One engine, the same for every member. `engine`: vllm or fake; `arguments`: vLLM's AsyncEngineArgs, or
-    the fake engine's script. `cache_dir`: as it was set, the member's own home is put in. `model_dir`: empty
-    where the engine has none. `model_sha256`: of the weights at the head, on the host `host_id`. `scales`:
-    text of a file of static FP8 scales. `engine_silence_s`: an engine that gives no sign for so long during a
-    run hangs; None: no limit."""
+    """One engine, the same for every member but for its `index`. `engine`: vllm or fake; `arguments`: vLLM's
+    AsyncEngineArgs, or the fake engine's script. `cache_dir`: as it was set, the member's own home is put in.
+    `model_dir`: empty where the engine has none. `model_sha256`: of the weights at the head, on the host
+    `host_id`. `scales`: text of a file of static FP8 scales. `engine_silence_s`: an engine that gives no sign
+    for so long during a run hangs; None: no limit."""
 
     engine: str
     arguments: dict[str, object]
@@ -31,6 +31,7 @@ class MemberSettings:
     host_id: str = ""
     scales: str | None = None
     engine_silence_s: float | None = None
+    index: int = 0
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,7 @@ class Loaded:
     cpus: int = 0
     code_sha256: str = ""
     model_sha256: str | None = None
+    process: PythonProcess | None = None
 
 
 @dataclass(frozen=True)

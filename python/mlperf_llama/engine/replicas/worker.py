@@ -9,15 +9,17 @@ import socket
 import sys
 import tempfile
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 from ...errors import EXIT_BROKE, EXIT_OK, BrokeError, MissingError, PipelineError
 from ...machine import gpus
+from ...machine.process.record import Recorder
 from ...machine.processes import end_children
 from ...records import scales
 from ...records.codec import to_json
+from ...records.schema import PythonProcess
 from ...records.source import source_sha256
 from ...sources.model import checkpoint
 from .. import Engine, EngineInfo
@@ -42,7 +44,7 @@ def run(head: HeadAddress, member: int) -> int:
         herald = Herald(sock, tail)
         herald.start()
         try:
-            return asyncio.run(_serve(sock, herald, given, member, decoder, waiting[1:]))
+            return asyncio.run(_serve(sock, herald, given, decoder, waiting[1:]))
         except PipelineError as error:
             herald.report(error)
             raise
@@ -65,12 +67,12 @@ def first_frames(sock: socket.socket, decoder: Decoder) -> list[Frame]:
     return frames
 
 
-def make_engine(given: MemberSettings, member: int) -> Engine:
+def make_engine(given: MemberSettings) -> Engine:
     """The engine that the settings name. Members share what compilers keep, but for vLLM's own cache, which
     two processes must not fill at once."""
     if given.engine == "fake":
         script = dict(given.arguments)
-        if script.get("member", member) != member:
+        if script.get("member", given.index) != given.index:
             script.pop("fault", None)
         return FakeEngine(script)
     if given.model_dir and not Path(given.model_dir).is_dir():
@@ -81,7 +83,7 @@ def make_engine(given: MemberSettings, member: int) -> Engine:
     from ..vllm import VllmEngine
 
     cache = Path(given.cache_dir).expanduser()
-    own = {"VLLM_CACHE_ROOT": str(cache / f"vllm-{member}")} if member > 0 else {}
+    own = {"VLLM_CACHE_ROOT": str(cache / f"vllm-{given.index}")} if given.index else {}
     if given.scales is not None:
         own[scales.VARIABLE] = _file_of(given.scales)
     return VllmEngine(given.arguments, cache, {**given.environment, **own})
@@ -104,7 +106,7 @@ def _model_sha256(given: MemberSettings) -> str | None:
     return checkpoint.combined(checkpoint.digests(Path(given.model_dir), cache, remembered))
 
 
-def _loaded(info: EngineInfo, model_sha256: str | None) -> Loaded:
+def _loaded(info: EngineInfo, model_sha256: str | None, process: PythonProcess) -> Loaded:
     return Loaded(
         info=info,
         host=socket.gethostname(),
@@ -113,6 +115,7 @@ def _loaded(info: EngineInfo, model_sha256: str | None) -> Loaded:
         cpus=len(os.sched_getaffinity(0)),
         code_sha256=source_sha256(),
         model_sha256=model_sha256,
+        process=process,
     )
 
 
@@ -120,16 +123,17 @@ async def _serve(
     sock: socket.socket,
     herald: Herald,
     given: MemberSettings,
-    member: int,
     decoder: Decoder,
     waiting: list[Frame],
 ) -> int:
     """Load, report, serve. Whatever loading raises goes to the head."""
-    engine = make_engine(given, member)
-    with ThreadPoolExecutor(1) as pool:
-        sha256: Future[str | None] = pool.submit(_model_sha256, given)
-        info = await engine.start(_sender(herald))
-        loaded = _loaded(info, sha256.result())
+    engine = make_engine(given)
+    recorder = Recorder(given.engine, {})
+    info = await engine.start(_sender(herald))
+    # Hashed once the engine has its processes: one that is forked meanwhile could inherit OpenSSL's lock.
+    sha256 = await asyncio.to_thread(_model_sha256, given)
+    process = replace(await asyncio.to_thread(recorder.finish), member=given.index)
+    loaded = _loaded(info, sha256, process)
     serving = Serving(engine, decoder, herald.printed)
     herald.hand_over()
     loop = asyncio.get_running_loop()

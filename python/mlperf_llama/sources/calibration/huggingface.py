@@ -50,12 +50,13 @@ def serve(config: Config, env: Mapping[str, str]) -> Served:
     folder = store.folder(config, "huggingface")
     target, record = folder / "calibration.jsonl", folder / "calibration.json"
     key = f"{REVISION}-{hub.endpoint(env)}"
-    fetched = store.kept(record, key, Fetched)
-    if fetched is None or not all(Path(name).is_file() for name in fetched.parquet):
-        probe(config, env)
-        parquet = _load(config, env, target)
-        fetched = Fetched(key, str(target), files.digest(target), tuple(map(str, parquet)))
-        store.keep(record, fetched)
+    with store.turn(target):
+        fetched = store.kept(record, key, Fetched)
+        if fetched is None or not all(Path(name).is_file() for name in fetched.parquet):
+            probe(config, env)
+            parquet = _load(config, env, target)
+            fetched = Fetched(key, str(target), files.digest(target), tuple(map(str, parquet)))
+            store.keep(record, fetched)
     proof = prove(target, [Path(name) for name in fetched.parquet], env)
     return Served(
         source="huggingface",

@@ -19,7 +19,9 @@ from ..fetch import r2
 # README of mlcommons/inference language/llama3.1-8b.
 NAME = "cnn_dailymail_calibration.json"
 COUNT = rules.CALIBRATION_COUNT
-OFFICIAL = dataset.Official((NAME,), "llama3-1-8b-cnn-dailymail-calibration", COUNT, pins.CALIBRATION)
+OFFICIAL = dataset.Official(
+    (NAME,), "llama3-1-8b-cnn-dailymail-calibration", COUNT, pins.CALIBRATION, scored=False
+)
 
 
 def uri(config: Config) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import shutil
 import sys
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -52,14 +53,15 @@ def serve(config: Config, env: Mapping[str, str]) -> Served:
     target, record = folder / f"{config.category}.jsonl", folder / f"{config.category}.json"
     endpoint = hub.endpoint(env)
     key = f"{REVISION}-{config.category}-{endpoint}"
-    fetched = store.kept(record, key, Fetched)
-    if fetched is None or not Path(fetched.parquet).is_file():
-        if find_spec("datasets") is None:
-            raise MissingError("huggingface: expected the package datasets, found none installed")
-        probe(config, env)
-        file = _load(config, env, folder, target)
-        fetched = Fetched(key, str(target), files.digest(target), str(file))
-        store.keep(record, fetched)
+    with store.turn(target):
+        fetched = store.kept(record, key, Fetched)
+        if fetched is None or not Path(fetched.parquet).is_file():
+            if find_spec("datasets") is None:
+                raise MissingError("huggingface: expected the package datasets, found none installed")
+            probe(config, env)
+            file = _load(config, env, folder, target)
+            fetched = Fetched(key, str(target), files.digest(target), str(file))
+            store.keep(record, fetched)
     proof = prove(Path(fetched.path), Path(fetched.parquet), config, env)
     return Served(
         source="huggingface",
@@ -132,16 +134,18 @@ def probe(config: Config, env: Mapping[str, str]) -> None:
 
 def _load(config: Config, env: Mapping[str, str], folder: Path, target: Path) -> Path:
     """Run the child, check what it wrote; `target` appears only when it is right. Gives its parquet file."""
-    scratch = folder / "arrow"
     downloads = hub.cache_dir(env) / f"datasets--{REPOSITORY.replace('/', '--')}"
-    measures = [child.growth(watched) for watched in (downloads, scratch)]
     script = Path(__file__).with_name("hub_child.py")
+    prefix = f".{target.name}.arrow."
+    for left in folder.glob(f"{prefix}*"):  # of a process that was killed
+        shutil.rmtree(left, ignore_errors=True)
     try:
-        with files.atomic(target) as part:
+        with tempfile.TemporaryDirectory(dir=folder, prefix=prefix) as scratch, files.atomic(target) as part:
+            measures = [child.growth(watched) for watched in (downloads, Path(scratch))]
             printed = child.run(
                 f"huggingface: {FILE} from {hub.endpoint(env)}",
                 (sys.executable, "-Ps", script, REPOSITORY, REVISION, FILE, str(samples_of(config)), part),
-                env={**environment(config, env), "HF_DATASETS_CACHE": str(scratch)},
+                env={**environment(config, env), "HF_DATASETS_CACHE": scratch},
                 stall_s=config.source_stall_s,
                 timeout_s=config.source_timeout_s,
                 progress=lambda: (part.stat().st_size, *(measure() for measure in measures)),
@@ -154,8 +158,6 @@ def _load(config: Config, env: Mapping[str, str], folder: Path, target: Path) ->
         raise MissingError(f"huggingface: {error}") from None
     except OSError as error:
         raise store.unwritable(target, error) from None
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
 
 
 def environment(config: Config, env: Mapping[str, str]) -> dict[str, str]:

@@ -39,13 +39,14 @@ def serve(config: Config, env: Mapping[str, str]) -> Served:
     """
     record = store.folder(config, "mlcommons") / f"{config.category}.json"
     key = " ".join((config.category, config.r2_base_url, config.mlc_repo))
-    fetched = store.kept(record, key, Fetched)
-    path, way = (Path(fetched.path), fetched.way) if fetched else _fetch(config, env)
-    examined = _examine(path, config, env)
-    if examined.rows != config.full_sample_count:
-        raise MissingError(f"{path}: expected {config.full_sample_count} rows, found {examined.rows}")
-    if fetched is None:
-        store.keep(record, Fetched(key, str(path), examined.sha256, way))
+    with store.turn(record):
+        fetched = store.kept(record, key, Fetched)
+        path, way = (Path(fetched.path), fetched.way) if fetched else _fetch(config, env)
+        examined = _examine(path, config, env)
+        if examined.rows != config.full_sample_count:
+            raise MissingError(f"{path}: expected {config.full_sample_count} rows, found {examined.rows}")
+        if fetched is None:
+            store.keep(record, Fetched(key, str(path), examined.sha256, way))
     return Served(
         source="mlcommons",
         path=str(path),

@@ -24,12 +24,14 @@ from .rows import Content, read
 
 @dataclass(frozen=True)
 class Official:
-    """One official file. `uri_name`: its metadata file in the R2 store, without `.uri`."""
+    """One official file. `uri_name`: its metadata file in the R2 store, without `.uri`. `scored`: whether
+    answers are compared with its summaries."""
 
     names: tuple[str, ...]
     uri_name: str
     rows: int
     sha256: str | None
+    scored: bool = True
 
 
 OFFICIAL = {
@@ -79,7 +81,8 @@ class Examined:
 def examine(path: Path, category: str, announce: Announce) -> Examined:
     """Read and judge a file for a category. `announce`: asks MLCommons' store, where no pin knows the file.
 
-    UsageError: a fault in the file, or an MD5 list beside it that it does not match.
+    UsageError: a fault in the file, an MD5 list beside it that it does not match, or no summary to score
+    with.
     """
     return examine_as(path, OFFICIAL[category], announce)
 
@@ -97,6 +100,11 @@ def examine_as(path: Path, official: Official, announce: Announce) -> Examined:
         # With the very file's checksum its content need not be looked at.
         return Examined(official.rows, sha256, PINNED, details={"md5": md5, "proof": PINNED})
     content = read(path)
+    if official.scored and not content.can_be_scored:
+        raise UsageError(
+            f"{path}: expected reference summaries to score with, found none with a word that ROUGE counts "
+            "(English letters and digits)"
+        )
     verified_by, unverified, announced = "", "", None
     try:
         announced = _announced(path, md5, len(content.rows), official, announce)
@@ -154,7 +162,7 @@ def _mismatches(content: Content, official: Official) -> list[str]:
         mismatches.append("not every row has token ids (tok_input)")
     elif (content.instruction or "").replace("{input}", "{article}") != rules.PROMPT_TEMPLATE:
         mismatches.append("its instruction is not the reference prompt")
-    return mismatches
+    return mismatches + content.wordless()
 
 
 def _listed_md5(path: Path) -> str | None:

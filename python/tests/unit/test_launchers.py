@@ -98,7 +98,7 @@ def run(
 def test_a_member_gets_its_gpu_its_token_and_its_place(package: Path, mark: str, tmp_path: Path) -> None:
     package.write_text(
         "import json, os, sys\n"
-        "names = ('CUDA_VISIBLE_DEVICES', 'REPLICAS_TOKEN', 'EXTRA')\n"
+        "names = ('CUDA_VISIBLE_DEVICES', 'REPLICAS_TOKEN', 'EXTRA', 'MLPERF_ENV_FILE')\n"
         "cpus = sorted(os.sched_getaffinity(0))\n"
         "print(json.dumps([sys.argv[1:], *(os.environ.get(n) for n in names), cpus]))\n"
         "sys.exit(7)\n"
@@ -109,7 +109,7 @@ def test_a_member_gets_its_gpu_its_token_and_its_place(package: Path, mark: str,
         assert words.startswith("ended with code 7: ")
         arguments, *rest = json.loads(words.removeprefix("ended with code 7: "))
         assert arguments == ["worker", "--head", "127.0.0.1:9", "--member", str(index)]
-        assert rest == [str(index + 4), HEAD.token, f"e{index}", [cpu]]
+        assert rest == [str(index + 4), HEAD.token, f"e{index}", "/dev/null", [cpu]]
 
 
 def test_no_command_line_holds_the_token(package: Path, mark: str) -> None:

@@ -65,7 +65,9 @@ class Agent:
         parsed = Order(**json.loads(order))
         if os.environ.get(VISIBLE):
             parsed.environment[VISIBLE] = os.environ[VISIBLE]
-        self._process = process = MemberProcess(SUPERVISOR, with_package(os.environ), parsed.to_line())
+        # Ray bounds the threads of what it starts; with the other launchers the engine decides.
+        env = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
+        self._process = process = MemberProcess(SUPERVISOR, with_package(env), parsed.to_line())
         while (words := process.failure()) is None and not self._ended.wait(0.1):
             pass
         return words or "it was ended"

@@ -63,7 +63,8 @@ class Supervised:
         _stay_beside(order)
         self.process = subprocess.Popen(
             [sys.executable, "-P", "-s", "-m", "mlperf_llama", *order.arguments],
-            env={**os.environ, **order.environment},
+            # The head's settings come from the head: no .env that happens to lie here.
+            env={**os.environ, "MLPERF_ENV_FILE": os.devnull, **order.environment},
             stdin=subprocess.DEVNULL,
             start_new_session=True,
             preexec_fn=_end_with_parent,

@@ -79,3 +79,4 @@ def test_an_accuracy_run_goes_on_and_says_so(tmp_path: Path) -> None:
     assert (lost["member"], lost["unfinished"] > 0) == (1, True)
     assert ended.folder is not None
     assert "go to the others, once more" in (ended.folder / "events.jsonl").read_text()
+    assert "GPU 1 was lost: ended with code 137" in (ended.folder / "report.md").read_text()

@@ -32,6 +32,8 @@ from .protocol import HeadAddress, MemberSpec, worker_arguments, worker_environm
 MODULE = __name__ if __name__ != "__main__" else "mlperf_llama.engine.replicas.supervisor"
 # From TERM to KILL: an engine gives its memory back also when it is killed.
 GRACE_S = 2.0
+# An engine's processes keep about three cores busy: fewer beside its GPU than this are no help.
+LEAST_CPUS = 4
 # linux/prctl.h
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
 
@@ -108,7 +110,8 @@ def _stay_beside(order: Order) -> None:
     cpus: Sequence[int] | None = order.cpus
     gpu = order.gpu or os.environ.get("CUDA_VISIBLE_DEVICES")
     if cpus is None and gpu:
-        cpus = cpus_beside(gpu)
+        beside = cpus_beside(gpu) or ()
+        cpus = beside if len(beside) >= LEAST_CPUS else None
     if cpus:
         # Where this host lacks them the kernel chooses.
         with suppress(OSError):

@@ -4,7 +4,7 @@
 # Usage: scripts/launch.sh [--native] VERB [FLAGS]
 #   --native  never in the container
 #   VERB      prepare (build the image or make the environment), shell, or one of entrypoint.sh
-# Reads: MLPERF_CONTAINER (auto, 1 or 0), MLPERF_DOCKER (docker or podman), and what
+# Reads: MLPERF_CONTAINER (auto, 1 or 0), MLPERF_DOCKER (docker or podman), MLPERF_HOSTS, and what
 #   docker/run.sh, scripts/native.sh and entrypoint.sh read
 # Exit codes: scripts/lib.sh
 set -Eeuo pipefail
@@ -19,7 +19,9 @@ source "$root/scripts/host.sh"
 obstacle() {
     local docker
     docker=$(setting DOCKER docker)
-    if [[ $gpu_state == failing ]]; then
+    if [[ -n $(setting HOSTS "") ]]; then
+        printf 'HOSTS=%s is reached from here' "$(setting HOSTS "")"
+    elif [[ $gpu_state == failing ]]; then
         printf '%s: %s' "$gpu_failure" "$REPAIR_GPU"
     elif [[ $gpu_state == none ]]; then
         printf 'no NVIDIA GPU answers here'

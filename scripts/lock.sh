@@ -5,7 +5,7 @@
 # Usage: scripts/lock.sh [--upgrade]
 # Reads: pip's settings (a folder of wheels may hold torch's CPU build), uv's (UV_INDEX_URL, ...)
 # Exit codes: 0 done, 2 usage, 3 uv is missing, otherwise what uv answered
-# Over 100 lines: six lock files, each with its own reason to stand alone.
+# Over 100 lines: seven lock files, each with its own reason to stand alone.
 set -Eeuo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -60,12 +60,17 @@ lock_builds() {
     compile locks/cpu.lock pyproject.toml --extra cpu "${cpu[@]}"
     compile locks/cuda.lock pyproject.toml --extra cuda \
         --excludes "$scratch/excluded-cuda" --constraints "$scratch/pins"
-    # The tools' lock holds what the CPU build's does not, so that it can be added to either.
-    cat locks/cpu.lock locks/dev.lock >"$scratch/dev.lock"
-    compile "$scratch/dev.lock" pyproject.toml --extra cpu --extra dev "${cpu[@]}"
+    lock_beside dev
+    lock_beside ray
+}
+
+# lock_beside EXTRA: what the CPU build's lock does not hold of it, so that it can be added to either build.
+lock_beside() {
+    cat locks/cpu.lock "locks/$1.lock" >"$scratch/$1.lock" 2>/dev/null || true
+    compile "$scratch/$1.lock" pyproject.toml --extra cpu --extra "$1" "${cpu[@]}"
     awk 'NR == FNR {if (/==/) seen[$1] = 1; next} /==/ {keep = !($1 in seen)} keep' \
-        locks/cpu.lock "$scratch/dev.lock" >"$scratch/tools"
-    cp "$scratch/tools" locks/dev.lock
+        locks/cpu.lock "$scratch/$1.lock" >"$scratch/beside"
+    cp "$scratch/beside" "locks/$1.lock"
 }
 
 lock_wheels() {

@@ -4,7 +4,7 @@
 # Usage: scripts/native.sh [--dev] [COMMAND ...]
 #   --dev    adds the tools of `make lint` and `make test`
 #   COMMAND  what to become then, with the environment's commands first on PATH
-# Reads: MLPERF_VENV (default .venv), MLPERF_TARGET (cpu or cuda; default by nvidia-smi)
+# Reads: MLPERF_VENV (default .venv), MLPERF_TARGET (cpu or cuda; default by nvidia-smi), MLPERF_HOSTS (ray adds Ray)
 # Exit codes: 0 ready, 2 wrong setting, 3 no Python or a package cannot be had, 130/143 interrupted
 #
 # The stamp with the hash of everything that went in is written last, so an interrupted
@@ -63,6 +63,14 @@ stamped() {
     [[ -x $venv/bin/python && -f $venv/.stamp-$1 && $(<"$venv/.stamp-$1") == "$2" ]]
 }
 
+# stamped_extras NAME...: so were these, which stand beside a build.
+stamped_extras() {
+    local name
+    for name in "$@"; do
+        stamped "$name" "$(fingerprint "locks/$name.lock")" || return
+    done
+}
+
 # lock_venv: take the folder for us alone; a folder that we did not make is never emptied.
 lock_venv() {
     if [[ -d $venv && ! -e $venv/.lock && -n $(ls -A "$venv") ]]; then
@@ -78,18 +86,19 @@ lock_venv() {
 }
 
 main() {
-    local dev=0 lock base tools
+    local lock base
+    local -a extras=()
     if [[ ${1:-} == --dev ]]; then
-        dev=1
+        extras+=(dev)
         shift
     fi
+    if [[ $(setting HOSTS "") == ray ]]; then extras+=(ray); fi
     venv=$(realpath -m "$(setting VENV "$root/.venv")")
     build=$(build_of_target)
     base=$(fingerprint_of_build)
-    tools=$(fingerprint locks/dev.lock)
-    if ! stamped base "$base" || { ((dev)) && ! stamped dev "$tools"; }; then
+    if ! stamped base "$base" || ! stamped_extras "${extras[@]}"; then
         lock_venv
-        install_all "$base" "$tools" "$dev"
+        install_all "$base" "${extras[@]}"
     fi
     if (($#)); then PATH=$venv/bin:$PATH exec "$@"; fi
 }

@@ -72,23 +72,27 @@ make_base() {
     wait_for_steps
 }
 
-# install_all BASE_STAMP TOOLS_STAMP DEV: whatever is not stamped yet; the stamps come last.
+# install_all BASE_STAMP EXTRA...: whatever is not stamped yet; the stamps come last.
 install_all() {
     declare -gA running=()
     scratch=$(mktemp -d)
     trap clean_up EXIT
     trap 'exit "$EXIT_INT"' INT
     trap 'exit "$EXIT_TERM"' TERM
-    if ! stamped base "$1"; then
+    local base=$1 extra
+    shift
+    if ! stamped base "$base"; then
         make_base
-        printf '%s\n' "$1" >"$venv/.stamp-base"
+        printf '%s\n' "$base" >"$venv/.stamp-base"
     fi
-    if (($3)) && ! stamped dev "$2"; then
-        start_step tools "$venv/bin/python" -m pip install --disable-pip-version-check --no-input --no-deps \
-            --require-hashes -r "$root/locks/dev.lock"
-        wait_for_steps
-        printf '%s\n' "$2" >"$venv/.stamp-dev"
-    fi
+    for extra in "$@"; do
+        if ! stamped_extras "$extra"; then
+            start_step "$extra" "$venv/bin/python" -m pip install --disable-pip-version-check --no-input \
+                --no-deps --require-hashes -r "$root/locks/$extra.lock"
+            wait_for_steps
+            fingerprint "locks/$extra.lock" >"$venv/.stamp-$extra"
+        fi
+    done
     clean_up
     trap - EXIT INT TERM
     exec {lock}>&- # what follows us must not hold it

@@ -57,7 +57,10 @@ class Config:
     max_num_seqs: int | None
     max_num_batched_tokens: int | None
     gpu_memory_utilization: float | None
+    gpus: int | tuple[int, ...] | None
     tensor_parallel: int
+    hosts: str
+    head_address: str | None
     engine_args: dict[str, object]
     ignore_eos: bool
     seed: int

@@ -19,6 +19,7 @@ AUTO = "auto"
 POSITIVE = 1e-9  # the lowest value of a number that may not be 0
 
 Reader = Callable[[str], object]
+HOST = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.@-]*[A-Za-z0-9_])?")
 
 
 @dataclass(frozen=True)
@@ -103,6 +104,40 @@ def number(
         return parsed
 
     return read
+
+
+def gpus(value: str) -> int | tuple[int, ...] | None:
+    """A count, or numbers with commas between them; None for all. A comma behind one number makes it one."""
+    if value.lower() in ("", "all"):
+        return None
+    words = [word.strip() for word in value.split(",")]
+    numbers = tuple(int(word) for word in words if word.isascii() and word.isdigit())
+    listed = len(words) > 1
+    if len(numbers) != len(words) - (listed and not words[-1]) or len(set(numbers)) != len(numbers):
+        numbers = ()
+    if not numbers or (not listed and numbers[0] < 1):
+        raise ValueError("a count of 1 or more, or numbers of GPUs with commas (3, is GPU 3), or all")
+    return numbers if listed else numbers[0]
+
+
+def hosts(value: str) -> str:
+    """ray, slurm, join, or host names with commas between them; empty for this host."""
+    names = [name.strip() for name in value.split(",")] if value else []
+    if not all(HOST.fullmatch(name) for name in names) or len(set(names)) < len(names):
+        raise ValueError("nothing, ray, slurm, join, or names of hosts with commas, each once")
+    return ",".join(names)
+
+
+def head_address(value: str) -> str | None:
+    """An address, and a port behind a colon; None for auto."""
+    if value.lower() in ("", AUTO):
+        return None
+    host, colon, port = value.rpartition(":")
+    if not HOST.fullmatch(host if colon else port):
+        raise ValueError("HOST or HOST:PORT, or auto")
+    if colon and not (port.isascii() and port.isdigit() and 0 < int(port) < 65536):
+        raise ValueError("HOST:PORT with a port from 1 to 65535")
+    return value
 
 
 def switch(value: str) -> bool:
@@ -237,8 +272,19 @@ ENGINE = Group("Engine", (
         "Tokens in one engine step (count, at most 65536). auto: the preset's."),
     Setting("GPU_MEMORY_UTILIZATION", AUTO, number(float, 0.1, 1, auto=True),
         "Share of the GPU's memory that vLLM may take (0.1 to 1). auto: the preset's."),
+    Setting("GPUS", "all", gpus,
+        "GPUs of this host to use: a count, or nvidia-smi numbers with commas (3, is GPU 3 alone), or all. "
+        "Each group of TENSOR_PARALLEL has a copy of the model; they share the requests."),
     Setting("TENSOR_PARALLEL", "1", number(int, 1),
         "GPUs that share one copy of the model (count)."),
+    Setting("HOSTS", "", hosts,
+        "Hosts whose GPUs are used: empty for this one; ray: every GPU of the Ray cluster at RAY_ADDRESS, or "
+        "of this host by a Ray of its own; slurm: all hosts of the allocation; names with commas, reached "
+        "through srun inside an allocation and through ssh elsewhere; join: members that others start. GPUS "
+        "then holds for each host; with ray and join it is a count in all."),
+    Setting("HEAD_ADDRESS", AUTO, head_address,
+        "Where other hosts reach this one (HOST or HOST:PORT). auto: the address of the route to them, and "
+        "any free port."),
     Setting("ENGINE_ARGS", "{}", json_object,
         "Further engine arguments of vLLM (JSON object)."),
     Setting("IGNORE_EOS", "0", switch,
@@ -308,6 +354,9 @@ SECRET = Group("Secrets (empty: none); each may come as a file instead: NAME_FIL
         "Cloudflare Access service token for MLCommons' gated downloads: its id.", prefix=""),
     Setting("CF_ACCESS_CLIENT_SECRET", "", text,
         "Cloudflare Access service token for MLCommons' gated downloads: its secret.", prefix=""),
+    Setting("REPLICAS_TOKEN", "", text,
+        "Lets the members of a run in that were started by hand; a run makes one up for those it starts.",
+        prefix=""),
 ))
 # fmt: on
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from .. import rules
 from ..config import Config
 from ..engine.fake import check_script
 from ..engine.preset import GENERIC, load_preset
+from ..engine.replicas.plan import chosen_gpus
 from ..errors import MissingError, UsageError
 from ..machine import gpus, system
 from ..records import seal
@@ -38,13 +40,25 @@ def create_run(config: Config, env: Mapping[str, str], label: str = "") -> RunFo
     """Make the run folder with config.json, system.json, the first provenance and the first results;
     `label`: in its name before the scenarios."""
     check_engine(config)
-    here = system.describe(env)
+    here = _used(config, system.describe(env))
     check_gpus(config, env, here)
     scenarios = "-".join(config.scenario)
     run = RunFolder.create(Path(config.results_dir), f"{label}-{scenarios}" if label else scenarios)
     run.write(config)
     _first_records(run, config, here)
     return run
+
+
+def _used(config: Config, here: System) -> System:
+    """This machine with the GPUs that the run uses of those that CUDA would: none where HOSTS names others,
+    which say themselves what they have (members.placed)."""
+    if config.hosts:
+        return replace(here, gpus=(), gpu_choice=None, gpu_failure=None)
+    used = chosen_gpus(config, here.gpus)
+    if used == here.gpus:
+        return here
+    choice = f"{len(used)} of {len(here.gpus)} by GPUS and TENSOR_PARALLEL"
+    return replace(here, gpus=used, gpu_choice=f"{here.gpu_choice}; {choice}" if here.gpu_choice else choice)
 
 
 def _first_records(run: RunFolder, config: Config, here: System) -> None:
@@ -83,7 +97,7 @@ def reopen_run(path: Path, env: Mapping[str, str]) -> RunFolder:
             f"{path}: expected a run that ended early, found a complete one; "
             f"`make report RUN_DIR={path}` judges it again"
         )
-    here = system.describe(env)
+    here = _used(config, system.describe(env))
     check_gpus(config, env, here)
     if not run.file(Seal.FILE).is_file():
         _first_records(run, config, here)
@@ -136,7 +150,8 @@ def other_system(run: RunFolder, here: System) -> tuple[str, ...]:
     before = run.read(System)
     parts = {
         "cpu": before.cpu != here.cpu,
-        "gpus": before.gpus != here.gpus,
+        # Those of other hosts are asked for later.
+        "gpus": before.gpus != here.gpus and not run.config().hosts,
         "packages": before.packages != here.packages,
     }
     return tuple(part for part, differs in parts.items() if differs)

@@ -15,6 +15,7 @@ from ..credentials import redaction
 from ..engine import importing
 from ..errors import EXIT_INVALID, EXIT_OK, BrokeError, Interrupted, PipelineError
 from ..machine.gpu_sampler import GpuSampler
+from ..machine.processes import end_children
 from ..records import seal
 from ..records.events import Events
 from ..records.run_folder import RunFolder
@@ -22,9 +23,9 @@ from ..records.schema import COMPLETE, FAILED, INTERRUPTED, Provenance, Results,
 from ..terminal import console, signals
 from ..terminal.progress import TerminalProgress
 from ..terminal.style import colour_wanted
-from . import early_import, environment_record, finalize, loadgen_runs, scales, stages
+from . import early_import, environment_record, finalize, loadgen_runs, members, scales, stages
 from .scope import record_scope
-from .session import Session, end_children
+from .session import Session
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +47,8 @@ def execute(
     run: RunFolder, config: Config, env: Mapping[str, str], work: Work, write_report: stages.WriteReport
 ) -> int:
     """Do everything the config asks for; returns the exit code. Finished runs are kept."""
-    gpus, given = run.read(System).gpus, dict(os.environ)
+    # Those of other hosts cannot be read from here.
+    gpus, given = (() if config.hosts else run.read(System).gpus), dict(os.environ)
     with console.captured(run.file("run.log")) as terminal, GpuSampler(gpus) as sampler:
         progress = TerminalProgress(terminal, env)
         events = Events(run, progress, gpu=lambda: sampler.latest)
@@ -55,7 +57,7 @@ def execute(
                 if run.is_tuning or loadgen_runs.missing(run, config):
                     early_import.begin(run, config)
                     scales.provide(run, config, env, events)
-                    asyncio.run(_measure(run, config, events, work, given))
+                    asyncio.run(_measure(run, config, env, events, work, given))
             with seal.stage(run, "score"):
                 stages.score_all(run, config, env, lambda s, d, n: events.emit(f"score {s}", done=d, total=n))
                 finalize.finalize_run(run, COMPLETE)
@@ -128,11 +130,21 @@ def _cancelled_by_signals(task: asyncio.Task[None]) -> Iterator[list[int]]:
 
 
 async def _measure(
-    run: RunFolder, config: Config, events: Events, work: Work, given: Mapping[str, str]
+    run: RunFolder,
+    config: Config,
+    env: Mapping[str, str],
+    events: Events,
+    work: Work,
+    given: Mapping[str, str],
 ) -> None:
-    session = Session(run, config, events)
+    async with members.placed(run, config, env) as placed:
+        await _measure_with(Session(run, config, events, placed), work, given)
+
+
+async def _measure_with(session: Session, work: Work, given: Mapping[str, str]) -> None:
     if work.prepare:
         work.prepare(session)
+    run, config = session.run, session.config
     record_scope(run, session.scope)
     version = rules.ROUNDS[config.round].loadgen_version
     environment = environment_record.Recorder(run, config.engine, version, given)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TypeAlias
@@ -15,7 +15,7 @@ from ..records import seal
 from ..records.run_folder import RunFolder
 from ..records.schema import Accuracy, Compliance, Performance, Results, Scenario
 from ..verdict import test06
-from . import planner, stages, target_qps
+from . import members, planner, stages, target_qps
 from .session import Session
 from .target_qps import OfflineSpeed
 from .warm_up import Speed
@@ -33,7 +33,7 @@ async def every_run(session: Session) -> None:
     gc.collect()
     gc.freeze()
     for scenario, mode in missing(session.run, session.config):
-        await session.set_limits(scenario)
+        await session.set_limits(scenario, mode)
         await _one_run(session, scenario, mode, speed)
 
 
@@ -90,17 +90,19 @@ async def _drive(session: Session, planned: plan.Plan) -> ModeRecord:
     run, scenario, mode = session.run, planned.scenario, planned.mode
     out, conf = run.log_dir(scenario, mode), _user_conf(run, planned)
     session.events.emit(f"{scenario} {mode}", message=planner.describe(planned))
-    before = await session.counters()
+    before, members_before = await session.counters(), members.counters(session)
     with seal.part(run, f"{scenario} {mode}", *run.names(out, conf)):
         ended = await drive.drive(
             session.engine, session.samples, session.limits, planned, out, session.events, conf_path=conf
         )
         counters = _difference(before, await session.counters())
         if mode == "performance":
-            return replace(logs.performance(out, scenario), counters=counters, driven=ended.driven)
+            each = _differences(members_before, members.counters(session))
+            record = replace(logs.performance(out, scenario), counters=counters, driven=ended.driven)
+            return replace(record, member_counters=each)
         if mode == "compliance":
             return Compliance(test06.verify_run(run, scenario).passed, counters, ended.driven)
-        return Accuracy(counters=counters, driven=ended.driven)
+        return Accuracy(counters=counters, lost_members=members.losses(session), driven=ended.driven)
 
 
 def _user_conf(run: RunFolder, planned: plan.Plan) -> Path:
@@ -116,6 +118,15 @@ def _user_conf(run: RunFolder, planned: plan.Plan) -> Path:
 
 def _difference(before: Mapping[str, float], after: Mapping[str, float]) -> dict[str, float]:
     return {key: after[key] - before.get(key, 0) for key in after if key not in GAUGES}
+
+
+def _differences(
+    before: Sequence[dict[str, float]] | None, after: Sequence[dict[str, float]] | None
+) -> tuple[dict[str, float], ...] | None:
+    """Of each member; None where there is one engine."""
+    if before is None or after is None:
+        return None
+    return tuple(_difference(*pair) for pair in zip(before, after, strict=True))
 
 
 def _too_short(session: Session, planned: plan.Plan, record: Performance) -> bool:

@@ -10,6 +10,7 @@ from .. import rules
 from ..config import Config
 from ..engine import tuned
 from ..engine.preset import Preset, choose_preset
+from ..engine.replicas.plan import chosen_gpus, members
 from ..errors import UsageError
 from ..loadgen import plan
 from ..loadgen.plan import Plan
@@ -51,9 +52,10 @@ def table(config: Config, gpus: Sequence[Gpu]) -> str:
     """Every run that these settings ask for, as a full-length one (or of SAMPLES and DURATION_S)."""
     rows: list[Sequence[str]] = [HEADS]
     total = 0.0
-    gpu = gpus[0] if gpus else None
+    used = chosen_gpus(config, gpus)
+    gpu, replicas = (used[0] if used else None), len(members(config, used))
     for scenario in config.scenario:
-        choice = choose(config, scenario, gpu)
+        choice = choose(config, scenario, gpu, replicas)
         for mode in (m for m in rules.MODES if m in config.mode):
             planned = make_plan(config, full_scope(config), scenario, mode, choice)
             seconds = planned.expected_seconds if choice.value else None
@@ -111,21 +113,22 @@ def full_scope(config: Config) -> Scope:
     return scope_of(config, config.full_sample_count, on_gpu=True)
 
 
-def choose(config: Config, scenario: str, gpu: Gpu | None) -> Choice:
-    """The speed that a run will take, before a model or an engine is there."""
+def choose(config: Config, scenario: str, gpu: Gpu | None, replicas: int = 1) -> Choice:
+    """The speed that a run will take, before a model or an engine is there. `replicas`: engines like the one
+    on `gpu` that share the work."""
     preset = choose_preset(config, gpu)
     path = tuned.path_of(Path(config.results_dir), config, gpu.name if gpu else None)
     digest = _model_digest(config)
     read = tuned.read if digest else tuned.read_any_model
     # Whether the calibration articles can be had, only the run will know.
     kinds = (True, False) if config.scales == AUTO else (config.scales == STATIC,)
-    found = (read(path, tuned.identity(config, digest, preset.engine, static)) for static in kinds)
+    found = (read(path, tuned.identity(config, digest, preset.engine, static, replicas)) for static in kinds)
     values = next((one for one in found if one != tuned.NONE), tuned.NONE)
     if scenario == rules.SINGLE_STREAM:
         choice = target_qps.choose_latency_ms(config.expected_latency_ms, values)
     else:
         guess = _offline_speed(preset, gpu) if gpu else None
-        offline = OfflineSpeed(guess, target_qps.ESTIMATE) if guess else None
+        offline = OfflineSpeed(replicas * guess, target_qps.ESTIMATE) if guess else None
         duration_s = full_scope(config).duration_s
         choice = target_qps.choose_qps(scenario, duration_s, config.target_qps, values, offline)
     return replace(choice, source=f"tuned ({path.name})") if choice.source == target_qps.TUNED else choice

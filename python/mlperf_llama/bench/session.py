@@ -4,27 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
-import signal
 from collections.abc import Mapping
 from pathlib import Path
-
-import psutil
 
 from .. import rules
 from ..config import Config
 from ..engine import Engine, EngineInfo, Limits, tuned
 from ..engine.hopper import bounds
 from ..engine.preset import DEFAULT_MAX_NUM_SEQS, choose_preset
+from ..engine.replicas import plan as replicas
+from ..engine.replicas.places import Placed
 from ..engine.settings import EngineSettings, ModelFacts, engine_settings
 from ..errors import BrokeError, PipelineError, UsageError
+from ..machine.gpus import VISIBLE
+from ..machine.processes import end_children
 from ..records.events import Events
 from ..records.files import JsonObject, digest, read_object
 from ..records.run_folder import RunFolder
-from ..records.schema import LoadedEngine, Provenance, Provided, Results
+from ..records.schema import LoadedEngine, Provenance, Provided, Results, System
 from ..sources import model
 from ..sources.dataset import prepare
-from . import engine_record, oom, scales
+from . import engine_record, members, oom, scales
 from .scope import first_gpu, scope_of
 from .warm_up import Speed, answer_all, made_up_prompts
 
@@ -60,8 +60,8 @@ def _number(model_config: JsonObject, key: str, default: int) -> int:
 class Session:
     """The engine process's side of a run."""
 
-    def __init__(self, run: RunFolder, config: Config, events: Events) -> None:
-        self.run, self.config, self.events = run, config, events
+    def __init__(self, run: RunFolder, config: Config, events: Events, placed: Placed | None = None) -> None:
+        self.run, self.config, self.events, self.placed = run, config, events, placed
         provenance = run.read(Provenance)
         check_resume_inputs(provenance)
         served_model = _provided(run, "model", provenance.model)
@@ -70,6 +70,7 @@ class Session:
         self.gpu = first_gpu(run)
         self.gpu_name = self.gpu.name if self.gpu else None
         self.scope = scope_of(config, served_dataset.rows or 0, on_gpu=self.gpu is not None)
+        self.members = placed.members if placed else replicas.members(config, run.read(System).gpus)
         self.preset = choose_preset(config, self.gpu)
         self.tuned_path = tuned.path_of(run.path.parent, config, self.gpu_name)
         self.identity = tuned.identity(
@@ -77,6 +78,7 @@ class Session:
             str(served_model.sha256),
             self.preset.engine,
             static_scales=scales.path_in_use(run) is not None,
+            replicas=len(self.members),
         )
         self.tuned = tuned.read(self.tuned_path, self.identity)
         # What the engine is loaded with beyond the runs' own limits (raise_ceilings).
@@ -123,21 +125,24 @@ class Session:
             self.tuned,
             facts,
             on_gpu=self.gpu is not None,
-            cpu_threads=len(os.sched_getaffinity(0)),
+            cpu_threads=replicas.cpu_threads(len(self.members)),
             oom_overrides=self._memory.steps,
             ceilings=self._ceilings,
             scales=scales.path_in_use(self.run),
         )
 
     def _make_engine(self) -> Engine:
+        if self.placed or len(self.members) > 1:
+            return members.make_engine(self)
         if self.config.engine == "fake":
             from ..engine.fake import FakeEngine
 
             return FakeEngine(self.config.fake)
         from ..engine.vllm import VllmEngine
 
-        settings = self.settings
-        return VllmEngine(settings.arguments, self.config.cache_path, settings.environment)
+        settings, gpu = self.settings, self.members[0].gpu
+        chosen = {VISIBLE: gpu} if gpu is not None and self.config.gpus is not None else {}
+        return VllmEngine(settings.arguments, self.config.cache_path, {**settings.environment, **chosen})
 
     def raise_ceilings(self, ceilings: Mapping[str, int]) -> None:
         """Raise what the engine will be loaded with; the runs' own limits stay."""
@@ -205,6 +210,7 @@ class Session:
             first_query_s=self._first_query_s,
         )
         self.run.update(Results, engine=engine)
+        members.record(self)
         engine_record.add_load(self.run, info, self.preset)
         self.events.emit("engine", message=f"loaded in {info.load_s:.0f} s")
         return info
@@ -215,16 +221,18 @@ class Session:
         vocabulary = _number(self._model_config, "vocab_size", 1000)
         full = Limits(self.limits.max_new_tokens, self.limits.max_new_tokens, ())
         self.events.emit("warm-up", message="made-up prompts")
-        one = made_up_prompts([sorted(lengths)[len(lengths) // 2]], 1, vocabulary, self.config.seed)
+        # One for each engine: they share the work alike.
+        engines = len(self.members)
+        one = made_up_prompts([sorted(lengths)[len(lengths) // 2]], engines, vocabulary, self.config.seed)
         await answer_all(self.engine, one, full)
         self._first_query_s = self._first_query_s or engine_record.add_first_query(self.run)
         latency = await answer_all(self.engine, one, full) if self.scope.on_gpu else 0.0
-        count = self._warm_up_count()
+        count = engines * self._warm_up_count()
         prompts = made_up_prompts(lengths, count, vocabulary, self.config.seed + 1)
         seconds = await answer_all(self.engine, prompts, full)
         self.events.emit("warm-up", done=count, total=count, unit="samples")
         rate = count / max(seconds, 1e-9)
-        return Speed(rate, 1000 * (latency or seconds / count))
+        return Speed(rate, 1000 * (latency or engines * seconds / count))
 
     def _warm_up_count(self) -> int:
         if self.config.engine == "fake":
@@ -244,9 +252,10 @@ class Session:
         path = scales.path_in_use(self.run)
         return {"scales_sha256": digest(path)} if path else {}
 
-    async def set_limits(self, scenario: str) -> None:
-        """A scenario's limits and pacing, where the engine has any."""
+    async def set_limits(self, scenario: str, mode: str = "performance") -> None:
+        """A scenario's limits and pacing, where the engine has any, before a run of this mode."""
         settings = self.settings.scenarios[scenario]
+        await members.begin_run(self, scenario, mode)
         setter = getattr(self.engine, "set_limits", None)
         if setter is not None:
             await setter(settings.max_num_seqs, settings.prefill_tokens)
@@ -261,14 +270,3 @@ class Session:
         except (TimeoutError, Exception) as error:
             log.warning("engine_close error=%r", error)
         end_children()
-
-
-def end_children() -> None:
-    """Kill every process this one started; nothing of a run outlives it."""
-    for child in psutil.Process(os.getpid()).children(recursive=True):
-        try:
-            if "resource_tracker" in " ".join(child.cmdline()):
-                continue
-            child.send_signal(signal.SIGKILL)
-        except psutil.NoSuchProcess:
-            continue

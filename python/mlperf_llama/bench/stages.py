@@ -41,7 +41,12 @@ def score_all(run: RunFolder, config: Config, env: Mapping[str, str], progress: 
             accuracy = score.score_run(run, scenario, config.score_workers, report, env)
         measured = run.read(Results).scenarios.get(scenario, Scenario()).accuracy or Accuracy()
         # What was measured with the answers stays beside their scores.
-        kept = dataclasses.replace(accuracy, counters=measured.counters, driven=measured.driven)
+        kept = dataclasses.replace(
+            accuracy,
+            counters=measured.counters,
+            lost_members=measured.lost_members,
+            driven=measured.driven,
+        )
         update_scenario(run, scenario, accuracy=kept)
 
 

@@ -176,6 +176,23 @@ INTERNAL = (
         ((("--target",), {"required": True, "type": Path, "help": "the folder to put it in"}),),
         internal=True,
     ),
+    Verb(
+        "worker",
+        "serve as a member of a run: one engine for its head",
+        verbs.worker,
+        (
+            (("--head",), {"required": True, "metavar": "HOST:PORT", "help": "where the run listens"}),
+            (
+                ("--member",),
+                {
+                    "type": int,
+                    "default": -1,
+                    "help": "which member, as the head counts them from 0 (default: the next free one)",
+                },
+            ),
+        ),
+        internal=True,
+    ),
     Verb("env-example", "print .env.example", verbs.write_env_example, internal=True),
 )
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from .. import config
 from ..config import Config
-from ..credentials import misnamed_secrets
+from ..credentials import misnamed_secrets, secret
 from . import entrypoint, env_example
 
 if TYPE_CHECKING:
@@ -255,6 +255,15 @@ def quantize(arguments: argparse.Namespace, flags: Mapping[str, str], env: Env) 
 
     _print(quantize_model(config.load(flags, env), env, arguments.target))
     return 0
+
+
+def worker(arguments: argparse.Namespace, flags: Mapping[str, str], env: Env) -> int:
+    """A member of a run, on this host or another: until its head ends it."""
+    from ..engine.replicas import reach
+    from ..engine.replicas import worker as member
+    from ..engine.replicas.protocol import TOKEN_NAME
+
+    return member.run(reach.parse(arguments.head, secret(TOKEN_NAME, env)), arguments.member)
 
 
 def scales(arguments: argparse.Namespace, flags: Mapping[str, str], env: Env) -> int:

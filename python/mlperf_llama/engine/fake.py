@@ -12,6 +12,7 @@ The script (setting FAKE, a JSON object), every key optional:
     load_s          how long loading takes; default 0
     fault           "missing": not here; "die_at_load"; {"die_at": n}: dead after n answers;
                     {"hang_at": n}: silent after n answers
+    member          of several engines the one that has the fault; default each
 """
 
 from __future__ import annotations
@@ -42,6 +43,7 @@ KEYS = (
     "busy_tpot_ms",
     "load_s",
     "fault",
+    "member",
 )
 
 # due (loop time), order, is the last token, request, its sink, its answer
@@ -67,6 +69,8 @@ def check_script(script: Mapping[str, Any]) -> None:
     scripted = isinstance(answer, list) and answer and all(isinstance(t, int) for t in answer)
     if answer != "echo" and not scripted:
         raise UsageError(f'FAKE: answer: expected "echo" or a list of token ids, found {answer!r}')
+    if not isinstance(script.get("member", 0), int):
+        raise UsageError(f"FAKE: member: expected a number, found {script['member']!r}")
     fault = script.get("fault", "missing")
     at = isinstance(fault, dict) and len(fault) == 1 and next(iter(fault)) in ("die_at", "hang_at")
     if fault not in ("missing", "die_at_load") and not at:

@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from ..machine.gpus import VISIBLE
 from .hopper import cubins
 
 # vLLM reads these once, at import. Nothing is reported to anyone, nothing is fetched.
@@ -38,6 +39,9 @@ def prepare_import(cache_dir: Path, extra: Mapping[str, str]) -> None:
     }
     for name, value in {**_ENVIRONMENT, **caches, **extra}.items():
         os.environ.setdefault(name, value)
+    # GPUS has chosen among those that the user's own value leaves.
+    if VISIBLE in extra:
+        os.environ[VISIBLE] = extra[VISIBLE]
 
 
 def prepare_environment(cache_dir: Path, extra: Mapping[str, str]) -> None:

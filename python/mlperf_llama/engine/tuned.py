@@ -49,16 +49,23 @@ NONE = Tuned()
 
 
 def identity(
-    config: Config, model_sha256: str | None, engine: Mapping[str, object], static_scales: bool = False
+    config: Config,
+    model_sha256: str | None,
+    engine: Mapping[str, object],
+    static_scales: bool = False,
+    replicas: int = 1,
 ) -> dict[str, object]:
     """What a tuned value hangs on beside the GPU: engine, model, precision, GPUs, round.
 
-    `engine`: the preset's arguments. `static_scales`: FP8 is faster with them. Without a `model_sha256` the
+    `engine`: the preset's arguments. `static_scales`: FP8 is faster with them. `replicas`: engines that share
+    the work. Without a `model_sha256` the
     model is left open.
     """
+    several = {"replicas": replicas} if replicas > 1 else {}
     if config.engine == "fake":
         script = json.dumps(config.fake, sort_keys=True).encode()
-        return {"engine": "fake", "script": hashlib.sha256(script).hexdigest()[:16], "round": config.round}
+        digest = hashlib.sha256(script).hexdigest()[:16]
+        return {"engine": "fake", "script": digest, "round": config.round, **several}
 
     def chosen(name: str, setting: str) -> str:
         return str(config.engine_args.get(name, engine.get(name, "auto") if setting == "auto" else setting))
@@ -75,6 +82,7 @@ def identity(
         "round": config.round,
         # Longer answers: a rate of its own.
         **({"ignore_eos": True} if config.ignore_eos else {}),
+        **several,
     }
 
 

@@ -150,6 +150,14 @@ class System:
     gpu_failure: str | None = absent()
 
 
+@dataclass(frozen=True)
+class Hosts:
+    """Where HOSTS names hosts: what each of them is, with the GPUs that the run uses there."""
+
+    FILE: ClassVar[str] = "hosts.json"
+    hosts: dict[str, System] = field(default_factory=dict)
+
+
 # provenance.json
 
 
@@ -201,6 +209,24 @@ class MemoryStep:
 
 
 @dataclass(frozen=True)
+class Member:
+    """One of several engines that share the work. `gpus`: those that it sees; `cpus`: how many it may run on.
+    `code_sha256`: of this package there; `model_sha256`: of the weights there."""
+
+    index: int
+    host: str
+    gpus: tuple[Gpu, ...] = ()
+    cpus: int | None = None
+    version: str | None = None
+    settings: dict[str, object] = field(default_factory=dict)
+    details: dict[str, object] = field(default_factory=dict)
+    load_s: float | None = None
+    code_sha256: str | None = None
+    model_sha256: str | None = None
+    self_check: SelfCheck | None = absent()
+
+
+@dataclass(frozen=True)
 class ScalesUsed:
     """How FP8's inputs and KV cache got their scales. `mode`: static or dynamic, with the `reason` where it
     had to be chosen. Of static ones: SHA-256 of scales.json, and what the run knew of its model's tokenizer,
@@ -221,7 +247,8 @@ class ScalesUsed:
 @dataclass(frozen=True)
 class Provenance:
     """Where everything came from. `stood_on`: the hashes of dataset and model that the runs
-    before a resume used. `calibration`: the articles tried for static scales."""
+    before a resume used. `calibration`: the articles tried for static scales. `members`: where several
+    engines share the work."""
 
     FILE: ClassVar[str] = "provenance.json"
     round: str | None = None
@@ -235,6 +262,7 @@ class Provenance:
     resumed: tuple[Resumed, ...] | None = absent()
     stood_on: dict[str, str | None] | None = absent()
     memory_steps: tuple[MemoryStep, ...] | None = absent()
+    members: tuple[Member, ...] | None = absent()
     calibration: Provided | None = absent()
     scales: ScalesUsed | None = absent()
 
@@ -246,6 +274,17 @@ class Provenance:
 
 
 # results.json
+
+
+@dataclass(frozen=True)
+class LostMember:
+    """A member that died during an accuracy run; its `unfinished` requests went to the others, once more."""
+
+    member: int
+    name: str
+    cause: str
+    unfinished: int
+    time: str
 
 
 @dataclass(frozen=True)
@@ -265,7 +304,8 @@ class Driven:
 
 @dataclass(frozen=True)
 class Performance:
-    """LoadGen's own figures. `counters`: the engine's, over the run. `repeated`: why it ran twice."""
+    """LoadGen's own figures. `counters`: the engine's, over the run; `member_counters`: each member's.
+    `repeated`: why it ran twice."""
 
     samples_per_second: float
     tokens_per_second: float
@@ -278,6 +318,7 @@ class Performance:
     invalid_reasons: tuple[str, ...] = ()
     loadgen_errors: tuple[str, ...] = ()
     counters: dict[str, float] | None = absent()
+    member_counters: tuple[dict[str, float], ...] | None = absent()
     driven: Driven | None = absent()
     repeated: str | None = absent()
 
@@ -311,6 +352,7 @@ class Accuracy:
     targets: dict[str, Target] | None = absent()
     passed: bool | None = absent(until="rouge1")
     counters: dict[str, float] | None = absent()
+    lost_members: tuple[LostMember, ...] | None = absent()
     driven: Driven | None = absent()
 
 
@@ -452,10 +494,11 @@ class ImportedPackage:
 
 @dataclass(frozen=True)
 class PythonProcess:
-    """The process that measured. `flags`: Python's that keep the caller's folders away; `path`: where it
-    imports from; `foreign_path`: folders of it that are not of its environment; `start_files`: what else
-    ran at its start; `preloaded`: libraries put before all others. `variables`: those that libraries or
-    Python read, as they were given, without secrets; `engine_variables`: what loading the engine set."""
+    """The process that measured, or that of a `member`. `flags`: Python's that keep the caller's folders
+    away; `path`: where it imports from; `foreign_path`: folders of it that are not of its environment;
+    `start_files`: what else ran at its start; `preloaded`: libraries put before all others. `variables`:
+    those that libraries or Python read, as they were given, without secrets; `engine_variables`: what loading
+    the engine set."""
 
     time: str
     executable: str
@@ -467,11 +510,12 @@ class PythonProcess:
     variables: dict[str, str] = field(default_factory=dict)
     engine_variables: dict[str, str] = field(default_factory=dict)
     packages: tuple[ImportedPackage, ...] = ()
+    member: int | None = absent()
 
 
 @dataclass(frozen=True)
 class Environment:
-    """One process for each time that the run was started or resumed."""
+    """One process for each time that the run was started or resumed, and one for each member."""
 
     FILE: ClassVar[str] = "environment.json"
     processes: tuple[PythonProcess, ...] = ()

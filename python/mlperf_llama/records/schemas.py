@@ -27,6 +27,7 @@ from .schema import (
     EngineLoads,
     Environment,
     Event,
+    Hosts,
     Provenance,
     Results,
     Seal,
@@ -39,7 +40,18 @@ DIALECT = "https://json-schema.org/draft/2020-12/schema"
 KINDS: Mapping[str, type] = {
     **{
         kind.FILE: kind
-        for kind in (Config, System, Environment, Provenance, Scales, EngineLoads, Results, Verdict, Seal)
+        for kind in (
+            Config,
+            System,
+            Hosts,
+            Environment,
+            Provenance,
+            Scales,
+            EngineLoads,
+            Results,
+            Verdict,
+            Seal,
+        )
     },
     EVENTS: Event,
 }

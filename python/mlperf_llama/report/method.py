@@ -91,10 +91,27 @@ def _system(run: Run) -> list[Block]:
         if git.get("commit")
         else None,
     }
-    blocks: list[Block] = [_pairs("System", facts)]
+    blocks: list[Block] = [_pairs("System", facts), *_members(run)]
     if system.packages:
         blocks.append(_pairs("Package versions", system.packages, folded=True))
     return blocks
+
+
+def _members(run: Run) -> list[Block]:
+    """Engines that shared the work; nothing where there was one."""
+    rows = tuple(
+        (
+            str(member.index),
+            member.host,
+            ", ".join(str(gpu.index) for gpu in member.gpus),
+            gpus.summary(member.gpus),
+            word(member.cpus),
+            number(member.load_s, 1),
+        )
+        for member in run.provenance.members or ()
+    )
+    heads = ("member", "host", "GPU", "kind", "CPUs", "loaded in, s")
+    return [Table(heads, rows, "llllrr", "Engines that shared the work")] if rows else []
 
 
 def _first_gpu(run: Run) -> dict[str, str | None]:
@@ -136,6 +153,11 @@ def _warnings(run: Run) -> list[Block]:
         total = sum(values.get(name, 0) for values in counters)
         if total > 0:
             warnings.append(f"{name}: {total:g}. {remedy}")
+    lost = [one for s in run.scenarios.values() for one in (s.accuracy and s.accuracy.lost_members) or ()]
+    warnings += [
+        f"{one.name} was lost: {one.cause}. Its {one.unfinished} unfinished samples went to the others."
+        for one in lost
+    ]
     if run.system.git.get("dirty"):
         warnings.append(
             "The code had changes that no commit holds: commit them, so that the run can be repeated."

@@ -73,6 +73,9 @@ class Run:
     @property
     def gpus_used(self) -> int:
         """GPUs the engine spread over, by its own settings; 0 without a GPU."""
+        members = self.provenance.members
+        if members:
+            return sum(len(member.gpus) for member in members)
         tensor = self._degree("tensor_parallel_size", "tensor_parallel")
         data = self._degree("data_parallel_size", "data_parallel")
         return min(tensor * data, len(self.gpus))

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ..errors import UsageError
 from ..records.files import JsonObject
-from ..records.schema import Gpu, LoadedEngine, Machine, System
+from ..records.schema import Gpu, LoadedEngine, Machine, Member, System
 from . import overrides
 
 # Those the checker accepts empty, and those that need an answer with a meaning.
@@ -60,20 +60,28 @@ def read_toml(path: Path) -> JsonObject:
     return data
 
 
-def describe(system: System, engine: LoadedEngine, toml: Mapping[str, object]) -> JsonObject:
-    """Every key but division, submitter and system_type; empty where nothing is known."""
+def describe(
+    system: System, engine: LoadedEngine, toml: Mapping[str, object], members: Sequence[Member] = ()
+) -> JsonObject:
+    """Every key but division, submitter and system_type; empty where nothing is known. `members`: the engines
+    that shared the work, where there were several: LoadGen on one of several nodes is no network division."""
     values: JsonObject = dict.fromkeys(KEYS, "")
-    values |= {**measured(system, engine), "status": STATUSES[0]}
+    values |= {**measured(system, engine, members), "status": STATUSES[0]}
     values |= {k: v for k, v in toml.items() if k in KEYS}
     if not values["system_name"]:
         values["system_name"] = _name(system.machine)
     return values
 
 
-def measured(system: System, engine: LoadedEngine) -> JsonObject:
-    """The keys that the run's machine and engine tell; a run is of one node."""
+def measured(system: System, engine: LoadedEngine, members: Sequence[Member] = ()) -> JsonObject:
+    """The keys that the run's machine and engine tell. `members`: as for `describe`."""
     told = _host(system) | _accelerators(system.gpus) | _software(system, engine)
-    return {**told, "number_of_nodes": "1"}
+    nodes = len({member.host for member in members}) or 1
+    if nodes > 1:
+        gpus = sum(len(member.gpus) for member in members)
+        # Unlike nodes are described by hand, in system.toml.
+        told["accelerators_per_node"] = str(gpus // nodes) if gpus % nodes == 0 else ""
+    return {**told, "number_of_nodes": str(nodes)}
 
 
 def with_overrides(values: JsonObject, stated: list[overrides.Override]) -> JsonObject:

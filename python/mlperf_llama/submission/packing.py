@@ -135,8 +135,9 @@ def _score_again(selection: Selection, rescore: Rescore) -> None:
 def _package(selection: Selection, config: Config, root: Path) -> Package:
     path, engine, system = Path(config.system_file), selection.first.engine, selection.first.evidence.system
     toml = description.read_toml(path)
-    stated = overrides.find(path, description.measured(system, engine), toml)
-    values = description.with_overrides(description.describe(system, engine, toml), stated)
+    members = selection.first.evidence.provenance.members or ()
+    stated = overrides.find(path, description.measured(system, engine, members), toml)
+    values = description.with_overrides(description.describe(system, engine, toml, members), stated)
     values |= {"submitter": config.submitter, "division": config.division, "system_type": config.category}
     notes = _notes(selection, config.submitter)
     missing = description.missing(values)

@@ -17,6 +17,8 @@ COMMIT = re.compile(r"[0-9a-f]{40}")
 # Packages that each engine's record must hold.
 NEEDED = {"vllm": ("mlperf_llama", "mlperf_loadgen", "vllm", "torch")}
 ALWAYS = ("mlperf_llama", "mlperf_loadgen")
+# A member has the engine alone.
+LOADGEN = ("mlperf_loadgen",)
 # Wheels that a lock file names; this package is hashed with the source.
 UNLOCKED = ("mlperf_llama",)
 
@@ -69,6 +71,8 @@ def _start(process: PythonProcess) -> list[str]:
 
 def _packages(process: PythonProcess, needed: tuple[str, ...]) -> list[str]:
     packages = {package.name: package for package in process.packages}
+    if process.member is not None:
+        needed = tuple(name for name in needed if name not in LOADGEN)
     missing = [f"{name} is not recorded" for name in needed if name not in packages]
     return missing + [fault for name in needed if name in packages for fault in _package(packages[name])]
 

@@ -41,6 +41,15 @@ def test_in_the_container_with_engine_and_gpu(box: Sandbox) -> None:
     assert "native.sh" not in box.calls()
 
 
+def test_natively_where_other_hosts_are_named(box: Sandbox) -> None:
+    with_gpu(box)
+    done = box.run("scripts/launch.sh", "run", MLPERF_HOSTS="ray")
+    assert "natively: HOSTS=ray is reached from here" in done.stderr
+    assert done.stdout == "/results/native\n"
+    forced = box.run("scripts/launch.sh", "run", MLPERF_HOSTS="ray", MLPERF_CONTAINER="1")
+    assert forced.stdout == "/results/container\n"
+
+
 def test_natively_where_the_engine_does_not_answer(box: Sandbox) -> None:
     with_gpu(box)
     box.on("docker info", code=1)

@@ -37,6 +37,21 @@ def test_every_step_once_then_nothing(box: Sandbox) -> None:
     assert box.calls()[before:] == ["nvidia-smi -L"]
 
 
+def test_hosts_ray_adds_ray_and_nothing_else_changes(box: Sandbox) -> None:
+    box.run("scripts/native.sh")
+    before = len(box.calls())
+    done = box.run("scripts/native.sh", MLPERF_HOSTS="ray")
+    assert done.returncode == 0
+    added = box.calls()[before:]
+    [pip] = [call for call in added if " pip install " in f" {call} "]
+    assert "--no-deps --require-hashes" in pip and pip.endswith("/locks/ray.lock")
+    assert not [call for call in added if call.startswith("environment.sh")]
+    before = len(box.calls())
+    for hosts in ("ray", "", "a,b"):
+        assert box.run("scripts/native.sh", MLPERF_HOSTS=hosts).stderr == ""
+    assert box.calls()[before:] == ["nvidia-smi -L"] * 3
+
+
 def test_a_finished_environment_costs_little(box: Sandbox) -> None:
     box.run("scripts/native.sh")
     (box.stubs / "nvidia-smi").unlink()

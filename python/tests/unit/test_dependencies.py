@@ -42,17 +42,32 @@ def imported() -> dict[str, str]:
 
 
 def test_every_import_is_declared() -> None:
-    declared = names(PROJECT["dependencies"]) | names(EXTRAS["cpu"]) | names(EXTRAS["cuda"]) | FROM_ELSEWHERE
+    builds = names(EXTRAS["cpu"]) | names(EXTRAS["cuda"]) | names(EXTRAS["ray"])
+    declared = names(PROJECT["dependencies"]) | builds | FROM_ELSEWHERE
     files = imported()
     assert {"vllm", "torch", "requests", "numpy"} <= files.keys()
     assert {name: path for name, path in files.items() if name not in declared} == {}
 
 
+def locked(name: str) -> set[str]:
+    lock = (ROOT / f"locks/{name}.lock").read_text()
+    return set(re.findall(r"^([a-z0-9-]+)==\S+ \\\n    --hash=sha256:", lock, re.MULTILINE))
+
+
 @pytest.mark.parametrize("build", ["cpu", "cuda"])
 def test_what_is_declared_is_locked_with_hashes(build: str) -> None:
-    lock = (ROOT / f"locks/{build}.lock").read_text()
-    locked = re.findall(r"^([a-z0-9-]+)==\S+ \\\n    --hash=sha256:", lock, re.MULTILINE)
-    assert names(PROJECT["dependencies"]) | names(EXTRAS[build]) <= set(locked)
+    assert names(PROJECT["dependencies"]) | names(EXTRAS[build]) <= locked(build)
+
+
+def test_ray_stands_beside_both_builds() -> None:
+    """Added with --no-deps to either: what else it asks for is there, and nothing there is replaced."""
+    ray = locked("ray")
+    assert names(EXTRAS["ray"]) <= ray
+    # What ray 2.60.0 requires without an extra.
+    needs = {"click", "filelock", "jsonschema", "msgpack", "packaging", "protobuf", "pyyaml", "requests"}
+    for build in ("cpu", "cuda"):
+        assert not ray & locked(build)
+        assert needs <= ray | locked(build)
 
 
 def test_the_version_stands_once() -> None:

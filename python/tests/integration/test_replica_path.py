@@ -1,0 +1,82 @@
+"""The shipped command with three members on this host: a whole run, and one that loses a member."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+from pipeline_runs import Ended, entrypoint, finish, start
+
+FAKE = {"ENGINE": "fake", "DATASET_SOURCE": "synthetic", "GPUS": 3}
+SLOW = json.dumps({"ttft_ms": 200, "tpot_ms": 5, "output_tokens": 60})
+
+
+def test_three_members_run_every_scenario(tmp_path: Path) -> None:
+    ended = entrypoint(tmp_path, "run", SCENARIO="all", MODE="all", SAMPLES=24, **FAKE)
+    assert ended.code == 0, ended.stderr
+    results, provenance = ended.read("results.json"), ended.read("provenance.json")
+    assert [member["index"] for member in provenance["members"]] == [0, 1, 2]
+    assert results["engine"]["settings"]["data_parallel_size"] == 3
+    for found in results["scenarios"].values():
+        performance = found["performance"]
+        assert performance["loadgen_result"] == "VALID"
+        each = [counters["requests"] for counters in performance["member_counters"]]
+        assert sum(each) == performance["counters"]["requests"] == performance["samples_processed"]
+        assert min(each) > 0
+        assert found["accuracy"]["gen_num"] == 24
+    passed = {check["name"]: check["passed"] for check in ended.read("verdict.json")["checks"]}
+    assert passed["members"] and passed["seal"]
+
+
+def with_a_member_killed(results: Path, mode: str) -> tuple[Ended, float]:
+    """A Server run whose member 1 is killed in the midst of it; the seconds from then to its end."""
+    settings = {**FAKE, "FAKE": SLOW, "SAMPLES": 60, "DURATION_S": 10, "TARGET_QPS": 12, "SCENARIO": "Server"}
+    process = start(results, ("run",), {**settings, "MODE": mode})
+    events = results / "latest" / "events.jsonl"
+    deadline = time.monotonic() + 120
+    while not (worker := running(process, events, mode)) and process.poll() is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    assert worker, "the run ended before a member could be killed"
+    os.kill(worker.pid, signal.SIGKILL)
+    began = time.monotonic()
+    return finish(process, results, 120), time.monotonic() - began
+
+
+def running(process: subprocess.Popen[str], events: Path, mode: str) -> psutil.Process | None:
+    """Member 1's process, once the run has answered something."""
+    if not events.is_file():
+        return None
+    shown = [json.loads(line) for line in events.read_text().splitlines() if line.endswith("}")]
+    if not any(event["stage"] == f"Server {mode}" and event.get("done") for event in shown):
+        return None
+    family = psutil.Process(process.pid).children(recursive=True)
+    named = [child for child in family if child.cmdline()[-2:] == ["--member", "1"]]
+    return named[0] if named else None
+
+
+@pytest.mark.timeout(300)
+def test_a_killed_member_ends_a_performance_run(tmp_path: Path) -> None:
+    ended, seconds = with_a_member_killed(tmp_path, "performance")
+    assert (ended.code, ended.read("results.json")["status"]) == (4, "failed")
+    assert "member 1 on " in ended.stderr and ", GPU 1: ended with code 137" in ended.stderr
+    assert seconds < 10
+
+
+@pytest.mark.timeout(300)
+def test_an_accuracy_run_goes_on_and_says_so(tmp_path: Path) -> None:
+    ended, _ = with_a_member_killed(tmp_path, "accuracy")
+    assert ended.code == 0, ended.stderr
+    accuracy = ended.read("results.json")["scenarios"]["Server"]["accuracy"]
+    assert accuracy["gen_num"] == 60
+    (lost,) = accuracy["lost_members"]
+    assert (lost["member"], lost["unfinished"] > 0) == (1, True)
+    assert ended.folder is not None
+    assert "go to the others, once more" in (ended.folder / "events.jsonl").read_text()
+    assert "GPU 1 was lost: ended with code 137" in (ended.folder / "report.md").read_text()

@@ -1,0 +1,98 @@
+"""Several engines behind one protocol: real worker processes with the fake engine, over loopback."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import engine_contract
+import pytest
+from engine_contract import Collector, requests
+from loadgen_support import COMBINATIONS, LIMITS, plan_of, run_plan
+from replica_support import SCRIPT, SLOW, started
+
+from mlperf_llama import rules
+from mlperf_llama.engine import Engine
+from mlperf_llama.engine.fake import FakeEngine
+from mlperf_llama.errors import BrokeError
+from mlperf_llama.loadgen import accuracy_log, logs
+
+pytestmark = pytest.mark.slow
+
+CHECKS: dict[str, Callable[[Engine], Awaitable[None]]] = {
+    "final": lambda e: engine_contract.answers_once_within_the_limits(e, LIMITS, False),
+    "streaming": lambda e: engine_contract.answers_once_within_the_limits(e, LIMITS, True),
+    "batches": lambda e: engine_contract.answers_alike_in_any_batch(e, LIMITS),
+    "limits": lambda e: engine_contract.keeps_each_request_s_limits(e, LIMITS),
+    "close": lambda e: engine_contract.closes_twice_with_requests_under_way(e, LIMITS),
+}
+
+
+def test_contract() -> None:
+    async def body() -> None:
+        async with started(3, SCRIPT) as engine:
+            for check in CHECKS.values():
+                await check(engine)
+
+    asyncio.run(body())
+
+
+@pytest.mark.parametrize(("category", "scenario"), COMBINATIONS)
+def test_every_scenario_and_mode(category: str, scenario: str, tmp_path: Path) -> None:
+    async def body() -> None:
+        async with started(3, SCRIPT) as engine:
+            for mode in rules.MODES:
+                await engine.begin_run(redispatch=mode == "accuracy")
+                plan = plan_of(scenario, mode, category=category, samples=24)
+                result = await run_plan(engine, plan, tmp_path / mode)
+                assert result.errors == logs.read_detail(tmp_path / mode).errors == ()
+                assert result.samples == plan.expected_queries
+                if mode == "performance":
+                    assert logs.read_detail(tmp_path / mode).validity == "VALID"
+            await engine.refresh_counters()
+            counts = [member.counters["requests"] for member in engine.members.values()]
+            assert min(counts) > 0
+            assert engine.counters()["requests"] == sum(counts)
+
+    asyncio.run(body())
+    answered = [r.index for r in accuracy_log.read(tmp_path / "accuracy" / logs.ACCURACY)]
+    assert sorted(answered) == list(range(24))
+
+
+def test_members_answer_as_one_engine_would() -> None:
+    async def body() -> None:
+        batch = requests(60)
+        alone = await engine_contract.answer(FakeEngine(SCRIPT), batch, LIMITS, streaming=False)
+        async with started(3, SCRIPT) as engine:
+            for streaming in (False, True):
+                together = await engine_contract.answer(engine, batch, LIMITS, streaming)
+                assert together.answers == alone.answers
+
+    asyncio.run(body())
+
+
+def test_two_requests_of_one_id_are_refused() -> None:
+    async def body() -> None:
+        async with started(2, SLOW) as engine:
+            first, second = Collector(20), Collector(20)
+            engine.submit(requests(20), LIMITS, False, first)
+            engine.submit(requests(20), LIMITS, False, second)
+            with pytest.raises(BrokeError, match="two requests under way have one id"):
+                await asyncio.wait_for(second.ended, 1)
+            await asyncio.wait_for(first.ended, 20)
+
+    asyncio.run(body())
+
+
+def test_like_members_share_the_queue() -> None:
+    async def body() -> None:
+        async with started(3, {"samples_per_s": 300, "concurrency": 8}) as engine:
+            sink = Collector(600)
+            engine.submit(requests(600), LIMITS, False, sink)
+            await asyncio.wait_for(sink.ended, 30)
+            await engine.refresh_counters()
+            counts = [member.counters["requests"] for member in engine.members.values()]
+            assert max(counts) - min(counts) <= 40
+
+    asyncio.run(body())

@@ -1,0 +1,119 @@
+"""Members that die, hang or are cut off: named, within seconds, in every kind of run."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import Callable
+
+import pytest
+from engine_contract import Collector, requests
+from loadgen_support import LIMITS
+from replica_support import SCRIPT, SLOW, Workers, started
+
+from mlperf_llama.engine.replicas.head import ReplicaEngine
+from mlperf_llama.errors import BrokeError
+
+pytestmark = pytest.mark.slow
+
+
+def kill(launcher: Workers, engine: ReplicaEngine) -> None:
+    os.killpg(launcher.processes[1].pid, signal.SIGKILL)
+
+
+def stop(launcher: Workers, engine: ReplicaEngine) -> None:
+    os.killpg(launcher.processes[1].pid, signal.SIGSTOP)
+
+
+def cut(launcher: Workers, engine: ReplicaEngine) -> None:
+    engine.members[1].abort()
+
+
+HARMS: dict[str, tuple[Callable[[Workers, ReplicaEngine], None], str, float]] = {
+    "kill": (kill, "member 1 on .*, GPU 1: ended with code -9", 2),
+    "stop": (stop, "member 1 on .*, GPU 1: gave no sign for 5 s", 8),
+    "cut": (cut, "member 1 on .*, GPU 1: (its connection ended|ended with code 4)", 3),
+}
+
+
+@pytest.mark.parametrize(("harm", "message", "limit_s"), HARMS.values(), ids=HARMS.keys())
+@pytest.mark.parametrize("streaming", [False, True], ids=["pull", "push"])
+def test_a_lost_member_ends_a_performance_run(
+    harm: Callable[[Workers, ReplicaEngine], None], message: str, limit_s: float, streaming: bool
+) -> None:
+    async def body() -> None:
+        launcher = Workers()
+        async with started(3, SLOW, launcher) as engine:
+            await engine.begin_run(redispatch=False)
+            sink = Collector(2000)
+            engine.submit(requests(2000), LIMITS, streaming, sink)
+            await asyncio.sleep(0.4)
+            harm(launcher, engine)
+            began = time.monotonic()
+            with pytest.raises(BrokeError, match=message):
+                await asyncio.wait_for(sink.ended, 20)
+            assert time.monotonic() - began < limit_s
+            later = Collector(1)
+            engine.submit(requests(1, 5000), LIMITS, streaming, later)
+            with pytest.raises(BrokeError, match=message):
+                await asyncio.wait_for(later.ended, 1)
+        assert all(process.poll() is not None for process in launcher.processes.values())
+
+    asyncio.run(body())
+
+
+@pytest.mark.parametrize(("harm", "message", "limit_s"), HARMS.values(), ids=HARMS.keys())
+@pytest.mark.parametrize("streaming", [False, True], ids=["pull", "push"])
+def test_an_accuracy_run_goes_on_without_a_lost_member(
+    harm: Callable[[Workers, ReplicaEngine], None], message: str, limit_s: float, streaming: bool
+) -> None:
+    async def body() -> None:
+        launcher, told = Workers(), []
+        async with started(3, {**SLOW, "concurrency": 16}, launcher) as engine:
+            engine.on_loss = told.append
+            await engine.begin_run(redispatch=True)
+            batch = requests(400)
+            sink = Collector(400)
+            engine.submit(batch, LIMITS, streaming, sink)
+            await asyncio.sleep(0.4)
+            harm(launcher, engine)
+            await asyncio.wait_for(sink.ended, 60)
+            assert sorted(sink.answers) == list(range(400))
+            assert not streaming or sorted(sink.first) == list(range(400))
+            losses = engine.take_losses()
+            assert told == losses and len(losses) == 1
+            assert losses[0].member == 1 and losses[0].unfinished > 0
+            assert engine.take_losses() == []
+            with pytest.raises(BrokeError, match=r"member 1 on .*a performance run needs every member"):
+                await engine.begin_run(redispatch=False)
+
+    asyncio.run(body())
+
+
+def test_an_accuracy_run_ends_when_the_others_die_too() -> None:
+    async def body() -> None:
+        launcher = Workers()
+        async with started(2, SLOW, launcher) as engine:
+            await engine.begin_run(redispatch=True)
+            sink = Collector(500)
+            engine.submit(requests(500), LIMITS, False, sink)
+            for index in (1, 0):
+                await asyncio.sleep(0.3)
+                os.killpg(launcher.processes[index].pid, signal.SIGKILL)
+            with pytest.raises(BrokeError, match=r"member 0 on"):
+                await asyncio.wait_for(sink.ended, 10)
+
+    asyncio.run(body())
+
+
+def test_a_dead_engine_s_words_arrive() -> None:
+    async def body() -> None:
+        async with started(3, {**SCRIPT, "fault": {"die_at": 20}, "member": 2}) as engine:
+            sink = Collector(500)
+            engine.submit(requests(500), LIMITS, False, sink)
+            with pytest.raises(BrokeError, match=r"member 2 on .*died after 20 answers, as its script says"):
+                await asyncio.wait_for(sink.ended, 10)
+
+    asyncio.run(body())

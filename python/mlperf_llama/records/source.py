@@ -12,8 +12,8 @@ from .files import digest
 PACKAGE = Path(__file__).resolve().parents[1]
 # Beside the package in a checkout and in the image: what starts it, and what its environment is made from.
 BESIDE = ("Makefile", "entrypoint.sh", "run_all.sh", "pyproject.toml", "docker", "locks", "scripts")
-# What Python makes itself.
-_MADE = ("__pycache__", ".pyc")
+# What Python makes itself. Bytecode elsewhere is imported as source is, a package of it before a module.
+_MADE = "__pycache__"
 
 
 @cache
@@ -46,6 +46,6 @@ def files(package: Path, root: Path) -> Iterator[Path]:
 def _below(folder: Path) -> Iterator[Path]:
     for path in sorted(folder.rglob("*")):
         if path.is_file() and not any(
-            part.endswith(_MADE) or part.startswith(".") for part in path.relative_to(folder).parts
+            part == _MADE or part.startswith(".") for part in path.relative_to(folder).parts
         ):
             yield path

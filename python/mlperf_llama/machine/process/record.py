@@ -49,7 +49,7 @@ class Recorder:
             flags=startup.flags(),
             path=tuple(sys.path),
             foreign_path=startup.foreign_path(sys.path),
-            start_files=startup.start_files(sys.modules, sys.path),
+            start_files=(*startup.start_files(sys.modules, sys.path), *startup.plugins(sys.path)),
             preloaded=self._preloaded,
             variables=self._given,
             engine_variables={n: v for n, v in now.items() if v != self._given.get(n)},

@@ -82,8 +82,7 @@ def _listed(pth: Path) -> bool:
 
 
 def plugins(path: Sequence[str]) -> tuple[str, ...]:
-    """What vLLM, PyTorch and Triton load by themselves, as an installed wheel says, unless a lock file names that
-    wheel."""
+    """What vLLM, PyTorch and Triton load by themselves, as a wheel says that no lock file names."""
     return tuple(
         f"{entry.group} {entry.name} of {found.name} {found.version}, which no lock file names"
         for found in metadata.distributions(path=list(path))

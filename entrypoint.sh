@@ -39,7 +39,7 @@ set_status() {
 # hold_lock FOLDER: keep the file of its lock open. The steps find it and lock it (records/lock.py), and the
 # lock stays with this process from one to the next.
 hold_lock() {
-    if [[ -f $1/config.json && -w $1 && (! -e $1/.lock || -w $1/.lock) ]]; then exec 9<>"$1/.lock"; fi
+    if [[ -f $1/config.json && -w $1 && ! -L $1/.lock && (! -e $1/.lock || -w $1/.lock) ]]; then exec 9<>"$1/.lock"; fi
 }
 
 # try_sources KIND SOURCE...: the first source that serves ends the chain; codes 3 and 4 step on.

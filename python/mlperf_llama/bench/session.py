@@ -100,6 +100,7 @@ class Session:
             reference,
             positions - rules.MAX_NEW_TOKENS,
             use_cache=not (served_dataset.eligible and served_model.eligible) or self.scope.shortened,
+            expected_sha256=served_dataset.sha256,
         )
         longest = int(self.samples.lengths.max())
         self.max_model_len = max(rules.MAX_MODEL_LEN, longest + rules.MAX_NEW_TOKENS)

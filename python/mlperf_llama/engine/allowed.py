@@ -139,6 +139,9 @@ def _fault(name: str, value: object) -> str:
 def _unknown_keys(name: str, value: object) -> str:
     if not isinstance(value, Mapping):
         return "expected an object"
+    backend, known = value.get("backend"), IN_VALUES["attention_backend"]
+    if name == "attention_config" and backend not in (None, *known):
+        return f"backend={_short(backend)}, allowed: {', '.join(map(str, known))}"
     other = sorted(set(map(str, value)) - KEYS[name])
     return f"{', '.join(other)} not known to change speed alone" if other else ""
 

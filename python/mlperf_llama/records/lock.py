@@ -18,6 +18,7 @@ import json
 import logging
 import os
 import socket
+import stat
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -62,7 +63,7 @@ def held(folder: Path, verb: str) -> Iterator[None]:
     path = folder / NAME
     inherited = _inherited(path)
     try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644) if inherited is None else inherited
+        descriptor = _opened(path) if inherited is None else inherited
     except OSError as error:
         if error.errno not in READ_ONLY:
             raise
@@ -109,7 +110,7 @@ def _in_turn(path: Path, target: Path) -> int:
     """The descriptor of the locked file, which is still the one at `path`: a holder removes it at its end."""
     waiting = False
     while True:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        descriptor = _opened(path)
         if _locked(descriptor):
             try:
                 if os.path.samestat(os.fstat(descriptor), path.stat()):
@@ -123,10 +124,26 @@ def _in_turn(path: Path, target: Path) -> int:
         time.sleep(POLL_S)
 
 
+def _opened(path: Path) -> int:
+    """The lock's file. It is emptied and written, so it must be no link: a run folder comes from others."""
+    expected = f"{path}: expected a file of its own for the lock, found"
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise UsageError(f"{expected} a symbolic link; remove it") from None
+        raise
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
+        os.close(descriptor)
+        raise UsageError(f"{expected} a hard link or no regular file; remove it")
+    return descriptor
+
+
 def _inherited(path: Path) -> int | None:
     """The descriptor of this very file that the process was started with, if any."""
     try:
-        wanted = path.stat()
+        wanted = path.lstat()
         numbers = [int(name) for name in os.listdir("/proc/self/fd")]
     except OSError:
         return None

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import marshal
 from collections.abc import Iterator
 from functools import cache
+from importlib.util import cache_from_source
 from pathlib import Path
 
 from .files import digest
@@ -12,8 +14,8 @@ from .files import digest
 PACKAGE = Path(__file__).resolve().parents[1]
 # Beside the package in a checkout and in the image: what starts it, and what its environment is made from.
 BESIDE = ("Makefile", "entrypoint.sh", "run_all.sh", "pyproject.toml", "docker", "locks", "scripts")
-# What Python makes itself.
-_MADE = ("__pycache__", ".pyc")
+# What Python makes itself. Bytecode elsewhere is imported as source is, a package of it before a module.
+_MADE = "__pycache__"
 
 
 @cache
@@ -43,9 +45,33 @@ def files(package: Path, root: Path) -> Iterator[Path]:
             yield from [path] if path.is_file() else _below(path)
 
 
+def other_bytecode(package: Path) -> list[str]:
+    """Files of the package whose kept bytecode is not theirs: Python would run it in their place."""
+    found = []
+    for path in sorted(package.rglob("*.py")):
+        kept = Path(cache_from_source(str(path)))
+        if kept.is_file() and not _is_of(kept.read_bytes(), path):
+            found.append(f"{path.relative_to(package).as_posix()} (its bytecode is another's)")
+    return found
+
+
+def _is_of(bytecode: bytes, path: Path) -> bool:
+    """Whether bytecode is the source's, or is known to be older, which Python makes again."""
+    flags, size_and_time = int.from_bytes(bytecode[4:8], "little"), bytecode[8:16]
+    status = path.stat()
+    now = (int(status.st_mtime) & 0xFFFFFFFF).to_bytes(4, "little")
+    if flags == 0 and size_and_time != now + (status.st_size & 0xFFFFFFFF).to_bytes(4, "little"):
+        return True
+    try:
+        kept = marshal.loads(bytecode[16:])
+    except (EOFError, ValueError, TypeError):
+        return False
+    return bool(kept == compile(path.read_bytes(), str(path), "exec", dont_inherit=True))
+
+
 def _below(folder: Path) -> Iterator[Path]:
     for path in sorted(folder.rglob("*")):
         if path.is_file() and not any(
-            part.endswith(_MADE) or part.startswith(".") for part in path.relative_to(folder).parts
+            part == _MADE or part.startswith(".") for part in path.relative_to(folder).parts
         ):
             yield path

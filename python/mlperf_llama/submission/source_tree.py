@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -20,8 +21,10 @@ def root() -> Path | None:
 def files(repository: Path) -> list[Path]:
     """Files git tracks under `repository`; without git, every file of the known folders."""
     command = ["git", "-C", str(repository), "ls-files", "-z"]
+    # Of this repository, whatever another one the caller's variables name.
+    env = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     try:
-        done = subprocess.run(command, capture_output=True, timeout=GIT_TIMEOUT_S, check=True)
+        done = subprocess.run(command, env=env, capture_output=True, timeout=GIT_TIMEOUT_S, check=True)
         names = [Path(n) for n in done.stdout.decode().split("\0") if n]
         if names:
             return [n for n in names if (repository / n).is_file()]

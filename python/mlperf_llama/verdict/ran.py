@@ -23,6 +23,16 @@ SHAPE = {
     "intermediate_size": MODEL_SHAPE.intermediate,
     "vocab_size": MODEL_SHAPE.vocabulary,
 }
+# What config.json may make of the same layers: another value than the official file's, or another attention.
+OTHERWISE: Mapping[str, tuple[object, ...]] = {
+    "attention_bias": (None, False),
+    "hidden_act": (None, "silu"),
+    "layer_types": (None, ["full_attention"] * MODEL_SHAPE.layers),
+    "logit_scale": (None, 1.0),
+    "mlp_bias": (None, False),
+    "sliding_window": (None,),
+    "tie_word_embeddings": (None, False),
+}
 
 
 def checks(evidence: Evidence) -> list[Check]:
@@ -74,7 +84,11 @@ def _resolved(load: EngineLoad) -> list[str]:
         for key, value in SHAPE.items()
         if shape.get(key) != value
     ]
-    return faults
+    return faults + [
+        f"{key}={shape[key]}, the benchmark's model has none such"
+        for key, allowed_values in OTHERWISE.items()
+        if shape.get(key) not in allowed_values
+    ]
 
 
 def _object(data: Mapping[str, object], name: str) -> Mapping[str, object]:

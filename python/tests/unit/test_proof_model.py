@@ -174,3 +174,42 @@ def test_the_stores_own_list_of_this_run_counts(
     assert served.details["shards"] == {n: support.sha256(body) for n, body in OTHER_WEIGHTS.items()}
     replace_keeping_size_and_time(Path(served.path) / FIRST)
     assert not from_store(tmp_path, server).eligible
+
+
+# --- config.json beside the official weights
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"layer_types": ["sliding_attention"] * 32, "sliding_window": 64},
+        {"logit_scale": 2.0},
+        {"rms_norm_eps": 1e-6},
+        {"rope_theta": 10000.0},
+        {"hidden_act": "relu"},
+        {"tie_word_embeddings": True},
+        {"a_key_of_tomorrow": 1},
+    ],
+    ids=lambda changed: next(iter(changed)),
+)
+def test_a_config_that_makes_another_model_of_them(changed: dict[str, object], tmp_path: Path) -> None:
+    files = model_files()
+    files["config.json"] = json.dumps({**json.loads(files["config.json"]), **changed}).encode()
+    served = from_path(tmp_path, support.write(files, tmp_path / "model"))
+    assert not served.eligible
+    assert next(iter(changed)) in served.reason
+
+
+def test_the_config_as_the_hub_has_it(tmp_path: Path) -> None:
+    hub = {
+        "attention_dropout": 0.0,
+        "initializer_range": 0.02,
+        "pretraining_tp": 1,
+        "transformers_version": "4.42.3",
+        "use_cache": True,
+    }
+    files = model_files()
+    config = {**json.loads(files["config.json"]), **hub}
+    del config["head_dim"]
+    files["config.json"] = json.dumps(config).encode()
+    assert from_path(tmp_path, support.write(files, tmp_path / "model")).eligible

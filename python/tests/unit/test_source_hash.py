@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import py_compile
 import shutil
 from pathlib import Path
 
@@ -63,3 +65,32 @@ def test_a_new_file_changes_it_and_what_python_makes_does_not(checkout: Path) ->
     (package / "engine/more.cu").write_text("x")
     assert hash_of(checkout) != before
     (package / "engine/more.cu").unlink()
+
+
+def test_bytecode_of_another_source_is_named(tmp_path: Path) -> None:
+    """With the size and the time of the source it stands beside: Python takes it."""
+    module = tmp_path / "limit.py"
+    module.write_text("LIMIT = 9\n")
+    kept = Path(py_compile.compile(str(module), doraise=True))
+    times = module.stat()
+    assert source.other_bytecode(tmp_path) == []
+    module.write_text("LIMIT = 1\n")
+    os.utime(module, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert source.other_bytecode(tmp_path) == ["limit.py (its bytecode is another's)"]
+    os.utime(module, ns=(0, 0))
+    assert source.other_bytecode(tmp_path) == []  # Python makes it again
+    py_compile.compile(str(module), invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH)
+    module.write_text("LIMIT = 2\n")
+    assert source.other_bytecode(tmp_path) != []
+    kept.write_bytes(b"x" * 20)
+    assert source.other_bytecode(tmp_path) != []
+
+
+@pytest.mark.parametrize("name", ["engine/pacing/__init__.pyc", "my__pycache__/__init__.py"])
+def test_bytecode_that_python_imports_changes_it(name: str, checkout: Path) -> None:
+    """A package of bytecode goes before the module of its name."""
+    path, before = checkout / "python/mlperf_llama" / name, hash_of(checkout)
+    path.parent.mkdir()
+    path.write_bytes(b"x")
+    assert hash_of(checkout) != before
+    path.unlink()

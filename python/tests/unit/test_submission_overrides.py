@@ -57,6 +57,7 @@ def test_what_only_says_more_or_less_agrees(key: str, stated: object) -> None:
         ("accelerator_host_interconnect", "PCIe Gen4 x16"),
         ("accelerator_interconnect", "NVLink, 12 links"),
         ("host_memory_capacity", "2 TB"),
+        ("host_memory_capacity", "1008 GiB plus 9 TB CXL"),
         ("host_processor_model_name", "AMD EPYC 9654"),
         ("host_processor_core_count", 64),
         ("host_processors_per_node", 1),

@@ -132,24 +132,86 @@ def test_an_image_names_its_commit(monkeypatch: pytest.MonkeyPatch) -> None:
     assert system.source({})["commit"] is None
 
 
+def git(folder: Path, *words: str) -> None:
+    who = ["-c", "user.name=t", "-c", "user.email=t@example.org"]
+    subprocess.run(["git", "-C", str(folder), *who, *words], check=True, capture_output=True)
+
+
+def committed(folder: Path) -> Path:
+    """A repository with one file, python/system.py."""
+    file = folder / "python" / "system.py"
+    file.parent.mkdir(parents=True)
+    file.write_text("one")
+    (folder / ".gitignore").write_text("__pycache__/\n")
+    git(folder, "init", "-q")
+    git(folder, "add", ".")
+    git(folder, "commit", "-qm", "first")
+    return file
+
+
 def test_a_git_repository_names_its_commit_and_changes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def git(*words: str) -> None:
-        who = ["-c", "user.name=t", "-c", "user.email=t@example.org"]
-        subprocess.run(["git", "-C", str(tmp_path), *who, *words], check=True, capture_output=True)
-
-    (tmp_path / "package").mkdir()
-    file = tmp_path / "package" / "system.py"
-    file.write_text("one")
-    git("init", "-q")
-    git("add", ".")
-    git("commit", "-qm", "first")
+    file = committed(tmp_path)
     monkeypatch.setattr(system, "__file__", str(file))
     clean = system.source({"MLPERF_GIT_COMMIT": "stale"})
     assert len(clean["commit"]) == 40 and clean["dirty"] is False and clean["from"] == "git"
     file.write_text("two")
     assert system.source({})["dirty"] is True
+
+
+HIDDEN = {
+    "told to pass over it": lambda f: (
+        f.write_text("two"),
+        git(f.parent, "update-index", "--assume-unchanged", f.name),
+    ),
+    "told to skip it": lambda f: (
+        f.write_text("two"),
+        git(f.parent, "update-index", "--skip-worktree", f.name),
+    ),
+    "a new module before others": lambda f: f.with_name("psutil.py").write_text("x"),
+    "a new module that is ignored": lambda f: (
+        (f.parents[1] / ".git/info").mkdir(exist_ok=True),
+        (f.parents[1] / ".git/info/exclude").write_text("psutil.py\n"),
+        f.with_name("psutil.py").write_text("x"),
+    ),
+    "another work tree": lambda f: (
+        f.write_text("two"),
+        committed(f.parents[2] / "other"),
+        git(f.parent, "config", "core.worktree", str(f.parents[2] / "other")),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", HIDDEN)
+def test_a_change_that_git_is_told_to_hide(
+    what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = committed(tmp_path / "checkout")
+    monkeypatch.setattr(system, "__file__", str(file))
+    HIDDEN[what](file)
+    assert system.source({})["dirty"] is True
+
+
+def test_another_repository_of_the_caller_s(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = committed(tmp_path / "checkout")
+    committed(tmp_path / "other")
+    monkeypatch.setattr(system, "__file__", str(file))
+    file.write_text("two")
+    monkeypatch.setenv("GIT_DIR", str(tmp_path / "other/.git"))
+    monkeypatch.setenv("GIT_WORK_TREE", str(tmp_path / "other"))
+    assert system.source({})["dirty"] is True
+
+
+def test_what_python_makes_and_what_no_run_reads_is_no_change(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = committed(tmp_path)
+    monkeypatch.setattr(system, "__file__", str(file))
+    for name in ("python/__pycache__/system.pyc", "python/tests/new.py", "system.toml", "python/.swap"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("x")
+    assert system.source({})["dirty"] is False
 
 
 def test_nvidia_smi_rows() -> None:

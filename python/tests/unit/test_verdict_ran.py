@@ -48,6 +48,14 @@ BROKEN: dict[str, tuple[tuple[str, Change], set[str]]] = {
         _load(lambda d: d["resolved"]["model_config"]["hf_config"].update(num_hidden_layers=24)),
         {"engine_resolved"},
     ),
+    "a window of attention": (
+        _load(
+            lambda d: d["resolved"]["model_config"]["hf_config"].update(
+                layer_types=["sliding_attention"] * 32, sliding_window=64
+            )
+        ),
+        {"engine_resolved"},
+    ),
     "keys reused": (
         _load(lambda d: d["resolved"].update(kv_transfer_config={"kv_role": "kv_both"})),
         {"engine_resolved"},

@@ -26,6 +26,7 @@ from ...records.schema import ImportedPackage
 
 # What Python and the loader read; headers and test data make half of PyTorch's list.
 _LOADED = re.compile(r"\.(py|pth|so(\.[0-9.]+)?|cubin|ptx)$")
+_IMPORTED = re.compile(r"\.(pyc?|so)$")
 # Hashing releases the interpreter: two threads share it with what loads beside them.
 THREADS = 2
 # What an imported name's wheel may be called.
@@ -61,7 +62,7 @@ def examine(
     hashed = [row for row in rows if _LOADED.search(row[0]) and not row[0].startswith("../")]
     listed = [f"{path} {expected}" for path, expected in sorted(rows) if f"{info.name}/" not in f"{path}/"]
     differing = _differing(site, hashed)
-    unlisted = [] if _is_listed(Path(module_file), site, rows) else [f"{module_file} (not in its wheel)"]
+    unlisted = [f"{site / path} (not in its wheel)" for path in _unlisted(Path(module_file), site, rows)]
     return ImportedPackage(
         name,
         module_file,
@@ -96,9 +97,17 @@ def _rows(info: Path) -> list[tuple[str, str]]:
         ]
 
 
-def _is_listed(module_file: Path, site: Path, rows: Iterable[tuple[str, str]]) -> bool:
-    relative = module_file.resolve().relative_to(site.resolve()).as_posix() if module_file.exists() else ""
-    return any(path == relative for path, _ in rows)
+def _unlisted(module_file: Path, site: Path, rows: Iterable[tuple[str, str]]) -> list[str]:
+    """The imported file, and others in its package's folders that Python would import, where the wheel lists
+    none: a package goes before a module of its name, a library before both."""
+    listed = {path for path, _ in rows}
+    files = [module_file]
+    if module_file.parent != site:
+        for folder, _, names in os.walk(module_file.parent):
+            if not folder.endswith("__pycache__"):
+                files += [Path(folder) / name for name in names if _IMPORTED.search(name)]
+    relative = (Path(os.path.relpath(file, site)).as_posix() for file in files)
+    return sorted(dict.fromkeys(path for path in relative if path not in listed))
 
 
 def _differing(site: Path, rows: Sequence[tuple[str, str]]) -> list[str]:

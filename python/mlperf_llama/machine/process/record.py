@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ... import __version__
 from ...records.schema import ImportedPackage, PythonProcess
-from ...records.source import source_sha256
+from ...records.source import PACKAGE, other_bytecode, source_sha256
 from . import packages, startup, variables
 
 # What each engine imports beside this package.
@@ -49,7 +49,7 @@ class Recorder:
             flags=startup.flags(),
             path=tuple(sys.path),
             foreign_path=startup.foreign_path(sys.path),
-            start_files=startup.start_files(sys.modules, sys.path),
+            start_files=(*startup.start_files(sys.modules, sys.path), *startup.plugins(sys.path)),
             preloaded=self._preloaded,
             variables=self._given,
             engine_variables={n: v for n, v in now.items() if v != self._given.get(n)},
@@ -59,7 +59,8 @@ class Recorder:
 
 def _own_package() -> ImportedPackage:
     file = str(Path(__file__).resolve().parents[2] / "__init__.py")
-    return ImportedPackage("mlperf_llama", file, __version__, sha256=source_sha256())
+    differing = tuple(other_bytecode(PACKAGE)[: packages.MOST])
+    return ImportedPackage("mlperf_llama", file, __version__, sha256=source_sha256(), differing=differing)
 
 
 def _as_imported(package: ImportedPackage) -> ImportedPackage:

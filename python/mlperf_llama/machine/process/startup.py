@@ -8,16 +8,19 @@ import sys
 import sysconfig
 import time
 from collections.abc import Mapping, Sequence
+from importlib import metadata
 from pathlib import Path
 
 import psutil
 
 from ...records.files import digest
-from .packages import hash_of
+from .packages import hash_of, locked
 
 PACKAGE_FOLDER = Path(__file__).resolve().parents[3]
 PRELOAD_FILE = Path("/etc/ld.so.preload")
 START_MODULES = ("sitecustomize", "usercustomize")
+# Entry points that are imported at the start of vLLM, or when PyTorch or Triton is imported.
+PLUGIN_GROUPS = ("vllm.", "torch.backends", "triton.backends")
 PRELOADS = ("LD_PRELOAD", "LD_AUDIT")
 
 
@@ -76,6 +79,16 @@ def _listed(pth: Path) -> bool:
             rows = [row for row in csv.reader(text.splitlines()) if row and row[0] == pth.name]
             return any(len(row) > 1 and row[1] == f"sha256={hash_of(digest(pth))}" for row in rows)
     return False
+
+
+def plugins(path: Sequence[str]) -> tuple[str, ...]:
+    """What vLLM, PyTorch and Triton load by themselves, as a wheel says that no lock file names."""
+    return tuple(
+        f"{entry.group} {entry.name} of {found.name} {found.version}, which no lock file names"
+        for found in metadata.distributions(path=list(path))
+        for entry in found.entry_points
+        if entry.group.startswith(PLUGIN_GROUPS) and found.version not in locked(found.name)
+    )
 
 
 def preloaded(env: Mapping[str, str], at_start: Mapping[str, str]) -> tuple[str, ...]:

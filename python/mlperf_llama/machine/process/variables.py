@@ -6,6 +6,7 @@ effect is known and it is added here.
 
 from __future__ import annotations
 
+import os.path
 import re
 from collections.abc import Mapping
 
@@ -15,9 +16,11 @@ from ...credentials.redaction import FOREIGN, MASK
 # What is recorded: names that the interpreter, the loader, CUDA, vLLM, PyTorch and their libraries read.
 _RECORDED = re.compile(
     r"""
-    (ATEN|CUBLAS|CUBLASLT|CUDA|CUDNN|CUTLASS|DG|DYLD|FLASHINFER|FLASH|GLIBC|GOMP|HF|HUGGINGFACE|INDUCTOR|KMP|LD
-    |MALLOC|MKL|MLC|MLPERF_LLAMA|NCCL|NUMEXPR|NVIDIA|NVTE|OMP|OPENBLAS|OPENSSL|PYTORCH|R2|RAY|SAFETENSORS
-    |SSL_CERT|TOKENIZERS|TORCH|TRANSFORMERS|TRITON|VLLM|XLA)_.* | (PYTHON|TORCHINDUCTOR|FAKETIME).* | TZ
+    (AOT_INDUCTOR|ATEN|CUBLAS|CUBLASLT|CUDA|CUDNN|CUTE|CUTE_DSL|CUTLASS|DG|DNNL|DYLD|FLASHINFER|FLASH|GLIBC|GOMP|HF|HUGGINGFACE|INDUCTOR|KMP|LD
+    |LMCACHE|MALLOC|MKL|MLC|MLPERF_LLAMA|NCCL|NUMEXPR|NVCC|NVIDIA|NVTE|OMP|ONEDNN|OPENBLAS|OPENSSL|PYTORCH|R2|RAY|SAFETENSORS
+    |SSL_CERT|TOKENIZERS|TORCH|TRANSFORMERS|TRITON|TVM|VLLM|XLA)_.*
+    | (PYTHON|TORCHDYNAMO|TORCHINDUCTOR|FAKETIME).* | TZ
+    | CC | CXX | CPATH | C_INCLUDE_PATH | CPLUS_INCLUDE_PATH | LIBRARY_PATH | GCONV_PATH | PATH
     | VIRTUAL_ENV | DO_NOT_TRACK | LC_ALL | LANG | REQUESTS_CA_BUNDLE | CURL_CA_BUNDLE
     """,
     re.VERBOSE,
@@ -27,21 +30,24 @@ _PROXY = re.compile(r"(HTTPS?|ALL|NO|FTP)_PROXY", re.IGNORECASE)
 # out, or which GPUs and links are used.
 _HARMLESS = re.compile(
     r"""
-    [A-Z0-9_]+_VERSION | CUBLAS_WORKSPACE_CONFIG | CUDA_(VISIBLE_DEVICES|DEVICE_ORDER|HOME|PATH|ROOT
+    [A-Z0-9_]+_VERSION | CUBLAS_WORKSPACE_CONFIG | CUDA_(VISIBLE_DEVICES|DEVICE_ORDER
     |MODULE_LOADING|DEVICE_MAX_CONNECTIONS|CACHE_(PATH|DISABLE|MAXSIZE)|LAUNCH_BLOCKING
     |PYTHON_.*) | DO_NOT_TRACK
     | FLASHINFER_(WORKSPACE_BASE|LOGGING_LEVEL|CUDA_ARCH_LIST) | HF_.* | HUGGINGFACE_.* | KMP_.* | LANG
     | LC_ALL | MALLOC_.* | GLIBC_TUNABLES | MKL_(NUM_THREADS|DYNAMIC|THREADING_LAYER) | MLC_.*
     | MLPERF_LLAMA_(SCALES|KERNEL_CACHE)
-    | NCCL_(?!.*PLUGIN).* | NUMEXPR_.* | NVIDIA_(VISIBLE_DEVICES|DRIVER_CAPABILITIES|REQUIRE_.*|.*VERSION
-    |PRODUCT_NAME|BUILD_.*) | OMP_(?!TOOL_LIBRARIES).* | GOMP_.* | OPENBLAS_NUM_THREADS | OPENSSL_CONF
+    | NCCL_(?!.*PLUGIN|CONF_FILE).* | NUMEXPR_.*
+    | NVIDIA_(VISIBLE_DEVICES|DRIVER_CAPABILITIES|REQUIRE_.*|.*VERSION
+    |PRODUCT_NAME|BUILD_.*) | OMP_(?!TOOL_LIBRARIES).* | GOMP_.* | OPENBLAS_NUM_THREADS
+    | PATH
     | PYTHON(PATH|SAFEPATH|NOUSERSITE|UNBUFFERED|DONTWRITEBYTECODE|HASHSEED|UTF8|IOENCODING|FAULTHANDLER
     |BREAKPOINT|INSPECT|_.*) | PYTORCH_(CUDA_)?ALLOC_CONF | PYTORCH_(BUILD_.*|HOME
     |NVML_BASED_CUDA_CHECK)
-    | R2_.* | RAY_.* | REQUESTS_CA_BUNDLE | CURL_CA_BUNDLE | SSL_CERT_(FILE|DIR) | TOKENIZERS_PARALLELISM
+    | R2_.* | RAY_(?!RUNTIME_ENV_HOOK).* | REQUESTS_CA_BUNDLE | CURL_CA_BUNDLE | SSL_CERT_(FILE|DIR)
+    | TOKENIZERS_PARALLELISM
     | TORCHINDUCTOR_(CACHE_DIR|COMPILE_THREADS|FX_GRAPH_CACHE) | TORCH_(CUDA_ARCH_LIST|LOGS|HOME|NCCL_.*
     |EXTENSIONS_DIR|CPP_LOG_LEVEL) | TRANSFORMERS_(CACHE|OFFLINE|VERBOSITY|NO_ADVISORY_WARNINGS)
-    | TRITON_(CACHE_DIR|HOME|PTXAS_PATH|LIBCUDA_PATH) | TZ | VIRTUAL_ENV
+    | TRITON_(CACHE_DIR|HOME) | TZ | VIRTUAL_ENV
     | VLLM_(CACHE_ROOT|CONFIG_ROOT|ASSETS_CACHE|CONFIGURE_LOGGING|LOGGING_(LEVEL|COLOR|PREFIX|STREAM)
     |LOG_(STATS_INTERVAL|BATCHSIZE_INTERVAL|MODEL_INSPECTION)|DISABLE_LOG_LOGO|NO_USAGE_STATS|DO_NOT_TRACK
     |USAGE_(SOURCE|STATS_SERVER)|CPU_(KVCACHE_SPACE|OMP_THREADS_BIND|NUM_OF_RESERVED_CPU|SGL_KERNEL)
@@ -53,8 +59,17 @@ _HARMLESS = re.compile(
     """,
     re.VERBOSE,
 )
-# A folder of libraries in the loader's path that the system or an administrator filled.
-_SYSTEM_FOLDERS = ("/usr/", "/lib/", "/lib64/")
+# What brings in libraries or compilers (the loader splits at : and at ;): good where it names those of the
+# system, which an administrator filled, or of the environment.
+_PLACES = re.compile(
+    r"""
+    LD_LIBRARY_PATH | LIBRARY_PATH | CPATH | C(PLUS)?_INCLUDE_PATH | CC | CXX | CUDA_(HOME|PATH|ROOT)
+    | OPENSSL_CONF | TRITON_(PTXAS_PATH|LIBCUDA_PATH)
+    """,
+    re.VERBOSE,
+)
+_COMPILERS = re.compile(r"(gcc|g\+\+|cc|c\+\+|clang|clang\+\+)(-\d+)?")
+_SYSTEM_FOLDERS = ("/usr/", "/lib/", "/lib64/", "/etc/", "/opt/")
 
 
 def relevant(env: Mapping[str, str]) -> dict[str, str]:
@@ -74,8 +89,10 @@ def faults(variables: Mapping[str, str], prefix: str = "") -> list[str]:
 
 
 def _known(name: str, value: str, prefix: str) -> bool:
-    if name == "LD_LIBRARY_PATH":
-        folders = [folder for folder in value.split(":") if folder]
+    if _PLACES.fullmatch(name):
+        places = [place for place in re.split("[:;]", value) if place]
         own = (*_SYSTEM_FOLDERS, *((f"{prefix}/",) if prefix else ()))
-        return all(f"{folder}/".startswith(own) for folder in folders)
+        return all(
+            f"{os.path.normpath(place)}/".startswith(own) or _COMPILERS.fullmatch(place) for place in places
+        )
     return bool(_HARMLESS.fullmatch(name) or _PROXY.fullmatch(name))

@@ -81,19 +81,26 @@ def prepare(
     max_prompt: int,
     progress: Progress | None = None,
     use_cache: bool = True,
+    expected_sha256: str | None = None,
 ) -> Samples:
     """The first `count` samples of the file as prompts of the model.
 
     With `reference_tokenizer` the file's own token ids are used where it has them.
     `max_prompt`: tokens; `progress` is called with samples done and in all. `use_cache` False: a run
     that may be submitted makes its prompts of the dataset's bytes, whatever an earlier one has kept.
-    UsageError: the file has a fault or too few rows, its token ids are not the tokenizer's,
-    or a prompt is longer than `max_prompt`. MissingError: the model has no tokenizer.
+    UsageError: the file is not that of `expected_sha256`, as its source served it, has a fault or too few
+    rows, its token ids are not the tokenizer's, or a prompt is longer than `max_prompt`. MissingError: the
+    model has no tokenizer.
     """
     try:
         sha256 = files.digest(dataset_path)
     except OSError as error:
         raise store.unreadable(dataset_path, error) from None
+    if expected_sha256 not in (None, sha256):
+        raise UsageError(
+            f"{dataset_path}: expected the file that was served (sha256 {expected_sha256}), found {sha256}; "
+            "it was replaced meanwhile: run again"
+        )
     key = _key(sha256, model_dir, count, reference_tokenizer)
     cached = cache_dir / f"{key}.npz"
     samples = _load(cached, count) if use_cache else None

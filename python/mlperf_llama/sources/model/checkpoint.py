@@ -117,7 +117,7 @@ def shape_difference(folder: Path) -> str:
 
 def other_model(folder: Path) -> str:
     """Why its configuration is not the official model's; empty if it is."""
-    difference = shape_difference(folder)
+    difference = shape_difference(folder) or _computed_otherwise(_object(folder / "config.json"))
     if difference:
         return difference
     quantization = _object(folder / "config.json").get("quantization_config")
@@ -128,6 +128,19 @@ def other_model(folder: Path) -> str:
             "official checkpoint with QUANTIZATION=fp8, which makes its scales in the run"
         )
     return ""
+
+
+def _computed_otherwise(config: JsonObject) -> str:
+    """What in config.json makes another model of the same weights; empty if nothing does."""
+    for name in shape.COMPUTING:
+        if config.get(name, None if name in shape.NEEDED else shape.CONFIG[name]) != shape.CONFIG[name]:
+            return f"not Llama-3.1-8B: {name} is {config.get(name)!r}, not {shape.CONFIG[name]!r}"
+    scaling = config.get("rope_scaling") or config.get("rope_parameters")
+    rope = {"rope_theta": config.get("rope_theta"), **(scaling if isinstance(scaling, dict) else {})}
+    if rope != shape.ROPE:
+        return f"not Llama-3.1-8B: its rotary embedding is {rope}, not {shape.ROPE}"
+    more = sorted(config.keys() - shape.CONFIG.keys() - shape.UNREAD)
+    return f"not Llama-3.1-8B: config.json has {', '.join(more)}, the official one has not" if more else ""
 
 
 def _shard_problem(path: Path) -> str:

@@ -56,6 +56,9 @@ CONFIG: Mapping[str, object] = {
     "bos_token_id": 128000,
     "eos_token_id": list(EOS_IDS),
 }
+_SCALING = CONFIG["rope_scaling"]
+assert isinstance(_SCALING, dict)
+ROPE: Mapping[str, object] = {**_SCALING, "rope_theta": CONFIG["rope_theta"]}
 # What tells this shape from that of other Llamas.
 TELLING = (
     "model_type",
@@ -65,6 +68,25 @@ TELLING = (
     "num_hidden_layers",
     "num_attention_heads",
     "num_key_value_heads",
+)
+# What else decides what is computed, and must be there where the libraries' own value is another.
+COMPUTING = ("head_dim", "hidden_act", "attention_bias", "mlp_bias", "tie_word_embeddings", "rms_norm_eps")
+NEEDED = ("rms_norm_eps",)
+# Further keys that change nothing of it. vLLM reads more (layer_types and sliding_window, logit_scale, ...),
+# which the official file does not have.
+UNREAD = frozenset(
+    {
+        "_name_or_path",
+        "attention_dropout",
+        "dtype",
+        "initializer_range",
+        "pad_token_id",
+        "pretraining_tp",
+        "quantization_config",
+        "rope_parameters",
+        "transformers_version",
+        "use_cache",
+    }
 )
 # Of an FP8 checkpoint, as `make quantize` writes it.
 FP8_STATIC = {"quant_method": "fp8", "activation_scheme": "static", "ignored_layers": ["lm_head"]}

@@ -121,6 +121,8 @@ def read_env_file(path: Path) -> dict[str, str]:
         name, sign, value = line.partition("=")
         if not sign or not name.strip().isidentifier():
             raise UsageError(f"{path}:{number}: expected NAME=value, found {_fault_of(name, sign)}")
+        if "\0" in value:
+            raise UsageError(f"{path}:{number}: expected {name.strip()} as text, found a NUL character in it")
         values[name.strip()] = value.strip()
     return values
 

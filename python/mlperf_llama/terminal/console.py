@@ -10,11 +10,13 @@ import os
 import re
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
 
 from ..credentials import redaction
+from ..errors import BrokeError
+from . import outputs
 
 _FAULT = re.compile(r"^(?:.*\s)?([A-Za-z_.]*(?:Error|Exception|Interrupt)): (.+)$")
 
@@ -27,25 +29,30 @@ def captured(log: Path) -> Iterator[TextIO]:
     start what a killed run left.
     """
     redaction.scrub(log)
-    sys.stdout.flush()
-    sys.stderr.flush()
+    _flush()
     out, err = os.dup(1), os.dup(2)
     handle = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
     terminal = os.fdopen(os.dup(err), "w", encoding="utf-8", errors="replace")
     try:
         os.dup2(handle, 1)
         os.dup2(handle, 2)
-        yield terminal
+        yield outputs.tolerant(terminal)
     finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        terminal.flush()
+        # The log may lie on a disk that is full: the descriptors go back all the same.
+        _flush()
+        outputs.tolerant(terminal).flush()
         os.dup2(out, 1)
         os.dup2(err, 2)
         for descriptor in (out, err, handle):
             os.close(descriptor)
         terminal.close()
         redaction.scrub(log)
+
+
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, BrokeError):
+            stream.flush()
 
 
 def last_fault(log: Path, limit: int = 262_144, start: int = 0) -> str:

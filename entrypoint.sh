@@ -61,21 +61,22 @@ try_sources() {
 }
 
 run() {
-    local created line code=0
+    local line reader writer code=0
     local -a dataset_chain model_chain
     trap_signals
-    created=$(mktemp)
-    # shellcheck disable=SC2064  # the name as it is now
-    trap "rm -f '$created'" EXIT
-    step create-run "$@" >"$created" || exit $?
+    # Through a pipe, which holds these few lines: there may be no folder for temporary files.
+    coproc holder { cat; }
+    reader=${holder[0]} writer=${holder[1]}
+    step create-run "$@" >&"$writer" || exit $?
+    exec {writer}>&-
     while IFS= read -r line; do
         case $line in
             run_dir=*) run_dir=${line#*=} ;;
             dataset_chain=*) read -ra dataset_chain <<<"${line#*=}" ;;
             model_chain=*) read -ra model_chain <<<"${line#*=}" ;;
         esac
-    done <"$created"
-    rm -f "$created"
+    done <&"$reader"
+    exec {reader}<&-
     hold_lock "$run_dir"
     # What a source prints is not the result, and stdout carries the result alone.
     try_sources model "${model_chain[@]}" >&2

@@ -14,6 +14,7 @@ from ..config import Config
 from ..credentials import redaction
 from ..engine import importing
 from ..errors import EXIT_INVALID, EXIT_OK, BrokeError, Interrupted, PipelineError
+from ..machine import needs
 from ..machine.gpu_sampler import GpuSampler
 from ..machine.processes import end_children
 from ..records import seal
@@ -137,6 +138,7 @@ async def _measure(
     work: Work,
     given: Mapping[str, str],
 ) -> None:
+    needs.check(config)
     async with members.placed(run, config, env) as placed:
         await _measure_with(Session(run, config, events, placed), work, given)
 

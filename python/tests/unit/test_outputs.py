@@ -79,14 +79,30 @@ def test_a_name_that_no_file_can_have_is_code_2(words: str, env: dict[str, str],
     assert len(ended.stderr) < 350
 
 
-def test_a_path_that_is_not_utf_8_holds_a_run(tmp_path: Path) -> None:
-    name = os.fsdecode(b"\xff\xfe")
-    ended = run("create-run", tmp_path, MLPERF_ENGINE="fake", MLPERF_RESULTS_DIR=name)
+@pytest.mark.parametrize("name", ["MLPERF_RESULTS_DIR", "MLPERF_MODEL", "MLPERF_CACHE_DIR"])
+def test_a_setting_that_is_not_utf_8_is_code_2(name: str, tmp_path: Path) -> None:
+    ended = run("create-run", tmp_path, MLPERF_ENGINE="fake", **{name: os.fsdecode(b"a\xff")})
+    assert ended.returncode == 2, ended.stderr
+    assert ended.stderr.startswith(f"error: {name}: expected text in UTF-8".encode())
+    assert len(ended.stderr.splitlines()) == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_no_run_begins_below_a_folder_that_is_not_utf_8(tmp_path: Path) -> None:
+    folder = tmp_path / os.fsdecode(b"\xff")
+    folder.mkdir()
+    ended = run("create-run", folder, MLPERF_ENGINE="fake")
+    assert ended.returncode == 2, ended.stderr
+    assert len(ended.stderr.splitlines()) == 1
+
+
+def test_a_run_folder_that_was_moved_to_such_a_path_is_read(tmp_path: Path) -> None:
+    assert run("create-run", tmp_path, MLPERF_ENGINE="fake").returncode == 0
+    moved = tmp_path / os.fsdecode(b"\xff")
+    os.rename(tmp_path / "results", moved)
+    ended = run("report --run-dir $'\\xff/latest'", tmp_path)
     assert ended.returncode == 0, ended.stderr
-    folder = Path(os.fsdecode(ended.stdout.splitlines()[0].removeprefix(b"run_dir=")))
-    assert (folder / "config.json").is_file()
-    read = run(f"finalize-run --run-dir $'\\xff\\xfe/{folder.name}'", tmp_path)
-    assert read.returncode == 0, read.stderr
+    assert os.fsencode(moved) in ended.stdout
 
 
 @pytest.mark.parametrize(

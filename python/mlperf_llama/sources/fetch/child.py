@@ -20,6 +20,7 @@ from typing import IO
 import psutil
 
 from ...errors import MissingError
+from ...machine import route
 from ...settings import PREFIX
 
 log = logging.getLogger(__name__)
@@ -103,10 +104,10 @@ def run(
             _end(process)
         text = _text(out)
         if reason:
-            cause = explain(text + _text(err))
+            cause = route.explained(explain(text + _text(err)), env)
             raise MissingError(f"{what}: {reason}" + (f"; its last line: {cause}" if cause else ""))
         if process.returncode != 0:
-            cause = explain(text + _text(err)) or "it printed nothing"
+            cause = route.explained(explain(text + _text(err)) or "it printed nothing", env)
             raise MissingError(f"{what}: exit code {process.returncode}: {cause}")
         return text
 

@@ -24,6 +24,7 @@ import requests
 from urllib3.exceptions import HTTPError, ReadTimeoutError
 
 from ...errors import MissingError
+from ...machine import route
 from ...records import files, lock
 
 log = logging.getLogger(__name__)
@@ -255,8 +256,10 @@ def _request(
         return _within(2 * patience_s, ask)
     except (requests.Timeout, TimeoutError):
         raise MissingError(f"{url}: no answer within {patience_s:.0f} s") from None
-    except requests.RequestException as error:
-        raise MissingError(f"{url}: no connection: {_cause(error)}") from None
+    except (requests.RequestException, OSError) as error:
+        # requests says with a bare OSError that the file of a CA is not there.
+        cause = route.explained(_cause(error), os.environ)
+        raise MissingError(f"{url}: no connection: {cause}") from None
 
 
 def _within(seconds: float, ask: Callable[[], requests.Response]) -> requests.Response:

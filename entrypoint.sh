@@ -36,6 +36,11 @@ set_status() {
         "${mlperf_llama[@]}" finalize-run --run-dir "$run_dir" --status "$1" 2>/dev/null || true
 }
 
+# resumes: the command that goes on with this run.
+resumes() {
+    printf 'make resume RUN_DIR=%q' "$run_dir"
+}
+
 # hold_lock FOLDER: keep the file of its lock open. The steps find it and lock it (records/lock.py), and the
 # lock stays with this process from one to the next.
 hold_lock() {
@@ -57,6 +62,7 @@ try_sources() {
         if (($#)); then log "$kind chain: $source ended with $code ($(meaning "$code")); next: $1"; fi
     done
     set_status failed
+    if ((code > 128)); then die "$code" "$kind $source was killed; $(resumes) goes on with the run"; fi
     die "$code" "no $kind could be had: $tried; provenance.json in $run_dir has the reasons"
 }
 
@@ -78,6 +84,8 @@ run() {
     done <&"$reader"
     exec {reader}<&-
     hold_lock "$run_dir"
+    # Said now: nothing is left to say it after a kill.
+    log "run folder: $run_dir; after an interruption $(resumes) goes on with it"
     # What a source prints is not the result, and stdout carries the result alone.
     try_sources model "${model_chain[@]}" >&2
     try_sources dataset "${dataset_chain[@]}" >&2

@@ -11,6 +11,7 @@ import errno
 import logging
 import os
 import re
+import shlex
 import sys
 import traceback
 from collections.abc import Sequence
@@ -117,7 +118,7 @@ def _run(verb: table.Verb, arguments: argparse.Namespace) -> int:
         return error.exit_code
     except Interrupted as error:
         folder = getattr(arguments, "run_dir", None)
-        further = f"; `make resume RUN_DIR={folder}` goes on with it" if folder else ""
+        further = f"; `make resume RUN_DIR={shlex.quote(str(folder))}` goes on with it" if folder else ""
         _say("interrupted", f"stopped before the end; what was finished is kept{further}")
         return error.exit_code
     except ModuleNotFoundError as error:

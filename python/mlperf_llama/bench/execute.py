@@ -51,7 +51,7 @@ def execute(
     # Those of other hosts cannot be read from here.
     gpus, given = (() if config.hosts else run.read(System).gpus), dict(os.environ)
     with console.captured(run.file("run.log")) as terminal, GpuSampler(gpus) as sampler:
-        progress = TerminalProgress(terminal, env)
+        progress = TerminalProgress(terminal, env, log=run.file("run.log"))
         events = Events(run, progress, gpu=lambda: sampler.latest)
         try:
             with seal.stage(run, seal.MEASURED):

@@ -226,3 +226,23 @@ def test_the_last_act_is_exec(box: Sandbox) -> None:
     process.terminate()
     process.communicate(timeout=60)
     assert process.returncode == -signal.SIGTERM
+
+
+def test_the_way_to_go_on_is_said_before_anything_can_be_killed(box: Sandbox) -> None:
+    done = box.run("./entrypoint.sh")
+    first = done.stderr.splitlines()[0]
+    assert "run folder: /tmp/a run" in first
+    assert r"make resume RUN_DIR=/tmp/a\ run" in first
+
+
+def test_a_source_that_was_killed_is_named_with_the_way_to_go_on(box: Sandbox) -> None:
+    box.on(f"{RUN} dataset mlcommons", code=137)
+    done = box.run("./entrypoint.sh")
+    assert done.returncode == 137
+    assert "dataset mlcommons was killed" in done.stderr.splitlines()[-1]
+    assert r"make resume RUN_DIR=/tmp/a\ run" in done.stderr.splitlines()[-1]
+
+
+def test_no_folder_for_temporary_files_is_needed(box: Sandbox) -> None:
+    done = box.run("./entrypoint.sh", TMPDIR="/nowhere")
+    assert (done.returncode, done.stdout) == (0, "/tmp/a run\n"), done.stderr

@@ -12,13 +12,16 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 source "$root/scripts/lib.sh"
 
 run_dir=""      # once `create-run` has made it
+debugging=""    # DEBUG, once `main` has read it
 mlperf_llama=() # the command of our package, once `isolate` has made it
 
 # step ARGUMENTS: one verb of ours; an interrupted one ends everything.
 step() {
     local code=0
     [[ -z $stopped ]] || exit_interrupted "$stopped"
+    debug "$*"
     run_child "${mlperf_llama[@]}" "$@" || code=$?
+    debug "$1 ended with $code"
     if [[ $code -eq $EXIT_INT || $code -eq $EXIT_TERM ]]; then exit_interrupted "$code"; fi
     return "$code"
 }
@@ -28,6 +31,11 @@ exit_interrupted() {
     trap '' INT TERM
     set_status interrupted
     exit "$1"
+}
+
+# debug TEXT: a line where DEBUG asks for more.
+debug() {
+    [[ -z $debugging ]] || log "debug: $*"
 }
 
 # set_status STATUS: how the run ended, into its folder, where there is one.
@@ -85,7 +93,7 @@ run() {
     exec {reader}<&-
     hold_lock "$run_dir"
     # Said now: nothing is left to say it after a kill.
-    log "run folder: $run_dir; after an interruption $(resumes) goes on with it"
+    log "run folder: $run_dir (to go on after an interruption: $(resumes))"
     # What a source prints is not the result, and stdout carries the result alone.
     try_sources model "${model_chain[@]}" >&2
     try_sources dataset "${dataset_chain[@]}" >&2
@@ -128,7 +136,9 @@ main() {
     local verb=${1:-run}
     python=$(setting VENV "$root/.venv")/bin/python
     [[ -x $python ]] || python=python3 # in the image
+    debugging=$(setting DEBUG "")
     isolate
+    debug "$root, $python, $verb, temporary files in ${TMPDIR:-/tmp}"
     if [[ $verb == help ]]; then set -- "${@:2}" --help; fi
     if asks_for_help "$@"; then exec "${mlperf_llama[@]}" "$@"; fi
     shift $(($# ? 1 : 0))

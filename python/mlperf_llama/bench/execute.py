@@ -21,6 +21,7 @@ from ..records import seal
 from ..records.events import Events
 from ..records.run_folder import RunFolder
 from ..records.schema import COMPLETE, FAILED, INTERRUPTED, Provenance, Results, System
+from ..settings import PREFIX
 from ..terminal import console, signals
 from ..terminal.progress import TerminalProgress
 from ..terminal.style import colour_wanted
@@ -50,8 +51,11 @@ def execute(
     """Do everything the config asks for; returns the exit code. Finished runs are kept."""
     # Those of other hosts cannot be read from here.
     gpus, given = (() if config.hosts else run.read(System).gpus), dict(os.environ)
-    with console.captured(run.file("run.log")) as terminal, GpuSampler(gpus) as sampler:
-        progress = TerminalProgress(terminal, env, log=run.file("run.log"))
+    debug = bool(env.get(f"{PREFIX}DEBUG"))
+    # A line that is redrawn and a log that goes by do not go together.
+    shown = {**env, "TERM": "dumb"} if debug else env
+    with console.captured(run.file("run.log"), follow=debug) as terminal, GpuSampler(gpus) as sampler:
+        progress = TerminalProgress(terminal, shown, log=run.file("run.log"))
         events = Events(run, progress, gpu=lambda: sampler.latest)
         try:
             with seal.stage(run, seal.MEASURED):

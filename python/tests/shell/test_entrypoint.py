@@ -246,3 +246,12 @@ def test_a_source_that_was_killed_is_named_with_the_way_to_go_on(box: Sandbox) -
 def test_no_folder_for_temporary_files_is_needed(box: Sandbox) -> None:
     done = box.run("./entrypoint.sh", TMPDIR="/nowhere")
     assert (done.returncode, done.stdout) == (0, "/tmp/a run\n"), done.stderr
+
+
+def test_debug_shows_each_step_and_its_code(box: Sandbox) -> None:
+    box.on(f"{RUN} model mlcommons", code=3)
+    done = box.run("./entrypoint.sh", MLPERF_DEBUG="1")
+    assert done.stdout == "/tmp/a run\n"
+    assert "debug: model mlcommons --run-dir /tmp/a run" in done.stderr
+    assert "debug: model ended with 3" in done.stderr
+    assert "debug:" not in box.run("./entrypoint.sh").stderr

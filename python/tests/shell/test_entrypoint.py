@@ -255,3 +255,17 @@ def test_debug_shows_each_step_and_its_code(box: Sandbox) -> None:
     assert "debug: model mlcommons --run-dir /tmp/a run" in done.stderr
     assert "debug: model ended with 3" in done.stderr
     assert "debug:" not in box.run("./entrypoint.sh").stderr
+
+
+@pytest.mark.parametrize("ending", ["2>/dev/full", "2>&-", "<&- >&- 2>&-", "2> >(exit)"])
+def test_messages_that_nobody_can_read_end_no_run(box: Sandbox, ending: str) -> None:
+    box.on(f"{RUN} dataset mlcommons", code=3)
+    done = box.run("bash", "-c", f"./entrypoint.sh {ending}")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == ("" if ">&- 2" in ending else "/tmp/a run\n")
+    assert box.calls()[-1].startswith(f"{RUN} execute")
+
+
+def test_an_error_that_nobody_can_read_keeps_its_code(box: Sandbox) -> None:
+    box.on(f"{RUN} dataset", code=4)
+    assert box.run("bash", "-c", "./entrypoint.sh 2>/dev/full").returncode == 4

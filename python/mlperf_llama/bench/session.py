@@ -60,6 +60,9 @@ def _number(model_config: JsonObject, key: str, default: int) -> int:
 class Session:
     """The engine process's side of a run."""
 
+    # From the start of the process; an engine loaded again answers no first one.
+    _first_query_s: float | None = None
+
     def __init__(self, run: RunFolder, config: Config, events: Events, placed: Placed | None = None) -> None:
         self.run, self.config, self.events, self.placed = run, config, events, placed
         provenance = run.read(Provenance)
@@ -84,8 +87,6 @@ class Session:
         # What the engine is loaded with beyond the runs' own limits (raise_ceilings).
         self._ceilings: Mapping[str, int] = {}
         self._info: EngineInfo | None = None
-        # From the start of the process; an engine loaded again answers no first one.
-        self._first_query_s: float | None = None
         self._model_config = read_object(self.model_dir / "config.json")
         self._memory = oom.MemoryFallback(run, self.gpu, self._model_config)
         reference = model.is_reference_tokenizer(self.model_dir)

@@ -12,13 +12,16 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 source "$root/scripts/lib.sh"
 
 run_dir=""      # once `create-run` has made it
+debugging=""    # DEBUG, once `main` has read it
 mlperf_llama=() # the command of our package, once `isolate` has made it
 
 # step ARGUMENTS: one verb of ours; an interrupted one ends everything.
 step() {
     local code=0
     [[ -z $stopped ]] || exit_interrupted "$stopped"
+    debug "$*"
     run_child "${mlperf_llama[@]}" "$@" || code=$?
+    debug "$1 ended with $code"
     if [[ $code -eq $EXIT_INT || $code -eq $EXIT_TERM ]]; then exit_interrupted "$code"; fi
     return "$code"
 }
@@ -30,10 +33,20 @@ exit_interrupted() {
     exit "$1"
 }
 
+# debug TEXT: a line where DEBUG asks for more.
+debug() {
+    [[ -z $debugging ]] || log "debug: $*"
+}
+
 # set_status STATUS: how the run ended, into its folder, where there is one.
 set_status() {
     [[ -z $run_dir ]] ||
         "${mlperf_llama[@]}" finalize-run --run-dir "$run_dir" --status "$1" 2>/dev/null || true
+}
+
+# resumes: the command that goes on with this run.
+resumes() {
+    printf 'make resume RUN_DIR=%q' "$run_dir"
 }
 
 # hold_lock FOLDER: keep the file of its lock open. The steps find it and lock it (records/lock.py), and the
@@ -57,26 +70,30 @@ try_sources() {
         if (($#)); then log "$kind chain: $source ended with $code ($(meaning "$code")); next: $1"; fi
     done
     set_status failed
+    if ((code > 128)); then die "$code" "$kind $source was killed; $(resumes) goes on with the run"; fi
     die "$code" "no $kind could be had: $tried; provenance.json in $run_dir has the reasons"
 }
 
 run() {
-    local created line code=0
+    local line reader writer code=0
     local -a dataset_chain model_chain
     trap_signals
-    created=$(mktemp)
-    # shellcheck disable=SC2064  # the name as it is now
-    trap "rm -f '$created'" EXIT
-    step create-run "$@" >"$created" || exit $?
+    # Through a pipe, which holds these few lines: there may be no folder for temporary files.
+    coproc holder { cat; }
+    reader=${holder[0]} writer=${holder[1]}
+    step create-run "$@" >&"$writer" || exit $?
+    exec {writer}>&-
     while IFS= read -r line; do
         case $line in
             run_dir=*) run_dir=${line#*=} ;;
             dataset_chain=*) read -ra dataset_chain <<<"${line#*=}" ;;
             model_chain=*) read -ra model_chain <<<"${line#*=}" ;;
         esac
-    done <"$created"
-    rm -f "$created"
+    done <&"$reader"
+    exec {reader}<&-
     hold_lock "$run_dir"
+    # Said now: nothing is left to say it after a kill.
+    log "run folder: $run_dir (to go on after an interruption: $(resumes))"
     # What a source prints is not the result, and stdout carries the result alone.
     try_sources model "${model_chain[@]}" >&2
     try_sources dataset "${dataset_chain[@]}" >&2
@@ -119,7 +136,9 @@ main() {
     local verb=${1:-run}
     python=$(setting VENV "$root/.venv")/bin/python
     [[ -x $python ]] || python=python3 # in the image
+    debugging=$(setting DEBUG "")
     isolate
+    debug "$root, $python, $verb, temporary files in ${TMPDIR:-/tmp}"
     if [[ $verb == help ]]; then set -- "${@:2}" --help; fi
     if asks_for_help "$@"; then exec "${mlperf_llama[@]}" "$@"; fi
     shift $(($# ? 1 : 0))

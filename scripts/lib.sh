@@ -8,6 +8,11 @@
 readonly EXIT_OK=0 EXIT_FAULT=1 EXIT_USAGE=2 EXIT_MISSING=3 EXIT_BROKE=4 EXIT_INVALID=5 \
     EXIT_INT=130 EXIT_TERM=143
 
+# What the caller closed is opened for nothing: a redirection to it would fail.
+true >&2 || exec 2>/dev/null
+{ true >&1; } 2>/dev/null || exec >/dev/null
+{ true <&0; } 2>/dev/null || exec </dev/null
+
 # paint CODE TEXT: TEXT in an ANSI colour when stderr is a terminal and NO_COLOR is unset.
 paint() {
     if [[ -t 2 && -z ${NO_COLOR:-} ]]; then
@@ -37,9 +42,10 @@ visible() {
     printf '%s\n' "$*" | LC_ALL=C sed -e 's/\x1b/\\x1b/g' -e 's/\r/\\r/g' | LC_ALL=C tr '\001-\010\013-\037\177' '?'
 }
 
-# log TEXT: one time-stamped line on stderr; stdout is for results only.
+# log TEXT: one time-stamped line on stderr; stdout is for results only. Where stderr is full or nobody reads
+# it, the line is lost and nothing ends: PIPE ends a subshell alone.
 log() {
-    printf '%(%H:%M:%S)T %s\n' -1 "$(redacted "$*")" >&2
+    (printf '%(%H:%M:%S)T %s\n' -1 "$(redacted "$*")" >&2) || true
 }
 
 warn() {

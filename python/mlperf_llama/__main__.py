@@ -10,6 +10,8 @@ import argparse
 import errno
 import logging
 import os
+import re
+import shlex
 import sys
 import traceback
 from collections.abc import Sequence
@@ -17,12 +19,20 @@ from collections.abc import Sequence
 from . import config
 from .cli import parser, table
 from .credentials import redaction
-from .errors import EXIT_BROKE, EXIT_FAULT, EXIT_MISSING, Interrupted, PipelineError
+from .errors import EXIT_BROKE, EXIT_FAULT, EXIT_MISSING, EXIT_OK, EXIT_USAGE, Interrupted, PipelineError
 from .settings import PREFIX
-from .terminal import signals
+from .terminal import outputs, signals
 
-# A full or read-only disk is the machine's trouble, not a bug of ours.
-FILE_TROUBLE = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.EMFILE)
+# A full, read-only or failing disk is the machine's trouble, not a bug of ours.
+FILE_TROUBLE = (
+    *(errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.EMFILE, errno.ENFILE),
+    *(errno.EIO, errno.ESTALE, errno.EFBIG, errno.ETXTBSY),
+)
+# No file can have such a name.
+NAME_TROUBLE = (errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EISDIR)
+# How libraries in Rust (tokenizers, safetensors) write an error of the system into their own exceptions.
+FOREIGN_ERROR = re.compile(r"\(os error (\d+)\)")
+LONGEST_NAME = 120
 REMEDY = "`make doctor` shows the disks; RESULTS_DIR and CACHE_DIR choose others"
 
 
@@ -47,10 +57,52 @@ def _say(prefix: str, message: str) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
+    code = EXIT_OK
+    with outputs.guarded():
+        try:
+            try:
+                code = _main(argv)
+            finally:
+                sys.stdout.flush()
+        except PipelineError as error:
+            _say("error", str(error))
+            code = code or error.exit_code
+    return code
+
+
+def _main(argv: Sequence[str] | None) -> int:
     signals.install()
     arguments = parser.build().parse_args(argv)
     with redaction.streams():
         return _run(table.BY_NAME[arguments.verb], arguments)
+
+
+def _system_error(error: BaseException) -> OSError | None:
+    """The system's error that an exception is, or that a library wrote into its own."""
+    if isinstance(error, OSError):
+        return error
+    found = FOREIGN_ERROR.search(str(error))
+    return OSError(int(found[1]), os.strerror(int(found[1]))) if found else None
+
+
+def _end_of(error: Exception) -> int:
+    """Say what an exception that nobody expected is; its exit code."""
+    system = _system_error(error)
+    known = system.errno if system else None
+    if known not in FILE_TROUBLE + NAME_TROUBLE:
+        traceback.print_exception(error)
+    if system is None:
+        _say("error", "an unexpected fault, shown above; please report it")
+        return EXIT_FAULT
+    name = redaction.visible(os.fsdecode(system.filename)) if isinstance(system.filename, str | bytes) else ""
+    if len(name) > LONGEST_NAME:
+        name = f"{name[:LONGEST_NAME]}... ({len(name)} characters)"
+    found = f"{system.strerror}{f' ({name})' if name else ''}"
+    if known in NAME_TROUBLE:
+        _say("error", f"expected a name that a file or folder can have, found: {found}")
+        return EXIT_USAGE
+    _say("error", f"expected to read and write files, found: {found}; {REMEDY}")
+    return EXIT_BROKE if known in FILE_TROUBLE else EXIT_FAULT
 
 
 def _run(verb: table.Verb, arguments: argparse.Namespace) -> int:
@@ -66,22 +118,14 @@ def _run(verb: table.Verb, arguments: argparse.Namespace) -> int:
         return error.exit_code
     except Interrupted as error:
         folder = getattr(arguments, "run_dir", None)
-        further = f"; `make resume RUN_DIR={folder}` goes on with it" if folder else ""
+        further = f"; `make resume RUN_DIR={shlex.quote(str(folder))}` goes on with it" if folder else ""
         _say("interrupted", f"stopped before the end; what was finished is kept{further}")
         return error.exit_code
     except ModuleNotFoundError as error:
         _say("error", f"the Python package {error.name} is missing here; `make doctor` tells how to mend it")
         return EXIT_MISSING
-    except OSError as error:
-        if error.errno not in FILE_TROUBLE:
-            traceback.print_exc()
-        where = f" ({error.filename})" if error.filename else ""
-        _say("error", f"expected to read and write files, found: {error.strerror}{where}; {REMEDY}")
-        return EXIT_BROKE if error.errno in FILE_TROUBLE else EXIT_FAULT
-    except Exception:
-        traceback.print_exc()
-        _say("error", "an unexpected fault, shown above; please report it")
-        return EXIT_FAULT
+    except Exception as error:
+        return _end_of(error)
 
 
 if __name__ == "__main__":

@@ -121,6 +121,8 @@ def read_env_file(path: Path) -> dict[str, str]:
         name, sign, value = line.partition("=")
         if not sign or not name.strip().isidentifier():
             raise UsageError(f"{path}:{number}: expected NAME=value, found {_fault_of(name, sign)}")
+        if "\0" in value:
+            raise UsageError(f"{path}:{number}: expected {name.strip()} as text, found a NUL character in it")
         values[name.strip()] = value.strip()
     return values
 
@@ -185,6 +187,8 @@ def load(flags: Mapping[str, str], env: Mapping[str, str]) -> Config:
     for setting in TABLE:
         value = flags.get(setting.name) or env.get(setting.env_name) or ""
         origin = setting.flag if flags.get(setting.name) else setting.env_name
+        if any("\udc80" <= c <= "\udcff" for c in value):
+            raise UsageError(f"{origin}: expected text in UTF-8, found {value!r}")
         if flags.get(setting.name) and setting.read is settings.address and settings.user_info(value):
             raise UsageError(
                 f"{origin}: expected an address without user and password, which every user of this machine "

@@ -4,10 +4,18 @@ asked of every run folder that a test made: that its records are as docs/schema/
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 
 import pytest
 from run_folder_schemas import problems, run_folders
+
+
+@pytest.fixture(autouse=True, scope="session")
+def children_can_be_interrupted() -> None:
+    """What is started in the background inherits INT as ignored, and a shell that does could not trap it."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True, scope="module")

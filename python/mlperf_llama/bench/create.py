@@ -14,7 +14,7 @@ from ..engine.fake import check_script
 from ..engine.preset import GENERIC, load_preset
 from ..engine.replicas.plan import chosen_gpus
 from ..errors import MissingError, UsageError
-from ..machine import gpus, system
+from ..machine import gpus, needs, system
 from ..records import seal
 from ..records.run_folder import RunFolder
 from ..records.scales import Scales
@@ -40,6 +40,8 @@ def create_run(config: Config, env: Mapping[str, str], label: str = "") -> RunFo
     """Make the run folder with config.json, system.json, the first provenance and the first results;
     `label`: in its name before the scenarios."""
     check_engine(config)
+    needs.check(config)
+    needs.check_path("RESULTS_DIR", str(Path(config.results_dir).absolute()))
     here = _used(config, system.describe(env))
     check_gpus(config, env, here)
     scenarios = "-".join(config.scenario)
@@ -97,6 +99,8 @@ def reopen_run(path: Path, env: Mapping[str, str]) -> RunFolder:
             f"{path}: expected a run that ended early, found a complete one; "
             f"`make report RUN_DIR={path}` judges it again"
         )
+    needs.check(config)
+    needs.check_path("RUN_DIR", str(run.path))
     here = _used(config, system.describe(env))
     check_gpus(config, env, here)
     if not run.file(Seal.FILE).is_file():

@@ -14,12 +14,14 @@ from ..config import Config
 from ..credentials import redaction
 from ..engine import importing
 from ..errors import EXIT_INVALID, EXIT_OK, BrokeError, Interrupted, PipelineError
+from ..machine import needs
 from ..machine.gpu_sampler import GpuSampler
 from ..machine.processes import end_children
 from ..records import seal
 from ..records.events import Events
 from ..records.run_folder import RunFolder
 from ..records.schema import COMPLETE, FAILED, INTERRUPTED, Provenance, Results, System
+from ..settings import PREFIX
 from ..terminal import console, signals
 from ..terminal.progress import TerminalProgress
 from ..terminal.style import colour_wanted
@@ -49,8 +51,11 @@ def execute(
     """Do everything the config asks for; returns the exit code. Finished runs are kept."""
     # Those of other hosts cannot be read from here.
     gpus, given = (() if config.hosts else run.read(System).gpus), dict(os.environ)
-    with console.captured(run.file("run.log")) as terminal, GpuSampler(gpus) as sampler:
-        progress = TerminalProgress(terminal, env)
+    debug = bool(env.get(f"{PREFIX}DEBUG"))
+    # A line that is redrawn and a log that goes by do not go together.
+    shown = {**env, "TERM": "dumb"} if debug else env
+    with console.captured(run.file("run.log"), follow=debug) as terminal, GpuSampler(gpus) as sampler:
+        progress = TerminalProgress(terminal, shown, log=run.file("run.log"))
         events = Events(run, progress, gpu=lambda: sampler.latest)
         try:
             with seal.stage(run, seal.MEASURED):
@@ -137,6 +142,7 @@ async def _measure(
     work: Work,
     given: Mapping[str, str],
 ) -> None:
+    needs.check(config)
     async with members.placed(run, config, env) as placed:
         await _measure_with(Session(run, config, events, placed), work, given)
 

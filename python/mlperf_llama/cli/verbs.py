@@ -88,12 +88,14 @@ def try_source(arguments: argparse.Namespace, flags: Mapping[str, str], env: Env
     from ..bench import finalize
     from ..records import lock, seal
     from ..sources import chain, dataset, model
+    from ..terminal import activity
 
     run, settings = _run_folder(arguments)
     kind, source = arguments.verb, arguments.source
     serve = dataset.serve if kind == "dataset" else model.serve
     stage = f"{kind} {source}"
-    with lock.held(run.path, stage), seal.stage(run, stage), finalize.on_interrupt(run):
+    ticking = activity.shown(stage, sys.stderr)
+    with ticking, lock.held(run.path, stage), seal.stage(run, stage), finalize.on_interrupt(run):
         chain.attempt(run, kind, source, lambda: serve(source, settings, env))
     return 0
 

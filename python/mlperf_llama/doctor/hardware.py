@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ..config import Config
+from ..machine import needs
 from ..machine.gpu_table import capability_of
 from ..machine.gpus import ONE_OF, REPAIR, summary
 from ..records.schema import System
@@ -32,7 +33,7 @@ DOCKER_TIMEOUT_S = 4.0
 def _existing(path: Path) -> Path:
     """The folder itself, or the nearest one above it that exists."""
     path = path.expanduser().absolute()
-    return next(p for p in (path, *path.parents) if p.exists())
+    return next(p for p in (path, *path.parents) if os.path.exists(p))
 
 
 def _disk(name: str, path: Path, full_gib: float) -> Finding:
@@ -155,6 +156,15 @@ def _docker(env: Mapping[str, str], system: System) -> Finding:
     return Finding("container engine", OK, f"{command} answers")
 
 
+def _needs(config: Config) -> list[Finding]:
+    """What an engine takes for granted."""
+    listed = []
+    for name, need in needs.of(config).items():
+        detail, _, remedy = need().partition("; ")
+        listed.append(Finding(name, FAIL if detail else OK, detail or "works", remedy))
+    return listed
+
+
 def findings(config: Config, env: Mapping[str, str], system: System) -> list[Finding]:
     build = chosen_build(env, system)
     return [
@@ -164,4 +174,5 @@ def findings(config: Config, env: Mapping[str, str], system: System) -> list[Fin
         _cpu(system, build),
         _gpu(config, env, system, build),
         _docker(env, system),
+        *_needs(config),
     ]

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from ..config import Config
+from ..machine import route
 from .finding import OK, WARN, Finding
 
 PROBE_S = 3.0
@@ -27,6 +28,7 @@ class Probes:
     failures: dict[str, str] = field(default_factory=dict)
     threads: list[threading.Thread] = field(default_factory=list)
     skipped: str = ""
+    fault: str = ""
 
 
 def proxies(env: Mapping[str, str]) -> dict[str, str]:
@@ -58,7 +60,7 @@ def start(config: Config, env: Mapping[str, str]) -> Probes:
         config.r2_base_url: "the MLCommons sources",
         "https://github.com": "mlcr's scripts",
     }
-    probes = Probes(purposes, time.monotonic() + DEADLINE_S)
+    probes = Probes(purposes, time.monotonic() + DEADLINE_S, fault=route.fault(env))
     if env.get("HF_HUB_OFFLINE", "").lower() in OFF:
         probes.skipped = "not asked, HF_HUB_OFFLINE is set"
         return probes
@@ -80,7 +82,7 @@ def finish(probes: Probes) -> list[Finding]:
     for thread in probes.threads:
         thread.join(max(0.0, probes.deadline - time.monotonic()))
     failures = dict(probes.failures)
-    findings = []
+    findings = [Finding("network", WARN, *probes.fault.rsplit(": ", 1))] if probes.fault else []
     for url, purpose in probes.purposes.items():
         host = url.split("//")[-1].split("/")[0]
         reason = failures.get(url, f"no answer in {DEADLINE_S:g} s")

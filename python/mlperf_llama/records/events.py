@@ -32,7 +32,7 @@ class Events:
         *listeners: Listener,
         gpu: Callable[[], Sequence[object] | None] | None = None,
     ) -> None:
-        self._stream = run.file(FILE).open("a", encoding="utf-8") if run else None
+        self._stream = run.file(FILE).open("a", encoding="utf-8", errors="backslashreplace") if run else None
         self._listeners = listeners
         self._gpu = gpu
         self._started: dict[str, float] = {}

@@ -71,8 +71,14 @@ def atomic_folder(path: Path) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write atomically, without secrets: a file that exists is complete, also after a power loss."""
-    with atomic(path) as temporary, temporary.open("w", encoding="utf-8") as stream:
+    """Write atomically, without secrets: a file that exists is complete, also after a power loss.
+
+    The bytes of a name that is not UTF-8 are written as \\udcXX, which JSON reads as the same name.
+    """
+    with (
+        atomic(path) as temporary,
+        temporary.open("w", encoding="utf-8", errors="backslashreplace") as stream,
+    ):
         stream.write(redaction.text(text))
         stream.flush()
         os.fsync(stream.fileno())

@@ -15,6 +15,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from ..errors import BrokeError
+from ..machine import needs
 from . import nltk_data
 from .rouge import PairScore, RememberedStems, score_pair
 
@@ -52,7 +53,10 @@ def score_pairs(
 
 
 def worker_count(workers: int | None, pairs: int) -> int:
-    """As many as requested, or as many as are worth starting; no more than there are chunks."""
+    """As many as requested, or as many as are worth starting; no more than there are chunks. One where the
+    machine has no shared memory, which several speak through."""
+    if needs.shared_memory():
+        return 1
     if workers is not None:
         return max(1, min(workers, math.ceil(pairs / CHUNK_PAIRS)))
     return max(1, min(len(os.sched_getaffinity(0)), math.ceil(pairs / PAIRS_WORTH_A_PROCESS)))

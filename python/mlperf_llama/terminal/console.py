@@ -9,43 +9,85 @@ from __future__ import annotations
 import os
 import re
 import sys
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
 
 from ..credentials import redaction
+from ..errors import BrokeError
+from . import outputs
 
+FOLLOW_S = 0.2
 _FAULT = re.compile(r"^(?:.*\s)?([A-Za-z_.]*(?:Error|Exception|Interrupt)): (.+)$")
 
 
 @contextmanager
-def captured(log: Path) -> Iterator[TextIO]:
-    """Send descriptors 1 and 2 to `log`; yields the terminal (the old standard error).
+def captured(log: Path, follow: bool = False) -> Iterator[TextIO]:
+    """Send descriptors 1 and 2 to `log`; yields the terminal (the old standard error). `follow`: what comes
+    into the log is shown there too.
 
     Other processes write straight into the file, so secrets are overwritten in it at the end, and at the
     start what a killed run left.
     """
     redaction.scrub(log)
-    sys.stdout.flush()
-    sys.stderr.flush()
+    _flush()
     out, err = os.dup(1), os.dup(2)
     handle = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
     terminal = os.fdopen(os.dup(err), "w", encoding="utf-8", errors="replace")
+    shown, following = outputs.tolerant(terminal), ExitStack()
     try:
+        if follow:
+            following.enter_context(_followed(log, shown))
         os.dup2(handle, 1)
         os.dup2(handle, 2)
-        yield terminal
+        yield shown
     finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        terminal.flush()
+        # The log may lie on a disk that is full: the descriptors go back all the same.
+        _flush()
+        following.close()
+        shown.flush()
         os.dup2(out, 1)
         os.dup2(err, 2)
         for descriptor in (out, err, handle):
             os.close(descriptor)
         terminal.close()
         redaction.scrub(log)
+
+
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, BrokeError):
+            stream.flush()
+
+
+@contextmanager
+def _followed(log: Path, terminal: TextIO) -> Iterator[None]:
+    """While the block runs, whole lines that are added to the log go to the terminal too."""
+    over = threading.Event()
+
+    stream = log.open("rb")
+    stream.seek(0, os.SEEK_END)
+
+    def copy() -> None:
+        with stream:
+            left, last = b"", False
+            while not last:
+                last = over.wait(FOLLOW_S)
+                lines, sign, left = (left + stream.read()).rpartition(b"\n")
+                text = (lines + sign + (left if last else b"")).decode("utf-8", "replace")
+                if text:
+                    terminal.write(redaction.visible(redaction.text(text.replace("\r", "\n"))))
+                    terminal.flush()
+
+    thread = threading.Thread(target=copy, name="follow", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
 
 
 def last_fault(log: Path, limit: int = 262_144, start: int = 0) -> str:

@@ -10,9 +10,11 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from ..records.schema import Event
+from . import activity
 from .stage import Stage, State
 from .style import live_wanted, plain
 
@@ -42,14 +44,18 @@ class PlainLines:
 
 
 class TerminalProgress:
-    """Call it with each event, and `close` it."""
+    """Call it with each event, and `close` it. `log`: its last line tells what a silent stage is at."""
 
     def __init__(
-        self, stream: TextIO, env: Mapping[str, str], clock: Callable[[], float] = time.monotonic
+        self,
+        stream: TextIO,
+        env: Mapping[str, str],
+        clock: Callable[[], float] = time.monotonic,
+        log: Path | None = None,
     ) -> None:
-        self._stream, self._clock = stream, clock
+        self._stream, self._clock, self._log, self._log_start = stream, clock, log, 0
         self._display: PlainLines | LiveLine = PlainLines(stream)
-        self._interval_s = LINE_EVERY_S
+        self._interval_s, self._silent_s = LINE_EVERY_S, activity.SILENT_S
         self._stage: Stage | None = None
         self._started: dict[str, float] = {}
         self._lock = threading.RLock()
@@ -57,8 +63,8 @@ class TerminalProgress:
         if live_wanted(stream, env):
             from .live import LiveLine
 
-            self._display, self._interval_s = LiveLine(stream, env), REDRAW_S
-            threading.Thread(target=self._tick, name="progress", daemon=True).start()
+            self._display, self._interval_s, self._silent_s = LiveLine(stream, env), REDRAW_S, TICK_S
+        threading.Thread(target=self._tick, name="progress", daemon=True).start()
 
     def __call__(self, event: Event) -> None:
         """Show one event."""
@@ -67,6 +73,7 @@ class TerminalProgress:
             if self._stage is None or self._stage.name != name:
                 self._end(State.PASSED)
                 self._stage = Stage(name, self._started.setdefault(name, self._clock()), {})
+                self._log_start = activity.size_of(self._log)
             self._stage.fields.update(event)
             if self._stage.share == 1.0:
                 self._end(State.PASSED)
@@ -106,4 +113,10 @@ class TerminalProgress:
     def _tick(self) -> None:
         while not self._closed.wait(TICK_S):
             with self._lock:
-                self._draw(TICK_S)
+                if self._stage and self._stage.share is None:
+                    self._stage.note = self._note()
+                self._draw(self._silent_s)
+
+    def _note(self) -> str:
+        """What a stage that counts nothing is at."""
+        return activity.latest() or (activity.last_line(self._log, self._log_start) if self._log else "")

@@ -30,6 +30,8 @@ class Stage:
     fields: EventFields
     state: State = State.RUNNING
     shown: float | None = None
+    # What is known beside the events: the last line of a log, what is fetched.
+    note: str = ""
 
     @property
     def share(self) -> float | None:
@@ -59,6 +61,8 @@ class Stage:
             parts.append((Rank.SAMPLES, f"{quantity(known['samples_per_s'])} samples/s"))
         if known.get("tokens_per_s") is not None:
             parts.append((Rank.TOKENS, f"{quantity(known['tokens_per_s'])} tok/s"))
+        if running and self.note:
+            parts.append((Rank.REST, self.note))
         if not running:
             return [*parts, (Rank.TIME, f"in {duration(elapsed_s)}")]
         if known.get("eta_s") is not None:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from pipeline_runs import Ended, entrypoint, interrupted_at, started_until
+from pipeline_runs import ROOT, Ended, entrypoint, environment, interrupted_at, started_until
 
 from mlperf_llama import rules
 
@@ -137,3 +137,30 @@ def test_a_full_disk_ends_in_one_line(small_disk: Path) -> None:
     # A source that broke is named a second time by the chain it ended.
     assert len(errors) == 1 or (len(errors) == 2 and "could be had" in errors[1]), ended.stderr
     assert "No space left on device" in errors[0]
+
+
+def test_a_full_cache_ends_in_one_line(small_disk: Path, tmp_path: Path) -> None:
+    ended = entrypoint(tmp_path / "results", "run", CACHE_DIR=small_disk, **FAKE)
+    assert ended.code == 4, ended.stderr
+    assert ended.stdout == ""
+    assert "Traceback" not in ended.stderr
+    errors = [line for line in ended.stderr.splitlines() if "error:" in line or "not here:" in line]
+    assert "No space left on device" in errors[0]
+    assert "an unexpected fault" not in ended.stderr
+
+
+def test_a_result_that_cannot_be_written_keeps_the_run(tmp_path: Path) -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [str(ROOT / "entrypoint.sh"), "run"],
+            cwd=ROOT,
+            env=environment(tmp_path, {**FAKE, "MODE": "performance"}),
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+    assert done.returncode == 4, done.stderr
+    assert "standard output" in done.stderr.splitlines()[-1]
+    assert json.loads((tmp_path / "latest" / "results.json").read_text())["status"] == "complete"

@@ -226,3 +226,46 @@ def test_the_last_act_is_exec(box: Sandbox) -> None:
     process.terminate()
     process.communicate(timeout=60)
     assert process.returncode == -signal.SIGTERM
+
+
+def test_the_way_to_go_on_is_said_before_anything_can_be_killed(box: Sandbox) -> None:
+    done = box.run("./entrypoint.sh")
+    first = done.stderr.splitlines()[0]
+    assert "run folder: /tmp/a run" in first
+    assert r"make resume RUN_DIR=/tmp/a\ run" in first
+
+
+def test_a_source_that_was_killed_is_named_with_the_way_to_go_on(box: Sandbox) -> None:
+    box.on(f"{RUN} dataset mlcommons", code=137)
+    done = box.run("./entrypoint.sh")
+    assert done.returncode == 137
+    assert "dataset mlcommons was killed" in done.stderr.splitlines()[-1]
+    assert r"make resume RUN_DIR=/tmp/a\ run" in done.stderr.splitlines()[-1]
+
+
+def test_no_folder_for_temporary_files_is_needed(box: Sandbox) -> None:
+    done = box.run("./entrypoint.sh", TMPDIR="/nowhere")
+    assert (done.returncode, done.stdout) == (0, "/tmp/a run\n"), done.stderr
+
+
+def test_debug_shows_each_step_and_its_code(box: Sandbox) -> None:
+    box.on(f"{RUN} model mlcommons", code=3)
+    done = box.run("./entrypoint.sh", MLPERF_DEBUG="1")
+    assert done.stdout == "/tmp/a run\n"
+    assert "debug: model mlcommons --run-dir /tmp/a run" in done.stderr
+    assert "debug: model ended with 3" in done.stderr
+    assert "debug:" not in box.run("./entrypoint.sh").stderr
+
+
+@pytest.mark.parametrize("ending", ["2>/dev/full", "2>&-", "<&- >&- 2>&-", "2> >(exit)"])
+def test_messages_that_nobody_can_read_end_no_run(box: Sandbox, ending: str) -> None:
+    box.on(f"{RUN} dataset mlcommons", code=3)
+    done = box.run("bash", "-c", f"./entrypoint.sh {ending}")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == ("" if ">&- 2" in ending else "/tmp/a run\n")
+    assert box.calls()[-1].startswith(f"{RUN} execute")
+
+
+def test_an_error_that_nobody_can_read_keeps_its_code(box: Sandbox) -> None:
+    box.on(f"{RUN} dataset", code=4)
+    assert box.run("bash", "-c", "./entrypoint.sh 2>/dev/full").returncode == 4

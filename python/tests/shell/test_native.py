@@ -196,3 +196,10 @@ def test_the_next_python_is_tried_when_the_first_does_not_answer(box: Sandbox, b
     box.on("python3.12 -m venv", copy="{last}/bin/python")
     assert box.run("scripts/native.sh", PATH=bare_path).returncode == 0
     assert [call for call in box.calls() if " -m venv " in call] == [f"python3.12 -m venv {box.venv}"]
+
+
+def test_a_set_up_without_a_folder_for_temporary_files_is_code_3(box: Sandbox) -> None:
+    done = box.run("scripts/native.sh", TMPDIR="/nowhere")
+    assert (done.returncode, done.stdout) == (3, "")
+    assert "set TMPDIR" in done.stderr
+    assert not steps(box)

@@ -20,7 +20,9 @@ from typing import IO
 import psutil
 
 from ...errors import MissingError
+from ...machine import route
 from ...settings import PREFIX
+from ...terminal import activity
 
 log = logging.getLogger(__name__)
 
@@ -98,17 +100,40 @@ def run(
         except OSError as error:
             raise MissingError(f"{what}: could not start {command[0]}: {error.strerror}") from None
         try:
-            reason = _watch(process, (out, err), stall_s, timeout_s, progress)
+            reason = _watch(process, (out, err), stall_s, timeout_s, _noted(what, progress))
         finally:
+            activity.note("")
             _end(process)
         text = _text(out)
         if reason:
-            cause = explain(text + _text(err))
+            cause = route.explained(explain(text + _text(err)), env)
             raise MissingError(f"{what}: {reason}" + (f"; its last line: {cause}" if cause else ""))
         if process.returncode != 0:
-            cause = explain(text + _text(err)) or "it printed nothing"
+            cause = route.explained(explain(text + _text(err)) or "it printed nothing", env)
             raise MissingError(f"{what}: exit code {process.returncode}: {cause}")
         return text
+
+
+def _noted(what: str, progress: Progress | None) -> Progress:
+    """`progress`, which also tells how much has come since the beginning."""
+    before: list[int] = []
+
+    def measure() -> object:
+        value = progress and progress()
+        before.append(_size(value)) if not before else None
+        come = _size(value) - before[0]
+        activity.note(f"{what}: {activity.megabytes(come)}" if come > 0 else what)
+        return value
+
+    return measure
+
+
+def _size(value: object) -> int:
+    """The bytes in a measure of `growth`, or in several."""
+    if isinstance(value, tuple | list):
+        parts = list(value)
+        return parts[1] if len(parts) == 3 and isinstance(parts[1], int) else sum(map(_size, parts))
+    return 0
 
 
 def _watch(
@@ -116,7 +141,7 @@ def _watch(
     outputs: tuple[IO[bytes], ...],
     stall_s: float,
     timeout_s: float,
-    progress: Progress | None,
+    progress: Progress,
 ) -> str:
     """Wait for the end. Gives why the process has to be ended, or nothing."""
     started = moved = measured = time.monotonic()
@@ -135,7 +160,7 @@ def _watch(
         measured = now
         sizes = [os.fstat(file.fileno()).st_size for file in outputs]
         work = int(_processor_s(process.pid) / (stall_s * LEAST_WORK))
-        state = (sizes, work, progress and progress())
+        state = (sizes, work, progress())
         if state != seen:
             seen, moved = state, now
         elif now - moved > stall_s:

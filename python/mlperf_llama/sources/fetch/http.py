@@ -24,7 +24,9 @@ import requests
 from urllib3.exceptions import HTTPError, ReadTimeoutError
 
 from ...errors import MissingError
+from ...machine import route
 from ...records import files, lock
+from ...terminal import activity
 
 log = logging.getLogger(__name__)
 
@@ -171,12 +173,14 @@ def _append(url: str, part: Path, patience: Patience, headers: dict[str, str], d
         if response.status_code != 206:
             stream.truncate(0)
         room = _room(response, part, stream.tell())
-        reported = time.monotonic()
+        reported, announced = time.monotonic(), _announced(response)
+        total = f" of {activity.megabytes(stream.tell() + announced)}" if announced else ""
         for block in _blocks(url, response, patience, deadline):
             room -= len(block)
             if room < 0:
                 raise _TooLarge(f"given up after {stream.tell()} bytes: no length was announced, no end came")
             stream.write(block)
+            activity.note(f"{part.stem}: {activity.megabytes(stream.tell())}{total}")
             if time.monotonic() - reported > REPORT_EVERY_S:
                 reported = time.monotonic()
                 log.info("downloading file=%s done_bytes=%d", part.stem, stream.tell())
@@ -255,8 +259,10 @@ def _request(
         return _within(2 * patience_s, ask)
     except (requests.Timeout, TimeoutError):
         raise MissingError(f"{url}: no answer within {patience_s:.0f} s") from None
-    except requests.RequestException as error:
-        raise MissingError(f"{url}: no connection: {_cause(error)}") from None
+    except (requests.RequestException, OSError) as error:
+        # requests says with a bare OSError that the file of a CA is not there.
+        cause = route.explained(_cause(error), os.environ)
+        raise MissingError(f"{url}: no connection: {cause}") from None
 
 
 def _within(seconds: float, ask: Callable[[], requests.Response]) -> requests.Response:

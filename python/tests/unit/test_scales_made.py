@@ -20,7 +20,7 @@ from mlperf_llama.bench import scales_again  # noqa: E402
 from mlperf_llama.config import Config  # noqa: E402
 from mlperf_llama.errors import BrokeError, InvalidError, MissingError, UsageError  # noqa: E402
 from mlperf_llama.quantize import scales as making  # noqa: E402
-from mlperf_llama.records import scales  # noqa: E402
+from mlperf_llama.records import scales, seal  # noqa: E402, seal
 from mlperf_llama.records.events import Events  # noqa: E402
 from mlperf_llama.records.files import digest  # noqa: E402
 from mlperf_llama.records.run_folder import RunFolder  # noqa: E402
@@ -93,7 +93,8 @@ class Bench:
         def listen(event: Event) -> None:
             self.said.append(event.get("message", ""))
 
-        choice.provide(self.run, self.config, {}, Events(None, listen))
+        with seal.stage(self.run, seal.MEASURED):
+            choice.provide(self.run, self.config, {}, Events(None, listen))
 
     @property
     def record(self) -> Scales:

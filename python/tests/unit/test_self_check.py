@@ -1,7 +1,7 @@
 """What a self-check's figures mean, and what becomes of one that failed.
 
 Its steps: test_self_check_steps.py; vLLM's own classes: test_own_path.py; a model in vLLM:
-tests/integration/test_self_check.py.
+tests/integration/test_self_check_vllm.py.
 """
 
 from __future__ import annotations

@@ -156,8 +156,8 @@ def test_the_source_is_named_and_never_eligible(
     settings: config.Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def run(what: str, command: list[Any], **_: Any) -> str:
-        assert command[1:3] == ["-m", "mlperf_llama.sources.model.wide_llama"]
-        wide_llama.widen(command[3], command[4], LARGE)
+        assert command[1:5] == ["-P", "-s", "-m", "mlperf_llama.sources.model.wide_llama"]
+        wide_llama.widen(command[5], command[6], LARGE)
         return ""
 
     monkeypatch.setattr(standin_8b.child, "run", run)

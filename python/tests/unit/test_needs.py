@@ -63,6 +63,9 @@ def isolated(flags: str, prepare: str, tmp_path: Path, engine: str) -> subproces
 def test_a_machine_without_it_is_one_line_and_code_3(
     flags: str, prepare: str, word: str, tmp_path: Path
 ) -> None:
+    hidden = [path for path in (sys.prefix, str(PACKAGE)) if path.startswith(("/tmp/", "/var/tmp/"))]
+    if hidden and "/tmp " in prepare:
+        pytest.skip(f"{hidden[0]} lies in the folder that is to be read-only")
     ended = isolated(flags, prepare, tmp_path, "vllm")
     assert ended.returncode == 3, ended.stderr
     assert len(ended.stderr.splitlines()) == 1

@@ -22,8 +22,13 @@ class Recorder:
         files = {"mlperf_loadgen": str(library) if library else None}
         self._recorder = record.Recorder(engine, files, [release], given)
 
-    def finish(self) -> None:
-        add(self._run, self._recorder.finish())
+    def wait(self) -> PythonProcess:
+        """Until the packages are hashed; in a thread. The caller adds the record: one whose hashing an
+        interruption has ended says nothing of a process that measured nothing."""
+        return self._recorder.finish()
+
+    def add(self, process: PythonProcess) -> None:
+        add(self._run, process)
 
 
 def add(run: RunFolder, *processes: PythonProcess) -> None:

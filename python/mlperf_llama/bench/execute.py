@@ -156,7 +156,7 @@ async def _measure_with(session: Session, work: Work, given: Mapping[str, str]) 
     environment = environment_record.Recorder(run, config.engine, version, given)
     try:
         await session.start()
-        await asyncio.to_thread(environment.finish)
+        environment.add(await asyncio.to_thread(environment.wait))
         task = asyncio.current_task()
         assert task is not None
         with _cancelled_by_signals(task) as received:

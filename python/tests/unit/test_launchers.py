@@ -48,6 +48,12 @@ def with_mark(text: str) -> list[str]:
     return found
 
 
+def supervising() -> psutil.Process:
+    """The supervisor that this process started, beside whatever other tests have left."""
+    children = psutil.Process().children()
+    return next(child for child in children if "supervisor" in " ".join(child.cmdline()))
+
+
 def eventually(holds: Callable[[], bool], limit_s: float = 20) -> None:
     deadline = time.monotonic() + limit_s
     while not holds():
@@ -173,7 +179,7 @@ def test_stopped_processes_are_ended_too(package: Path, mark: str, whom: str) ->
         await launcher.start([MemberSpec(0)], HEAD)
         while len(with_mark(mark)) < 5:
             await asyncio.sleep(0.02)
-        [parent] = psutil.Process().children()
+        parent = supervising()
         worker = next(child for child in parent.children() if "worker" in child.cmdline())
         for process in {"worker": [worker], "supervisor": [parent], "both": [parent, worker]}[whom]:
             process.suspend()
@@ -210,7 +216,7 @@ def test_a_supervisor_that_is_killed_takes_its_worker_along(package: Path, mark:
 
     def kill(launcher: ProcessLauncher) -> None:
         eventually(lambda: len(with_mark(mark)) == 2)
-        [parent] = psutil.Process().children()
+        parent = supervising()
         parent.kill()
 
     assert run([MemberSpec(0)], kill)[0].startswith("was ended by SIGKILL: ")

@@ -43,7 +43,13 @@ def shard(tensor: bytes) -> bytes:
 
 
 SHARDS = {name: shard(name.encode() * 9) for name in checkpoint.SHARDS}
-ROPE = {"rope_type": "llama3", "factor": 8.0}
+ROPE = {
+    "rope_type": "llama3",
+    "factor": 8.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 8192,
+}
 FILES: dict[str, bytes] = {
     "config.json": json.dumps({**shape.CONFIG, "rope_scaling": ROPE, "eos_token_id": 128001}).encode(),
     "generation_config.json": json.dumps({"eos_token_id": list(rules.EOS_IDS)}).encode(),

@@ -15,7 +15,8 @@ source "$root/docker/image.sh"
 
 readonly RECORD="$root/docker/built-cuda.txt"
 # A value that only the secrets of the build hold, for the test that looks for it in the image.
-readonly CANARY=secret-canary-51c07b.invalid
+# Made anew, since this file lies in the image too.
+readonly CANARY=secret-canary-$RANDOM$RANDOM$RANDOM.invalid
 
 # layers_hash: one word that changes with what the CUDA image is made of, our own code apart.
 layers_hash() {

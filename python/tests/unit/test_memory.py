@@ -28,6 +28,16 @@ def test_free_memory_is_less_than_the_machines() -> None:
     assert 0 < memory.free_bytes() < 1 << 50
 
 
+def test_a_control_group_limits_it_and_its_cached_files_count_as_free(tmp_path: Path) -> None:
+    machine = memory.free_bytes(tmp_path / "none")
+    limits = {"memory.max": "100000000", "memory.current": "90000000"}
+    for name, text in {**limits, "memory.stat": "anon 5\nfile 80000000\nshmem 20000000\n"}.items():
+        (tmp_path / name).write_text(text)
+    assert memory.free_bytes(tmp_path) == min(machine, 70_000_000)
+    (tmp_path / "memory.max").write_text("max\n")
+    assert memory.free_bytes(tmp_path) > 70_000_000
+
+
 @pytest.mark.parametrize(("kills", "words"), [(1, "for want of memory"), (0, "by SIGKILL")])
 def test_a_child_killed_for_memory_is_named_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kills: int, words: str

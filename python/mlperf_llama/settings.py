@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from . import rules
 
 PREFIX = "MLPERF_"
+# What this package tells its own processes; no settings.
+INTERNAL = f"{PREFIX}LLAMA_"
 AUTO = "auto"
 POSITIVE = 1e-9  # the lowest value of a number that may not be 0
 

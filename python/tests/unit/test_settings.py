@@ -12,9 +12,12 @@ import pytest
 from mlperf_llama import config, rules
 from mlperf_llama.cli import env_example
 from mlperf_llama.config import Config
+from mlperf_llama.engine.hopper import cubins
 from mlperf_llama.errors import UsageError
+from mlperf_llama.records import scales
 from mlperf_llama.settings import (
     BY_NAME,
+    INTERNAL,
     PREFIX,
     RENAMED,
     SECRET,
@@ -213,3 +216,11 @@ def test_a_secret_may_be_a_file(tmp_path: Path) -> None:
 def test_no_secret_reaches_the_saved_settings() -> None:
     secrets = dict.fromkeys(SECRETS, "s3cr3t")
     assert "s3cr3t" not in str(config.load({}, secrets).to_json())
+
+
+def test_what_the_package_tells_its_own_processes_is_no_setting_and_no_fault() -> None:
+    """A process that has prepared vLLM's environment reads its settings again."""
+    own = [scales.VARIABLE, cubins.VARIABLE]
+    assert all(name.startswith(INTERNAL) for name in own)
+    assert config.load({}, dict.fromkeys(own, "/somewhere")) == config.load({}, {})
+    assert not [name for name in BY_NAME if f"{PREFIX}{name}".startswith(INTERNAL)]

@@ -19,7 +19,7 @@ from .credentials import SECRET_NAMES
 from .credentials import secret as secret
 from .credentials import user_info as user_info
 from .errors import UsageError
-from .settings import BY_NAME, PREFIX, RENAMED, SHELL_NAMES, TABLE
+from .settings import BY_NAME, INTERNAL, PREFIX, RENAMED, SHELL_NAMES, TABLE
 
 # Written into an image by its build, for system.json; nobody's setting.
 IMAGE_NAMES = ("GIT_COMMIT", "IMAGE_ID")
@@ -152,7 +152,9 @@ def _check_names(flags: Mapping[str, str], env: Mapping[str, str]) -> None:
             raise UsageError(f"{old} was renamed: give {new}")
     for name in env:
         bare = name.removeprefix(PREFIX)
-        if not name.startswith(PREFIX) or bare in BY_NAME or bare in SHELL_NAMES + IMAGE_NAMES:
+        if not name.startswith(PREFIX) or name.startswith(INTERNAL):
+            continue
+        if bare in BY_NAME or bare in SHELL_NAMES + IMAGE_NAMES:
             continue
         if bare in RENAMED:
             raise UsageError(f"{name} was renamed: set {PREFIX}{RENAMED[bare]}")

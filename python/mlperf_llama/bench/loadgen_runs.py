@@ -98,8 +98,8 @@ async def _drive(session: Session, planned: plan.Plan) -> ModeRecord:
         counters = _difference(before, await session.counters())
         if mode == "performance":
             each = _differences(members_before, members.counters(session))
-            record = replace(logs.performance(out, scenario), counters=counters, driven=ended.driven)
-            return replace(record, member_counters=each)
+            record = logs.performance(out, scenario)
+            return replace(record, counters=counters, driven=ended.driven, member_counters=each)
         if mode == "compliance":
             return Compliance(test06.verify_run(run, scenario).passed, counters, ended.driven)
         return Accuracy(counters=counters, lost_members=members.losses(session), driven=ended.driven)

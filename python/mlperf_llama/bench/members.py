@@ -58,13 +58,13 @@ async def placed(run: RunFolder, config: Config, env: Mapping[str, str]) -> Asyn
     if not config.hosts:
         yield None
         return
-    found = await places.place(config, env)
+    there = await places.place(config, env)
     try:
-        run.write(Hosts(found.hosts))
-        run.update(System, gpus=found.gpus)
-        yield found
+        run.write(Hosts(there.hosts))
+        run.update(System, gpus=there.gpus)
+        yield there
     finally:
-        await found.launcher.stop()
+        await there.launcher.stop()
 
 
 def make_engine(session: Session) -> ReplicaEngine:
@@ -155,4 +155,6 @@ def losses(session: Session) -> tuple[LostMember, ...] | None:
     engine = session.engine
     lost = engine.take_losses() if isinstance(engine, ReplicaEngine) else []
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    return tuple(LostMember(one.member, one.name, one.cause, one.unfinished, now) for one in lost) or None
+    return (
+        tuple(LostMember(loss.member, loss.name, loss.cause, loss.unfinished, now) for loss in lost) or None
+    )

@@ -18,8 +18,6 @@ from ..engine.frames import (
     FIRST_TOKENS,
     Decoder,
     Frame,
-    completions,
-    first_tokens,
     frame,
     integers,
     read_completions,
@@ -31,8 +29,6 @@ __all__ = [
     "FIRST_TOKENS",
     "Decoder",
     "Frame",
-    "completions",
-    "first_tokens",
     "read_completions",
     "read_first_tokens",
 ]

@@ -16,12 +16,11 @@ from typing import IO
 
 from ..errors import BrokeError, MissingError, UsageError
 from ..machine.memory import memory_kills
+from ..machine.processes import MODULE_COMMAND, PACKAGE_FOLDER, last_lines
 from ..records.files import write_text
-from . import logs
+from . import child, logs
 from .child import Spec
 from .plan import Plan, audit_conf, user_conf
-
-PACKAGE_FOLDER = Path(__file__).resolve().parents[2]
 
 
 def write_spec(plan: Plan, out_dir: Path, conf_path: Path | None, loadgen_root: Path | None) -> Spec:
@@ -84,10 +83,7 @@ class Child:
 
     def last_line(self) -> list[str]:
         """The last line it printed, if any."""
-        end = self.output.seek(0, os.SEEK_END)
-        self.output.seek(max(0, end - 4096))
-        lines = self.output.read().decode(errors="replace").strip().splitlines()
-        return [line.strip() for line in lines[-1:]]
+        return last_lines(self.output, 1)
 
 
 @contextmanager
@@ -99,7 +95,7 @@ def started(spec: Spec) -> Iterator[Child]:
             with remote:
                 number = str(remote.fileno())
                 process = subprocess.Popen(
-                    [sys.executable, "-P", "-s", "-m", "mlperf_llama.loadgen.child", number, spec.to_json()],
+                    [*MODULE_COMMAND, child.__name__, number, spec.to_json()],
                     # No audit.config of the user's lies here.
                     cwd=PACKAGE_FOLDER,
                     # Nothing of the caller's is imported: LoadGen's release is the only other folder.

@@ -1,7 +1,6 @@
 """Between LoadGen's socket and the engine, on the engine's loop: the timed path.
 
-Nothing here formats text, logs or touches the disk. What the engine delivers within
-one iteration of the loop leaves as one frame.
+Nothing here formats text, logs or touches the disk.
 """
 
 from __future__ import annotations
@@ -14,6 +13,7 @@ from typing import Protocol, SupportsInt
 
 from .. import rules
 from ..engine import Engine, Limits, Request, Tokens
+from ..engine.outbox import Outbox
 from ..errors import BrokeError, UsageError
 from . import link
 from .plan import Plan
@@ -94,8 +94,7 @@ class Relay(asyncio.Protocol):
         self._open: dict[int, int] = {}
         self._begun: set[int] = set()
         self._started = 0.0
-        self._flushing = False
-        self._clear()
+        self._outbox = Outbox(self._loop, self._leave)
 
     @property
     def waiting(self) -> int:
@@ -159,9 +158,7 @@ class Relay(asyncio.Protocol):
         if response_id is None or request_id in self._begun or not self._streaming:
             return self._misbehaved(f"a first token of request {request_id}: unknown, sent, or not requested")
         self._begun.add(request_id)
-        self._first_ids.append(response_id)
-        self._first_tokens.append(token)
-        return self._flush_soon()
+        return self._outbox.first_token(response_id, token)
 
     def completed(self, request_id: int, tokens: Tokens) -> None:
         response_id = self._open.pop(request_id, None)
@@ -175,10 +172,7 @@ class Relay(asyncio.Protocol):
         self._begun.discard(request_id)
         self.samples += 1
         self.tokens += count
-        self._ids.append(response_id)
-        self._lengths.append(count)
-        self._tokens.extend(tokens)
-        return self._flush_soon()
+        return self._outbox.completed(response_id, tokens)
 
     def failed(self, error: Exception) -> None:
         self._end(error if isinstance(error, BrokeError) else BrokeError(f"engine: died: {error}"))
@@ -189,27 +183,11 @@ class Relay(asyncio.Protocol):
 
     # Out
 
-    def _flush_soon(self) -> None:
-        if not self._flushing:
-            self._flushing = True
-            self._loop.call_soon(self._flush)
-
-    def _flush(self) -> None:
-        self._flushing = False
+    def _leave(self, data: bytes) -> None:
         if self._transport is None or self.outcome.done():
             return
-        frames = []
-        if self._first_ids:
-            frames.append(link.first_tokens(self._first_ids, self._first_tokens))
-        if self._ids:
-            frames.append(link.completions(self._ids, self._lengths, self._tokens))
-        self._clear()
-        self._transport.write(b"".join(frames))
+        self._transport.write(data)
         self.last = (time.monotonic(), time.time())
-
-    def _clear(self) -> None:
-        self._first_ids, self._first_tokens = array("Q"), array("i")
-        self._ids, self._lengths, self._tokens = array("Q"), array("i"), array("i")
 
     def _end(self, error: BaseException | None) -> None:
         if not self.outcome.done():

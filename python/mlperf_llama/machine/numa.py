@@ -32,8 +32,8 @@ def _bus_id(gpu: str) -> str | None:
     def handle() -> object:
         if gpu.isdecimal():
             return lib.nvmlDeviceGetHandleByIndex(int(gpu))
-        found = lib.nvmlDeviceGetHandleByUUID(gpu)
-        return lib.nvmlDeviceGetDeviceHandleFromMigDeviceHandle(found) if gpu.startswith("MIG-") else found
+        device = lib.nvmlDeviceGetHandleByUUID(gpu)
+        return lib.nvmlDeviceGetDeviceHandleFromMigDeviceHandle(device) if gpu.startswith("MIG-") else device
 
     bus = maybe(lambda: lib.nvmlDeviceGetPciInfo(handle()).busId)
     return bus.decode() if isinstance(bus, bytes) else bus

@@ -4,8 +4,17 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
+from pathlib import Path
+from typing import IO
 
 import psutil
+
+# A module as a process that imports nothing of the caller's: neither its folder nor its user's own packages.
+MODULE_COMMAND = [sys.executable, "-P", "-s", "-m"]
+# Where such a process finds this package, installed or not.
+PACKAGE_FOLDER = Path(__file__).resolve().parents[2]
+LAST_BYTES = 4096
 
 
 def end_children() -> None:
@@ -17,3 +26,11 @@ def end_children() -> None:
             child.send_signal(signal.SIGKILL)
         except psutil.NoSuchProcess:
             continue
+
+
+def last_lines(output: IO[bytes], most: int) -> list[str]:
+    """Of what a process printed into a file, without empty ones."""
+    end = output.seek(0, os.SEEK_END)
+    output.seek(max(0, end - LAST_BYTES))
+    lines = [line.strip() for line in output.read().decode(errors="replace").splitlines()]
+    return [line for line in lines if line][-most:]

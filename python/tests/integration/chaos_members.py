@@ -27,9 +27,9 @@ import psutil
 from loadgen_support import Prompts, plan_of, run_plan
 
 from mlperf_llama import rules
-from mlperf_llama.engine.replicas.head import Listen, ReplicaEngine
+from mlperf_llama.engine.replicas.head import ReplicaEngine
 from mlperf_llama.engine.replicas.launch_processes import ProcessLauncher
-from mlperf_llama.engine.replicas.protocol import MemberSpec
+from mlperf_llama.engine.replicas.protocol import Listen, MemberSpec
 from mlperf_llama.engine.replicas.router import TokenRouter
 from mlperf_llama.engine.replicas.settings import MemberSettings
 from mlperf_llama.errors import EXIT_BROKE, BrokeError
@@ -61,8 +61,8 @@ def trial_of(draw: random.Random) -> Trial:
 
 
 def _worker(hosts: namespaces.Hosts, name: str) -> psutil.Process:
-    found = (psutil.Process(pid) for pid in hosts.processes(name))
-    return next(process for process in found if "worker" in process.cmdline())
+    processes = (psutil.Process(pid) for pid in hosts.processes(name))
+    return next(process for process in processes if "worker" in process.cmdline())
 
 
 def kill_worker(hosts: namespaces.Hosts, name: str) -> None:

@@ -6,12 +6,13 @@ from array import array
 
 import pytest
 
+from mlperf_llama.engine import frames as engine_frames
 from mlperf_llama.loadgen import link
 
 IDS = array("Q", [2**63 + 5, 7, 0])
 QUERIES = link.queries(list(IDS), [13367, 0, 2**40])
-FIRST = link.first_tokens(IDS, array("i", [128000, 1, -1]))
-COMPLETE = link.completions(IDS, array("i", [2, 0, 3]), array("i", [1, 2, 3, 4, 128009]))
+FIRST = engine_frames.first_tokens(IDS, array("i", [128000, 1, -1]))
+COMPLETE = engine_frames.completions(IDS, array("i", [2, 0, 3]), array("i", [1, 2, 3, 4, 128009]))
 ERROR = link.control(link.ERROR, "größer")
 STREAM = QUERIES + FIRST + COMPLETE + ERROR + link.control(link.DONE)
 

@@ -12,9 +12,8 @@ import pytest
 
 from mlperf_llama import config
 from mlperf_llama.engine.replicas import places
-from mlperf_llama.engine.replicas.head import Listen
 from mlperf_llama.engine.replicas.launch_none import NoLauncher
-from mlperf_llama.engine.replicas.protocol import UNKNOWN_HOST
+from mlperf_llama.engine.replicas.protocol import UNKNOWN_HOST, Listen
 from mlperf_llama.errors import BrokeError, MissingError, PipelineError, UsageError
 from mlperf_llama.records.schema import Gpu, System
 

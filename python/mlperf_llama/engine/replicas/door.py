@@ -88,8 +88,8 @@ class Door:
         """OSError where the address cannot be had."""
         loop = asyncio.get_running_loop()
         self._server = await loop.create_server(lambda: _Caller(self), host, port, backlog=BACKLOG)
-        found: int = self._server.sockets[0].getsockname()[1]
-        return found
+        free_port: int = self._server.sockets[0].getsockname()[1]
+        return free_port
 
     def make_room(self) -> None:
         while len(self.callers) > MOST_CALLERS:

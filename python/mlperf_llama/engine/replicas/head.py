@@ -7,8 +7,7 @@ import logging
 import secrets
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
-from dataclasses import asdict, astuple, dataclass, replace
+from dataclasses import asdict, astuple, replace
 
 from ...errors import BrokeError
 from .. import EngineInfo, Limits, Progress, Request, Sink, Tokens
@@ -17,7 +16,7 @@ from . import failure, wire
 from .dispatch import Dispatch, measured_rates, seats_of
 from .door import Door
 from .member import Member, Prompts
-from .protocol import HeadAddress, Launcher, MemberSpec, Router
+from .protocol import HeadAddress, Launcher, Listen, MemberSpec, Router
 from .settings import Failure, MemberSettings
 from .start import Start
 from .watch import Watch
@@ -28,15 +27,6 @@ log = logging.getLogger(__name__)
 CALL_S = 60.0
 # What members get to end by themselves; the launcher then ends them.
 CLOSE_S = 2.5
-
-
-@dataclass(frozen=True)
-class Listen:
-    """Where the head listens, and what members are told to connect to; port 0: a free one."""
-
-    bind: str = "127.0.0.1"
-    announce: str = "127.0.0.1"
-    port: int = 0
 
 
 class ReplicaEngine:
@@ -254,6 +244,5 @@ class ReplicaEngine:
         except TimeoutError:
             raise BrokeError(f"replicas: expected {method} to be done within {CALL_S:g} s") from None
         except ConnectionError as error:
-            with suppress(IndexError):
-                raise BrokeError(self._losses[-1].text) from None
-            raise BrokeError(str(error)) from None
+            words = self._losses[-1].text if self._losses else str(error)
+            raise BrokeError(words) from None

@@ -12,7 +12,8 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 
 from ...errors import MissingError
-from .member_process import PACKAGE_FOLDER, SUPERVISOR, MemberProcess, end_all, with_package
+from ...machine.processes import PACKAGE_FOLDER
+from .member_process import SUPERVISOR, MemberProcess, end_all, with_package
 from .protocol import HeadAddress, MemberSpec
 from .supervisor import order_for
 
@@ -68,8 +69,8 @@ class ProcessLauncher:
             self._processes[member.index] = MemberProcess(command, with_package(os.environ), order)
 
     def failures(self) -> Mapping[int, str]:
-        found = ((index, process.failure()) for index, process in self._processes.items())
-        return {index: words for index, words in found if words is not None}
+        failures = {index: process.failure() for index, process in self._processes.items()}
+        return {index: words for index, words in failures.items() if words is not None}
 
     async def stop(self) -> None:
         processes = list(self._processes.values())

@@ -5,30 +5,25 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from pathlib import Path
 
 import psutil
 
+from ...machine.processes import MODULE_COMMAND, PACKAGE_FOLDER, last_lines
 from . import supervisor
 
 # From the end of its input to the kill; more than the supervisor takes, and the way back from its host.
 STOP_S = supervisor.GRACE_S + 2.0
-LAST_BYTES, LAST_LINES = 4096, 3
-# Where `python -m` finds this package, installed or not.
-PACKAGE_FOLDER = str(Path(__file__).resolve().parents[3])
-# Nothing of the caller's is imported: neither its folder nor its user's own packages.
-MODULE_COMMAND = [sys.executable, "-P", "-s", "-m"]
+LAST_LINES = 3
 SUPERVISOR = [*MODULE_COMMAND, supervisor.MODULE]
 
 
 def with_package(env: Mapping[str, str]) -> dict[str, str]:
     """An environment in which Python finds this package first."""
-    path = os.pathsep.join(filter(None, [PACKAGE_FOLDER, env.get("PYTHONPATH")]))
+    path = os.pathsep.join(filter(None, [str(PACKAGE_FOLDER), env.get("PYTHONPATH")]))
     return {**env, "PYTHONPATH": path}
 
 
@@ -62,13 +57,8 @@ class MemberProcess:
         if code is None:
             return None
         how = f"ended with code {code}" if code >= 0 else f"was ended by {signal.Signals(-code).name}"
-        return f"{how}: {self._last_words()}"
-
-    def _last_words(self) -> str:
-        end = self._output.seek(0, os.SEEK_END)
-        self._output.seek(max(0, end - LAST_BYTES))
-        lines = [line.strip() for line in self._output.read().decode(errors="replace").splitlines()]
-        return "; ".join([line for line in lines if line][-LAST_LINES:]) or "it printed nothing"
+        printed = "; ".join(last_lines(self._output, LAST_LINES)) or "it printed nothing"
+        return f"{how}: {printed}"
 
     def ask_to_end(self) -> None:
         assert self._process.stdin

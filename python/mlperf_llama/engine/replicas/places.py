@@ -13,16 +13,16 @@ from ...config import Config
 from ...credentials import secret
 from ...errors import BrokeError, MissingError, UsageError
 from ...machine import gpus
+from ...machine.processes import MODULE_COMMAND
 from ...records.codec import from_json
 from ...records.schema import Gpu, System
 from ...settings import PREFIX
 from . import host_system, plan
 from .door import own_address
-from .head import Listen
 from .launch_none import NoLauncher
 from .launch_processes import ProcessLauncher, Way, srun, ssh
-from .member_process import MODULE_COMMAND, with_package
-from .protocol import TOKEN_NAME, UNKNOWN_HOST, Launcher, MemberSpec
+from .member_process import with_package
+from .protocol import TOKEN_NAME, UNKNOWN_HOST, Launcher, Listen, MemberSpec
 
 RAY, SLURM, JOIN = "ray", "slurm", "join"
 # Of a host's answer about itself: a driver that is slow, and a network that loses packets.
@@ -51,18 +51,17 @@ async def place(config: Config, env: Mapping[str, str]) -> Placed:
         return await _on_ray(config, env)
     if config.hosts == JOIN:
         return joining(config, env, gpus.describe(env).gpus)
-    in_slurm = "SLURM_JOB_ID" in env
-    if config.hosts == SLURM and not in_slurm:
+    in_slurm, slurm = "SLURM_JOB_ID" in env, config.hosts == SLURM
+    if slurm and not in_slurm:
         raise UsageError("HOSTS=slurm: expected to run inside an allocation (salloc, sbatch), found none")
-    slurm = config.hosts == SLURM
     names = await asyncio.to_thread(_allocated, env) if slurm else config.hosts.split(",")
     way = srun if in_slurm else ssh
     systems = await asyncio.gather(*(asyncio.to_thread(_ask, way, name, env) for name in names))
-    hosts = {name: used(config, name, found) for name, found in zip(names, systems, strict=True)}
+    hosts = {name: used(config, name, system) for name, system in zip(names, systems, strict=True)}
     return Placed(
         ProcessLauncher(way),
-        members_on(config, {name: found.gpus for name, found in hosts.items()}),
-        tuple(gpu for found in hosts.values() for gpu in found.gpus),
+        members_on(config, {name: system.gpus for name, system in hosts.items()}),
+        tuple(gpu for system in hosts.values() for gpu in system.gpus),
         hosts,
         listen(config.head_address, names[0].rpartition("@")[2]),
     )
@@ -78,10 +77,10 @@ async def _on_ray(config: Config, env: Mapping[str, str]) -> Placed:
         raise UsageError("TENSOR_PARALLEL: expected 1 with HOSTS=ray, where each actor has one GPU")
     launcher, members, systems = await RayLauncher.place(env, config.gpus)
     hosts: dict[str, System] = {}
-    for member, found in zip(members, systems, strict=True):
+    for member, system in zip(members, systems, strict=True):
         before = hosts.get(member.host)
-        hosts[member.host] = replace(found, gpus=before.gpus + found.gpus) if before else found
-    theirs = tuple(gpu for found in systems for gpu in found.gpus)
+        hosts[member.host] = replace(system, gpus=before.gpus + system.gpus) if before else system
+    theirs = tuple(gpu for system in systems for gpu in system.gpus)
     towards = urlsplit(f"//{env[ADDRESS]}").hostname if env.get(ADDRESS) else "localhost"
     return Placed(launcher, members, theirs, hosts, listen(config.head_address, towards or "localhost"))
 
@@ -104,21 +103,23 @@ def joining(config: Config, env: Mapping[str, str], here: Sequence[Gpu]) -> Plac
     return Placed(NoLauncher(), members, tuple(here[:1]) * len(members), {}, where, token)
 
 
-def used(config: Config, name: str, found: System) -> System:
+def used(config: Config, name: str, system: System) -> System:
     """A host with the GPUs that the run uses. MissingError: it has none, or too few."""
-    if not found.gpus and config.engine != "fake":
-        words = f": {found.gpu_failure}" if found.gpu_failure else ""
+    if not system.gpus and config.engine != "fake":
+        words = f": {system.gpu_failure}" if system.gpu_failure else ""
         raise MissingError(f"{name}: expected a GPU, found none that answers{words}")
     try:
-        return replace(found, gpus=plan.chosen_gpus(config, found.gpus))
+        return replace(system, gpus=plan.chosen_gpus(config, system.gpus))
     except (MissingError, UsageError) as error:
         raise type(error)(f"{name}: {error}") from None
 
 
 def members_on(config: Config, gpus_of: Mapping[str, Sequence[Gpu]]) -> list[MemberSpec]:
     """Each host's members, numbered through."""
-    specs = [replace(one, host=name) for name, gpus in gpus_of.items() for one in plan.members(config, gpus)]
-    return [replace(one, index=index) for index, one in enumerate(specs)]
+    specs = [
+        replace(spec, host=name) for name, gpus in gpus_of.items() for spec in plan.members(config, gpus)
+    ]
+    return [replace(spec, index=index) for index, spec in enumerate(specs)]
 
 
 def listen(head_address: str | None, towards: str) -> Listen:

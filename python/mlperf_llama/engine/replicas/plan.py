@@ -32,21 +32,21 @@ def chosen_gpus(config: Config, gpus: Sequence[Gpu]) -> tuple[Gpu, ...]:
         apart = all(gpu.source for gpu in gpus)
         return tuple(gpus[: whole if apart else size] or gpus)
     if isinstance(wanted, int):
-        found = tuple(gpus[:wanted])
-        if len(found) < wanted:
-            raise MissingError(f"GPUS: expected {_words(wanted)}, found {len(found)} that answer")
+        chosen = tuple(gpus[:wanted])
+        if len(chosen) < wanted:
+            raise MissingError(f"GPUS: expected {_words(wanted)}, found {len(chosen)} that answer")
     else:
         by_index = {gpu.index: gpu for gpu in gpus}
         absent = [str(index) for index in wanted if index not in by_index]
         if absent:
             here = ", ".join(map(str, by_index)) or "none"
             raise MissingError(f"GPUS: expected {_words(wanted)}, found {here}; absent: {', '.join(absent)}")
-        found = tuple(by_index[index] for index in wanted)
-    if len(found) % size:
+        chosen = tuple(by_index[index] for index in wanted)
+    if len(chosen) % size:
         raise UsageError(
-            f"GPUS: expected groups of TENSOR_PARALLEL={size}, found {len(found)} GPUs, which is no multiple"
+            f"GPUS: expected groups of TENSOR_PARALLEL={size}, found {len(chosen)} GPUs, which is no multiple"
         )
-    return found
+    return chosen
 
 
 def _words(wanted: int | tuple[int, ...]) -> str:

@@ -47,6 +47,15 @@ class HeadAddress:
     token: str = field(repr=False)
 
 
+@dataclass(frozen=True)
+class Listen:
+    """Where the head listens, and what members are told to connect to; port 0: a free one."""
+
+    bind: str = "127.0.0.1"
+    announce: str = "127.0.0.1"
+    port: int = 0
+
+
 def worker_arguments(member: MemberSpec, head: HeadAddress) -> list[str]:
     """What follows `python -m mlperf_llama` to start a member; the token is not among it."""
     return ["worker", "--head", f"{head.host}:{head.port}", "--member", str(member.index)]

@@ -1,7 +1,6 @@
 """A member that serves: frames from the head to the engine, and what it delivers back to the head.
 
-What the engine delivers within one iteration of the loop leaves as one frame. Nothing here formats text, logs
-or touches the disk.
+Nothing here formats text, logs or touches the disk.
 """
 
 from __future__ import annotations
@@ -9,14 +8,14 @@ from __future__ import annotations
 import asyncio
 import gc
 import time
-from array import array
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 
-from .. import Engine, Request, Tokens, frames
+from .. import Engine, Request, Tokens
 from ..frames import Decoder, Frame, FrameError
+from ..outbox import Outbox
 from ..pacing import Pacing
 from . import settings, wire
 from .settings import Failure
@@ -41,12 +40,12 @@ class Serving(asyncio.Protocol):
         self._transport: asyncio.WriteTransport | None = None
         self._terms: wire.Terms | None = None
         self._received: deque[tuple[list[Request], wire.Terms]] = deque()
-        self._flushing = self._submitting = False
+        self._submitting = False
+        self._outbox = Outbox(self._loop, self._leave)
         self._heard = self._sign = time.monotonic()
         self._tasks: set[asyncio.Task[None]] = set()
         # Whether the engine is in a process of its own, which is asked for signs of life.
         self._asks = hasattr(engine, "refresh_counters")
-        self._clear()
 
     def begin(self, waiting: Sequence[Frame]) -> None:
         """Take what came while the engine loaded; beat from now on."""
@@ -137,15 +136,10 @@ class Serving(asyncio.Protocol):
     # From the engine
 
     def first_token(self, request_id: int, token: int) -> None:
-        self._first_ids.append(request_id)
-        self._first_tokens.append(token)
-        self._flush_soon()
+        self._outbox.first_token(request_id, token)
 
     def completed(self, request_id: int, tokens: Tokens) -> None:
-        self._ids.append(request_id)
-        self._lengths.append(len(tokens))
-        self._tokens.extend(tokens)
-        self._flush_soon()
+        self._outbox.completed(request_id, tokens)
 
     def failed(self, error: Exception) -> None:
         self._write(wire.text(wire.FAILED, asdict(Failure(settings.BROKE, f"its engine died: {error}"))))
@@ -153,25 +147,9 @@ class Serving(asyncio.Protocol):
 
     # Out
 
-    def _flush_soon(self) -> None:
-        if not self._flushing:
-            self._flushing = True
-            self._loop.call_soon(self._flush)
-
-    def _flush(self) -> None:
-        self._flushing = False
+    def _leave(self, data: bytes) -> None:
         self._sign = time.monotonic()
-        parts = []
-        if self._first_ids:
-            parts.append(frames.first_tokens(self._first_ids, self._first_tokens))
-        if self._ids:
-            parts.append(frames.completions(self._ids, self._lengths, self._tokens))
-        self._clear()
-        self._write(b"".join(parts))
-
-    def _clear(self) -> None:
-        self._first_ids, self._first_tokens = array("Q"), array("i")
-        self._ids, self._lengths, self._tokens = array("Q"), array("i"), array("i")
+        self._write(data)
 
     def _write(self, data: bytes) -> None:
         if self._transport:

@@ -81,5 +81,5 @@ class Start:
         shared = {**first.settings, "data_parallel_size": len(infos)}
         # All passed, or the worst tells.
         checks = [info.self_check for info in infos if info.self_check is not None]
-        worst = max(checks, key=lambda found: (not found.passed, found.largest), default=None)
+        worst = max(checks, key=lambda check: (not check.passed, check.largest), default=None)
         return replace(first, settings=shared, load_s=round(load_s, 2), self_check=worst)

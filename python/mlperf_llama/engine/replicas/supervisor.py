@@ -26,7 +26,7 @@ from types import FrameType
 import psutil
 
 from ...machine.numa import cpus_beside
-from ...machine.processes import end_children
+from ...machine.processes import MODULE_COMMAND, end_children
 from .protocol import HeadAddress, MemberSpec, worker_arguments, worker_environment
 
 MODULE = __name__ if __name__ != "__main__" else "mlperf_llama.engine.replicas.supervisor"
@@ -64,7 +64,7 @@ class Supervised:
         _prctl(PR_SET_CHILD_SUBREAPER, 1)
         _stay_beside(order)
         self.process = subprocess.Popen(
-            [sys.executable, "-P", "-s", "-m", "mlperf_llama", *order.arguments],
+            [*MODULE_COMMAND, "mlperf_llama", *order.arguments],
             # The head's settings come from the head: no .env that happens to lie here.
             env={**os.environ, "MLPERF_ENV_FILE": os.devnull, **order.environment},
             stdin=subprocess.DEVNULL,

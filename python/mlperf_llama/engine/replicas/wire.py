@@ -131,7 +131,7 @@ def record(received: Frame, kind: type[T]) -> T:
 
 
 def run(terms: Terms) -> bytes:
-    return text(RUN, {"limits": asdict(terms.limits), "streaming": terms.streaming})
+    return text(RUN, asdict(terms))
 
 
 def read_run(received: Frame) -> Terms:

@@ -181,6 +181,14 @@ def cpu_name() -> str:
     return platform.machine()
 
 
+def publish(table: str, record: bool) -> None:
+    """Print it; `record`: into RESULTS.md too."""
+    print(table)
+    if record:
+        with (HERE / "RESULTS.md").open("a", encoding="utf-8") as stream:
+            stream.write("\n" + table)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--round", choices=rules.ROUNDS, default="v6.1")
@@ -189,10 +197,7 @@ def main() -> None:
     options = parser.parse_args()
     load = os.getloadavg()[0]
     text = table(measure(options.round, options.repeat), options.round, load)
-    print(text)
-    if options.record:
-        with (HERE / "RESULTS.md").open("a", encoding="utf-8") as stream:
-            stream.write("\n" + text)
+    publish(text, options.record)
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ from mlperf_llama.engine.pacing import Pacing
 from mlperf_llama.loadgen import plan
 from mlperf_llama.machine.roofline import PROMPT_MEAN, PROMPT_SD
 
-LONGEST, SHORTEST = 2540, 80
+SHORTEST = 80
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ def requests_at(qps: float, seconds: float, round_name: str) -> list[Request]:
     drawn = np.random.default_rng(0).lognormal(
         np.log(PROMPT_MEAN) - variance / 2, np.sqrt(variance), len(due)
     )
-    sizes = np.clip(drawn, SHORTEST, LONGEST).astype(int).tolist()
+    sizes = np.clip(drawn, SHORTEST, rules.LONGEST_PROMPT).astype(int).tolist()
     return [Request(at, size) for at, size in zip(due.tolist(), sizes, strict=True)]
 
 

@@ -27,7 +27,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "python"))
 
-from harness import COUNT, LIMITS, PROMPT_TOKENS, TOKENS, cpu_name, spread  # noqa: E402
+from harness import COUNT, LIMITS, PROMPT_TOKENS, TOKENS, cpu_name, publish, spread  # noqa: E402
 
 from mlperf_llama import rules  # noqa: E402
 from mlperf_llama.engine import Engine, Tokens  # noqa: E402
@@ -140,27 +140,27 @@ async def one_run(engine: Engine, prompts: Prompts, plan: Plan, folder: Path) ->
 
 def measure(repeat: int, samples: int) -> dict[str, list[float]]:
     """Every figure of every repetition; the engines take turns."""
-    found: dict[str, list[float]] = {}
+    figures: dict[str, list[float]] = {}
     prompts = Prompts()
 
     async def body(name: str, members: int, folder: Path) -> None:
         async with engine_of(members) as engine:
             plans = {f"{rate:,.0f} qps": server_plan(rate) for rate in RATES}
             for load, plan in {**plans, "offline": offline_plan(samples)}.items():
-                figures = await one_run(engine, prompts, plan, folder / load.replace(" ", "-"))
-                for key, value in figures.items():
-                    found.setdefault(f"{name}, {load}, {key}", []).append(value)
+                run = await one_run(engine, prompts, plan, folder / load.replace(" ", "-"))
+                for key, value in run.items():
+                    figures.setdefault(f"{name}, {load}, {key}", []).append(value)
 
     for _ in range(repeat):
         for name, members in ENGINES.items():
             with tempfile.TemporaryDirectory() as folder:
                 asyncio.run(body(name, members, Path(folder)))
-    return found
+    return figures
 
 
-def table(found: dict[str, list[float]], load: float) -> str:
+def table(figures: dict[str, list[float]], load: float) -> str:
     def row(what: str, key: str, goal: str) -> str:
-        cells = " | ".join(spread(found[f"{name}, {key}"]) for name in ENGINES)
+        cells = " | ".join(spread(figures[f"{name}, {key}"]) for name in ENGINES)
         return f"| {what} | {cells} | {goal} |"
 
     command = shlex.join(["python", *sys.argv])
@@ -178,7 +178,7 @@ def table(found: dict[str, list[float]], load: float) -> str:
         for point in ("p50", "p99"):
             goal = f"under {SERVER_GOAL_MS:g}" if point == "p99" else ""
             rows.append(row(f"Server at {rate:,.0f} qps, {point} ms", f"{rate:,.0f} qps, {point}_ms", goal))
-    count = statistics.median(found["in process, offline, samples"])
+    count = statistics.median(figures["in process, offline, samples"])
     rows += [
         row(
             f"Offline, samples/s, {count:,.0f} samples", "offline, samples_per_s", f"{OFFLINE_GOAL:,} or more"
@@ -198,10 +198,7 @@ def main() -> None:
     options = parser.parse_args()
     load = os.getloadavg()[0]
     text = table(measure(options.repeat, options.samples), load)
-    print(text)
-    if options.record:
-        with (HERE / "RESULTS.md").open("a", encoding="utf-8") as stream:
-            stream.write("\n" + text)
+    publish(text, options.record)
 
 
 if __name__ == "__main__":

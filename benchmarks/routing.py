@@ -20,13 +20,14 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "python"))
 
+from mlperf_llama import rules
 from mlperf_llama.engine import Request
 from mlperf_llama.engine.replicas import router as routing
 from mlperf_llama.engine.replicas.router import TokenRouter
 
-NEW_TOKENS, PASS = 128, 13368
+NEW_TOKENS, PASS = rules.MAX_NEW_TOKENS, rules.SAMPLE_COUNT[rules.DATACENTER]
 # CNN/DailyMail's prompts: the logarithm of their length is close to normal.
-LENGTH_LOG_MEAN, LENGTH_LOG_SIGMA, SHORTEST, LONGEST = 6.69, 0.48, 80, 2540
+LENGTH_LOG_MEAN, LENGTH_LOG_SIGMA, SHORTEST = 6.69, 0.48, 80
 # (member, request) -> None
 Told = Callable[[int, int], None]
 
@@ -182,13 +183,15 @@ def made_up_requests(number: int, seed: int) -> list[Request]:
     """With lengths as the dataset's; the ids in a prompt do not matter."""
     draw = random.Random(seed)
     lengths = (int(draw.lognormvariate(LENGTH_LOG_MEAN, LENGTH_LOG_SIGMA)) for _ in range(number))
-    return [Request(n, range(max(SHORTEST, min(LONGEST, size)))) for n, size in enumerate(lengths)]
+    return [
+        Request(n, range(max(SHORTEST, min(rules.LONGEST_PROMPT, size)))) for n, size in enumerate(lengths)
+    ]
 
 
 def longest_first(requests: Sequence[Request]) -> list[Request]:
     """Within each pass of the dataset."""
     passes = (requests[start : start + PASS] for start in range(0, len(requests), PASS))
-    return [request for one in passes for request in sorted(one, key=lambda r: -len(r.prompt))]
+    return [request for each in passes for request in sorted(each, key=lambda r: -len(r.prompt))]
 
 
 def poisson(requests: Sequence[Request], qps: float, seed: int) -> Arrivals:

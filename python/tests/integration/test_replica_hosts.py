@@ -16,10 +16,10 @@ import namespaces
 import psutil
 import pytest
 from chaos_members import HARMS, Trial, check_answers
-from loadgen_support import COMBINATIONS, plan_of, run_plan
+from loadgen_support import COMBINATIONS
+from replica_support import SCRIPT, run_every_mode
 
 from mlperf_llama import rules
-from mlperf_llama.loadgen import logs
 from mlperf_llama.records.run_folder import RunFolder
 from mlperf_llama.records.schema import Hosts, Provenance
 
@@ -31,7 +31,6 @@ pytestmark = [
     pytest.mark.skipif(REASON is not None, reason=REASON or ""),
 ]
 ROOT = Path(__file__).resolve().parents[3]
-SCRIPT: dict[str, object] = {"output_tokens": [2, 40], "ttft_ms": 2, "tpot_ms": 0.1, "concurrency": 4}
 
 
 @pytest.fixture
@@ -48,12 +47,7 @@ def test_every_scenario_and_mode(
         engine = chaos_members.engine_on(hosts, SCRIPT)
         try:
             await engine.start(lambda text: None)
-            for mode in rules.MODES:
-                await engine.begin_run(redispatch=mode == "accuracy")
-                plan = plan_of(scenario, mode, category=category, samples=24)
-                result = await run_plan(engine, plan, tmp_path / mode)
-                assert result.errors == ()
-                assert result.samples == plan.expected_queries
+            await run_every_mode(engine, category, scenario, tmp_path)
             await engine.refresh_counters()
             assert all(member.counters["requests"] > 0 for member in engine.members.values())
         finally:
@@ -61,7 +55,6 @@ def test_every_scenario_and_mode(
         assert namespaces.left(hosts) == {}
 
     asyncio.run(body())
-    assert logs.read_detail(tmp_path / "performance").validity == "VALID"
     check_answers(tmp_path / "accuracy", 24)
 
 
@@ -73,9 +66,7 @@ def test_a_harmed_member_ends_the_run_or_is_made_up_for(harm: str, mode: str, sc
     assert outcome == ("ended" if mode == "performance" else "completed")
 
 
-def test_a_member_that_is_cut_off_ends_by_itself(
-    hosts: namespaces.Hosts, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_member_that_is_cut_off_ends_by_itself(hosts: namespaces.Hosts) -> None:
     """Also where nobody can tell it to: its head's words stay away."""
 
     async def body() -> None:

@@ -23,13 +23,13 @@ def test_three_members_run_every_scenario(tmp_path: Path) -> None:
     results, provenance = ended.read("results.json"), ended.read("provenance.json")
     assert [member["index"] for member in provenance["members"]] == [0, 1, 2]
     assert results["engine"]["settings"]["data_parallel_size"] == 3
-    for found in results["scenarios"].values():
-        performance = found["performance"]
+    for scenario in results["scenarios"].values():
+        performance = scenario["performance"]
         assert performance["loadgen_result"] == "VALID"
         each = [counters["requests"] for counters in performance["member_counters"]]
         assert sum(each) == performance["counters"]["requests"] == performance["samples_processed"]
         assert min(each) > 0
-        assert found["accuracy"]["gen_num"] == 24
+        assert scenario["accuracy"]["gen_num"] == 24
     passed = {check["name"]: check["passed"] for check in ended.read("verdict.json")["checks"]}
     assert passed["members"] and passed["seal"]
 

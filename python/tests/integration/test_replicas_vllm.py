@@ -67,17 +67,17 @@ def answers(engine: Engine, batch: Sequence[Request], *streaming: bool) -> list[
     """Of the batch, each way."""
 
     async def body() -> list[dict[int, list[int]]]:
-        found = []
+        each_way = []
         try:
             await engine.start(lambda text: None)
             for way in streaming:
                 sink = Collector(len(batch))
                 engine.submit(batch, LIMITS, way, sink)
                 await asyncio.wait_for(sink.ended, ANSWER_S)
-                found.append(sink.answers)
+                each_way.append(sink.answers)
         finally:
             await engine.close()
-        return found
+        return each_way
 
     return asyncio.run(body())
 

@@ -121,5 +121,5 @@ def hosts(number: int, delay_ms: float = 0.2) -> Iterator[Hosts]:
 
 def left(made: Hosts, names: Sequence[str] | None = None) -> dict[str, list[int]]:
     """Processes that are still on hosts."""
-    found = {name: made.processes(name) for name in (names or made.names)}
-    return {name: pids for name, pids in found.items() if pids}
+    processes = {name: made.processes(name) for name in (names or made.names)}
+    return {name: pids for name, pids in processes.items() if pids}

@@ -12,7 +12,9 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-import mlperf_llama
+from loadgen_support import plan_of, run_plan
+
+from mlperf_llama import rules
 from mlperf_llama.engine.fake import FakeEngine
 from mlperf_llama.engine.replicas.head import ReplicaEngine
 from mlperf_llama.engine.replicas.protocol import (
@@ -23,10 +25,11 @@ from mlperf_llama.engine.replicas.protocol import (
 )
 from mlperf_llama.engine.replicas.router import TokenRouter
 from mlperf_llama.engine.replicas.settings import MemberSettings
+from mlperf_llama.loadgen import logs
+from mlperf_llama.machine.processes import PACKAGE_FOLDER
 
 SCRIPT: dict[str, object] = {"output_tokens": [2, 40], "ttft_ms": 2, "tpot_ms": 0.1, "concurrency": 4}
 SLOW: dict[str, object] = {"output_tokens": 20, "ttft_ms": 20, "tpot_ms": 10, "concurrency": 4}
-PACKAGE = str(Path(mlperf_llama.__file__).parents[1])
 
 
 class Workers:
@@ -47,7 +50,7 @@ class Workers:
     def worker(self, member: MemberSpec, head: HeadAddress) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
             [sys.executable, "-m", "mlperf_llama", *worker_arguments(member, head)],
-            env={**os.environ, "PYTHONPATH": PACKAGE, "MLPERF_ENV_FILE": "/dev/null"}
+            env={**os.environ, "PYTHONPATH": str(PACKAGE_FOLDER), "MLPERF_ENV_FILE": "/dev/null"}
             | worker_environment(member, head),
             stdin=subprocess.DEVNULL,
             stdout=self._output,
@@ -93,3 +96,14 @@ async def started(
         yield engine
     finally:
         await engine.close()
+
+
+async def run_every_mode(engine: ReplicaEngine, category: str, scenario: str, folder: Path) -> None:
+    """Each mode of a scenario with 24 samples; `folder` then has the logs of each."""
+    for mode in rules.MODES:
+        await engine.begin_run(redispatch=mode == "accuracy")
+        plan = plan_of(scenario, mode, category=category, samples=24)
+        result = await run_plan(engine, plan, folder / mode)
+        assert result.errors == logs.read_detail(folder / mode).errors == ()
+        assert result.samples == plan.expected_queries
+    assert logs.read_detail(folder / "performance").validity == "VALID"

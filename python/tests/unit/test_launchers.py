@@ -38,14 +38,14 @@ def mark(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 
 def with_mark(text: str) -> list[str]:
-    found = []
+    command_lines = []
     for process in psutil.process_iter():
         try:
             if process.pid != os.getpid() and process.environ().get(MARK) == text:
-                found.append(" ".join(process.cmdline()))
+                command_lines.append(" ".join(process.cmdline()))
         except psutil.Error:
             continue
-    return found
+    return command_lines
 
 
 def supervising() -> psutil.Process:
@@ -101,7 +101,7 @@ def run(
     return asyncio.run(life())
 
 
-def test_a_member_gets_its_gpu_its_token_and_its_place(package: Path, mark: str, tmp_path: Path) -> None:
+def test_a_member_gets_its_gpu_its_token_and_its_place(package: Path, mark: str) -> None:
     package.write_text(
         "import json, os, sys\n"
         "names = ('CUDA_VISIBLE_DEVICES', 'REPLICAS_TOKEN', 'EXTRA', 'MLPERF_ENV_FILE')\n"
@@ -111,7 +111,8 @@ def test_a_member_gets_its_gpu_its_token_and_its_place(package: Path, mark: str,
     )
     cpu = min(os.sched_getaffinity(0))
     specs = [MemberSpec(n, gpu=str(n + 4), cpus=(cpu,), environment={"EXTRA": f"e{n}"}) for n in range(2)]
-    for index, words in run(specs, lambda launcher: time.sleep(3)).items():
+    failures = run(specs, lambda launcher: eventually(lambda: len(launcher.failures()) == 2))
+    for index, words in failures.items():
         assert words.startswith("ended with code 7: ")
         arguments, *rest = json.loads(words.removeprefix("ended with code 7: "))
         assert arguments == ["worker", "--head", "127.0.0.1:9", "--member", str(index)]
@@ -216,10 +217,11 @@ def test_a_supervisor_that_is_killed_takes_its_worker_along(package: Path, mark:
 
     def kill(launcher: ProcessLauncher) -> None:
         eventually(lambda: len(with_mark(mark)) == 2)
-        parent = supervising()
-        parent.kill()
+        supervising().kill()
 
     assert run([MemberSpec(0)], kill)[0].startswith("was ended by SIGKILL: ")
+    # The kernel sends the worker its signal; it takes the worker a moment to be gone.
+    eventually(lambda: with_mark(mark) == [], 8)
 
 
 def test_without_an_order_nothing_is_started(mark: str) -> None:

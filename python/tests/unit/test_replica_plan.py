@@ -100,8 +100,8 @@ def test_requests_survive_the_wire() -> None:
     batch = [Request(2**63 + 1, [1, 2, 128009]), Request(7, []), Request(0, [5])]
     data = wire.requests(batch, [wire.prompt_bytes(request.prompt) for request in batch])
     (received,) = Decoder().feed(data)
-    found = wire.read_requests(received)
-    assert [(r.id, list(r.prompt)) for r in found] == [(r.id, list(r.prompt)) for r in batch]
+    read = wire.read_requests(received)
+    assert [(r.id, list(r.prompt)) for r in read] == [(r.id, list(r.prompt)) for r in batch]
 
 
 def test_terms_survive_the_wire() -> None:
@@ -122,8 +122,8 @@ def test_only_the_token_proves() -> None:
     head_nonce, member_nonce = wire.new_nonce(), wire.new_nonce()
     given = wire.answer("token", 3, head_nonce, member_nonce)
     assert wire.read_greeting(wire.greeting(head_nonce)) == head_nonce
-    found = wire.read_answer(given, "token", head_nonce)
-    assert found is not None and (found.member, found.nonce) == (3, member_nonce)
+    answer = wire.read_answer(given, "token", head_nonce)
+    assert answer is not None and (answer.member, answer.nonce) == (3, member_nonce)
     assert wire.read_answer(given, "other", head_nonce) is None
     assert wire.read_answer(given, "token", wire.new_nonce()) is None, "a replayed answer"
     other_member = given[:8] + (4).to_bytes(4, "little") + given[12:]

@@ -9,10 +9,9 @@ from pathlib import Path
 import engine_contract
 import pytest
 from engine_contract import Collector, requests
-from loadgen_support import COMBINATIONS, LIMITS, plan_of, run_plan
-from replica_support import SCRIPT, SLOW, started
+from loadgen_support import COMBINATIONS, LIMITS
+from replica_support import SCRIPT, SLOW, run_every_mode, started
 
-from mlperf_llama import rules
 from mlperf_llama.engine import Engine
 from mlperf_llama.engine.fake import FakeEngine
 from mlperf_llama.errors import BrokeError
@@ -42,14 +41,7 @@ def test_contract() -> None:
 def test_every_scenario_and_mode(category: str, scenario: str, tmp_path: Path) -> None:
     async def body() -> None:
         async with started(3, SCRIPT) as engine:
-            for mode in rules.MODES:
-                await engine.begin_run(redispatch=mode == "accuracy")
-                plan = plan_of(scenario, mode, category=category, samples=24)
-                result = await run_plan(engine, plan, tmp_path / mode)
-                assert result.errors == logs.read_detail(tmp_path / mode).errors == ()
-                assert result.samples == plan.expected_queries
-                if mode == "performance":
-                    assert logs.read_detail(tmp_path / mode).validity == "VALID"
+            await run_every_mode(engine, category, scenario, tmp_path)
             await engine.refresh_counters()
             counts = [member.counters["requests"] for member in engine.members.values()]
             assert min(counts) > 0

@@ -31,17 +31,20 @@ def cut(launcher: Workers, engine: ReplicaEngine) -> None:
     engine.members[1].abort()
 
 
-HARMS: dict[str, tuple[Callable[[Workers, ReplicaEngine], None], str, float]] = {
+Harm = Callable[[Workers, ReplicaEngine], None]
+# What is done to member 1, what is said of it, and within how many seconds.
+HARMS: dict[str, tuple[Harm, str, float]] = {
     "kill": (kill, "member 1 on .*, GPU 1: ended with code -9", 2),
     "stop": (stop, "member 1 on .*, GPU 1: gave no sign for 5 s", 8),
     "cut": (cut, "member 1 on .*, GPU 1: (its connection ended|ended with code 4)", 3),
 }
+pull_and_push = pytest.mark.parametrize("streaming", [False, True], ids=["pull", "push"])
 
 
 @pytest.mark.parametrize(("harm", "message", "limit_s"), HARMS.values(), ids=HARMS.keys())
-@pytest.mark.parametrize("streaming", [False, True], ids=["pull", "push"])
+@pull_and_push
 def test_a_lost_member_ends_a_performance_run(
-    harm: Callable[[Workers, ReplicaEngine], None], message: str, limit_s: float, streaming: bool
+    harm: Harm, message: str, limit_s: float, streaming: bool
 ) -> None:
     async def body() -> None:
         launcher = Workers()
@@ -64,11 +67,9 @@ def test_a_lost_member_ends_a_performance_run(
     asyncio.run(body())
 
 
-@pytest.mark.parametrize(("harm", "message", "limit_s"), HARMS.values(), ids=HARMS.keys())
-@pytest.mark.parametrize("streaming", [False, True], ids=["pull", "push"])
-def test_an_accuracy_run_goes_on_without_a_lost_member(
-    harm: Callable[[Workers, ReplicaEngine], None], message: str, limit_s: float, streaming: bool
-) -> None:
+@pytest.mark.parametrize("harm", [harm for harm, _, _ in HARMS.values()], ids=HARMS.keys())
+@pull_and_push
+def test_an_accuracy_run_goes_on_without_a_lost_member(harm: Harm, streaming: bool) -> None:
     async def body() -> None:
         launcher, told = Workers(), []
         async with started(3, {**SLOW, "concurrency": 16}, launcher) as engine:

@@ -110,7 +110,7 @@ def test_members_end_when_the_head_is_gone() -> None:
 
     async def body() -> None:
         launcher = Workers()
-        engine = replicas(2, {**SCRIPT, "load_s": 0.0}, launcher)
+        engine = replicas(2, SCRIPT, launcher)
         await asyncio.wait_for(engine.start(lambda text: None), 60)
         for member in engine.members.values():
             member.gone = True

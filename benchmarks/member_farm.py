@@ -19,22 +19,22 @@ from mlperf_llama.engine.replicas import wire
 from mlperf_llama.engine.replicas.protocol import TOKEN_NAME, HeadAddress
 from mlperf_llama.engine.replicas.reach import connect, parse
 from mlperf_llama.engine.replicas.serve import Serving
-from mlperf_llama.engine.replicas.settings import Loaded, MemberSettings
-from mlperf_llama.engine.replicas.worker import first_frames, make_engine
+from mlperf_llama.engine.replicas.settings import Loaded
+from mlperf_llama.engine.replicas.worker import make_engine, receive_settings
 from mlperf_llama.records.codec import to_json
 
 
 async def serve(head: HeadAddress, member: int) -> None:
     sock = await asyncio.to_thread(connect, head, member)
     decoder = Decoder(wire.MOST_BYTES)
-    waiting = await asyncio.to_thread(first_frames, sock, decoder)
-    engine = make_engine(wire.record(waiting[0], MemberSettings))
+    given, waiting = await asyncio.to_thread(receive_settings, sock, decoder)
+    engine = make_engine(given)
     info = await engine.start(lambda text: None)
     serving = Serving(engine, decoder, lambda: "")
     sock.setblocking(False)
     transport, _ = await asyncio.get_running_loop().create_connection(lambda: serving, sock=sock)
     transport.write(wire.text(wire.LOADED, to_json(Loaded(info, "farm", os.getpid()))))
-    serving.begin(waiting[1:])
+    serving.begin(waiting)
     await serving.ended
     transport.close()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Sequence
 
 import pytest
@@ -9,8 +10,8 @@ import pytest
 from mlperf_llama import config
 from mlperf_llama.engine import Limits, Request
 from mlperf_llama.engine.frames import Decoder, FrameError, frame
-from mlperf_llama.engine.replicas import plan, wire
-from mlperf_llama.errors import MissingError, UsageError
+from mlperf_llama.engine.replicas import plan, wire, worker
+from mlperf_llama.errors import BrokeError, MissingError, UsageError
 from mlperf_llama.records.schema import Gpu
 
 FOUR = tuple(Gpu(index, "NVIDIA H100 80GB HBM3", f"GPU-{index}", source="nvml") for index in range(4))
@@ -114,8 +115,32 @@ def test_frames_that_lie_are_refused() -> None:
     (short,) = Decoder().feed(frame(wire.REQUESTS, 1, b"\0" * 8, (5).to_bytes(4, "little"), b"\0" * 8))
     with pytest.raises(FrameError, match="expected 5 token ids in a frame, found 2"):
         wire.read_requests(short)
+    (cut,) = Decoder().feed(frame(wire.REQUESTS, 1, b"\0" * 8, (1).to_bytes(4, "little"), b"\0" * 3))
+    with pytest.raises(FrameError, match="expected whole token ids in a frame, found 15 bytes"):
+        wire.read_requests(cut)
+    (beat,) = Decoder().feed(frame(wire.BEAT, 0, b"\0" * 7))
+    with pytest.raises(FrameError, match="expected 8 bytes in a beat, found 7"):
+        wire.read_beat(beat)
     with pytest.raises(FrameError, match="expected at most 64 bytes in a frame, found 100"):
         list(Decoder(64).feed(frame(wire.BEAT, 0, b"x" * 100)))
+
+
+@pytest.mark.parametrize(
+    ("sent", "words"),
+    [
+        (b"", "the connection's end"),
+        (wire.words(wire.STEP, "loading"), f"a frame of kind {wire.STEP}"),
+        (wire.words(wire.SETTINGS, "{"), "Expecting"),
+        (wire.text(wire.SETTINGS, {"engine": 1}), "Expected `str`, got `int`"),
+    ],
+)
+def test_a_head_without_settings_is_no_fault_of_the_member_s(sent: bytes, words: str) -> None:
+    head, member = socket.socketpair()
+    with member:
+        with head:
+            head.sendall(sent)
+        with pytest.raises(BrokeError, match=f"expected the settings of a head .*, found: {words}"):
+            worker.receive_settings(member, Decoder())
 
 
 def test_only_the_token_proves() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 import socket
 import time
 
@@ -55,7 +56,8 @@ def _shaken(head: HeadAddress, member: int) -> socket.socket:
         head_nonce = wire.read_greeting(_exactly(sock, wire.GREETING_BYTES))
         own_nonce = wire.new_nonce()
         sock.sendall(wire.answer(head.token, member, head_nonce, own_nonce))
-        if _exactly(sock, wire.PROOF_BYTES) != wire.head_proof(head.token, head_nonce, own_nonce):
+        proof = wire.head_proof(head.token, head_nonce, own_nonce)
+        if not hmac.compare_digest(_exactly(sock, wire.PROOF_BYTES), proof):
             raise Refused("it does not know the token")
     except FrameError as error:
         sock.close()

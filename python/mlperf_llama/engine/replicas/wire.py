@@ -152,6 +152,8 @@ def prompt_bytes(prompt: Tokens) -> bytes:
 def read_requests(received: Frame) -> list[Request]:
     """Requests whose prompts are views of the frame's payload."""
     count = received.entries
+    if len(received.payload) % 4:
+        raise FrameError(f"expected whole token ids in a frame, found {len(received.payload)} bytes")
     ids = integers("Q", received.payload[: 8 * count])
     lengths = integers("i", received.payload[8 * count : 12 * count])
     tokens = memoryview(received.payload)[12 * count :].cast("i")
@@ -169,5 +171,7 @@ def beat(engine_silent_s: float) -> bytes:
 
 
 def read_beat(received: Frame) -> float:
+    if len(received.payload) != _BEAT.size:
+        raise FrameError(f"expected {_BEAT.size} bytes in a beat, found {len(received.payload)}")
     (silent_s,) = _BEAT.unpack(received.payload)
     return float(silent_s)

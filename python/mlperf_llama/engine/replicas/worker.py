@@ -8,7 +8,6 @@ import os
 import socket
 import sys
 import tempfile
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -24,7 +23,7 @@ from ...records.source import source_sha256
 from ...sources.model import checkpoint
 from .. import Engine, EngineInfo
 from ..fake import FakeEngine
-from ..frames import Decoder, Frame
+from ..frames import Decoder, Frame, FrameError
 from . import settings, wire
 from .herald import END_S, Herald
 from .protocol import HeadAddress
@@ -38,13 +37,12 @@ def run(head: HeadAddress, member: int) -> int:
     """The whole life of a member; its exit code."""
     sock = connect(head, member)
     decoder = Decoder(wire.MOST_BYTES)
-    waiting = first_frames(sock, decoder)
-    given = wire.record(waiting[0], MemberSettings)
+    given, waiting = receive_settings(sock, decoder)
     with Tail() as tail:
         herald = Herald(sock, tail)
         herald.start()
         try:
-            return asyncio.run(_serve(sock, herald, given, decoder, waiting[1:]))
+            return asyncio.run(_serve(sock, herald, given, decoder, waiting))
         except PipelineError as error:
             herald.report(error)
             raise
@@ -52,19 +50,23 @@ def run(head: HeadAddress, member: int) -> int:
             end_children()
 
 
-def first_frames(sock: socket.socket, decoder: Decoder) -> list[Frame]:
-    """The settings, and what came behind them."""
+def receive_settings(sock: socket.socket, decoder: Decoder) -> tuple[MemberSettings, list[Frame]]:
+    """The settings, and the frames that came behind them. BrokeError: there are none to be read."""
     sock.settimeout(SHAKE_S)
     frames: list[Frame] = []
-    while not frames:
-        data = sock.recv(1 << 16)
-        if not data:
-            raise BrokeError("the head closed the connection before it sent settings")
-        frames += decoder.feed(data)
+    try:
+        while not frames:
+            data = sock.recv(1 << 16)
+            if not data:
+                raise FrameError("the connection's end")
+            frames += decoder.feed(data)
+        if frames[0].kind != wire.SETTINGS:
+            raise FrameError(f"a frame of kind {frames[0].kind}")
+        given = wire.record(frames[0], MemberSettings)
+    except (OSError, ValueError) as error:
+        raise BrokeError(f"expected the settings of a head of this version, found: {error}") from None
     sock.settimeout(None)
-    if frames[0].kind != wire.SETTINGS:
-        raise BrokeError("expected the head's settings first")
-    return frames
+    return given, frames[1:]
 
 
 def make_engine(given: MemberSettings) -> Engine:
@@ -129,7 +131,7 @@ async def _serve(
     """Load, report, serve. Whatever loading raises goes to the head."""
     engine = make_engine(given)
     recorder = Recorder(given.engine, {})
-    info = await engine.start(_sender(herald))
+    info = await engine.start(lambda text: herald.send(wire.words(wire.STEP, text)))
     # Hashed once the engine has its processes: one that is forked meanwhile could inherit OpenSSL's lock.
     sha256 = await asyncio.to_thread(_model_sha256, given)
     process = replace(await asyncio.to_thread(recorder.finish), member=given.index)
@@ -150,7 +152,3 @@ async def _serve(
     if serving.reason:
         print(f"worker: {serving.reason}", file=sys.stderr)
     return EXIT_BROKE if serving.reason else EXIT_OK
-
-
-def _sender(herald: Herald) -> Callable[[str], None]:
-    return lambda text: herald.send(wire.words(wire.STEP, text))

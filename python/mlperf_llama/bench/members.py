@@ -69,10 +69,10 @@ async def placed(run: RunFolder, config: Config, env: Mapping[str, str]) -> Asyn
 
 def make_engine(session: Session) -> ReplicaEngine:
     """A member for each group of GPUs, of this host or of those that HOSTS names."""
-    settings, router, there = _settings(session), TokenRouter(), session.placed
+    wanted, router, there = _settings(session), TokenRouter(), session.placed
     if there is None:
-        return ReplicaEngine(session.members, settings, router, ProcessLauncher(local))
-    return ReplicaEngine(session.members, settings, router, there.launcher, there.listen, there.token)
+        return ReplicaEngine(session.members, wanted, router, ProcessLauncher(local))
+    return ReplicaEngine(session.members, wanted, router, there.launcher, there.listen, there.token)
 
 
 def _settings(session: Session) -> settings.MemberSettings:

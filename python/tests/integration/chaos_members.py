@@ -145,7 +145,7 @@ async def harmed(trial: Trial, hosts: namespaces.Hosts, folder: Path) -> str:
         assert namespaces.left(hosts) == {}
 
 
-def one(trial: Trial) -> str:
+def run_trial(trial: Trial) -> str:
     with namespaces.hosts(3) as hosts, tempfile.TemporaryDirectory() as folder:
         return asyncio.run(harmed(trial, hosts, Path(folder) / "out"))
 
@@ -156,7 +156,7 @@ def main(count: int, seed: int) -> int:
         trial = trial_of(draw)
         began = time.monotonic()
         try:
-            outcome = one(trial)
+            outcome = run_trial(trial)
         except Exception as error:
             failures += 1
             outcome = f"FAILED: {type(error).__name__}: {error}"

@@ -62,7 +62,7 @@ def test_every_scenario_and_mode(
 @pytest.mark.parametrize("mode", ["performance", "accuracy"])
 @pytest.mark.parametrize("harm", HARMS)
 def test_a_harmed_member_ends_the_run_or_is_made_up_for(harm: str, mode: str, scenario: str) -> None:
-    outcome = chaos_members.one(Trial(harm, 1, scenario, mode, 0.7))
+    outcome = chaos_members.run_trial(Trial(harm, 1, scenario, mode, 0.7))
     assert outcome == ("ended" if mode == "performance" else "completed")
 
 

@@ -6,9 +6,9 @@ The fake engine passes them in tests/unit, vLLM in tests/integration.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
-from loadgen_support import Prompts
+from loadgen_support import LIMITS, Prompts
 
 from mlperf_llama.engine import Engine, Limits, Request, Tokens
 
@@ -90,3 +90,12 @@ async def closes_twice_with_requests_under_way(engine: Engine, limits: Limits) -
     await engine.close()
     await asyncio.sleep(0.05)
     assert not sink.ended.done() or sink.ended.exception() or len(sink.answers) == 3
+
+
+CHECKS: dict[str, Callable[[Engine], Awaitable[None]]] = {
+    "final": lambda e: answers_once_within_the_limits(e, LIMITS, False),
+    "streaming": lambda e: answers_once_within_the_limits(e, LIMITS, True),
+    "batches": lambda e: answers_alike_in_any_batch(e, LIMITS),
+    "limits": lambda e: keeps_each_request_s_limits(e, LIMITS),
+    "close": lambda e: closes_twice_with_requests_under_way(e, LIMITS),
+}

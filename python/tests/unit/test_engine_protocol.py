@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 
-import engine_contract
 import pytest
-from engine_contract import Collector, answer, requests
+from engine_contract import CHECKS, Collector, answer, requests
 from loadgen_support import LIMITS
 
 from mlperf_llama.engine import Engine
@@ -17,13 +16,6 @@ from mlperf_llama.errors import BrokeError, MissingError, UsageError
 ENGINES: dict[str, Callable[[], Engine]] = {
     "fake": lambda: FakeEngine({"output_tokens": [2, 40], "ttft_ms": 2, "tpot_ms": 0.1, "concurrency": 4}),
     "fake-instant": lambda: FakeEngine({}),
-}
-CHECKS: dict[str, Callable[[Engine], Awaitable[None]]] = {
-    "final": lambda e: engine_contract.answers_once_within_the_limits(e, LIMITS, False),
-    "streaming": lambda e: engine_contract.answers_once_within_the_limits(e, LIMITS, True),
-    "batches": lambda e: engine_contract.answers_alike_in_any_batch(e, LIMITS),
-    "limits": lambda e: engine_contract.keeps_each_request_s_limits(e, LIMITS),
-    "close": lambda e: engine_contract.closes_twice_with_requests_under_way(e, LIMITS),
 }
 
 

@@ -3,29 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import engine_contract
 import pytest
-from engine_contract import Collector, requests
+from engine_contract import CHECKS, Collector, requests
 from loadgen_support import COMBINATIONS, LIMITS
 from replica_support import SCRIPT, SLOW, run_every_mode, started
 
-from mlperf_llama.engine import Engine
 from mlperf_llama.engine.fake import FakeEngine
 from mlperf_llama.errors import BrokeError
 from mlperf_llama.loadgen import accuracy_log, logs
 
 pytestmark = pytest.mark.slow
-
-CHECKS: dict[str, Callable[[Engine], Awaitable[None]]] = {
-    "final": lambda e: engine_contract.answers_once_within_the_limits(e, LIMITS, False),
-    "streaming": lambda e: engine_contract.answers_once_within_the_limits(e, LIMITS, True),
-    "batches": lambda e: engine_contract.answers_alike_in_any_batch(e, LIMITS),
-    "limits": lambda e: engine_contract.keeps_each_request_s_limits(e, LIMITS),
-    "close": lambda e: engine_contract.closes_twice_with_requests_under_way(e, LIMITS),
-}
 
 
 def test_contract() -> None:

@@ -99,10 +99,10 @@ class Dispatch:
         self, member: Member, ids: Sequence[int], lengths: Sequence[int], tokens: Tokens
     ) -> int | None:
         """Pass them on, and give the member more; the id of one that it has no right to send."""
-        jobs, given, done, index = self._jobs, member.requests, self._router.done, member.index
+        jobs, held, done, index = self._jobs, member.requests, self._router.done, member.index
         start = answered = 0
         for number, length in zip(ids, lengths, strict=True):
-            request = given.pop(number, None)
+            request = held.pop(number, None)
             if request is None:
                 return number
             end = start + length

@@ -88,9 +88,9 @@ def answer(token: str, member: int, head_nonce: bytes, own_nonce: bytes) -> byte
 
 def read_answer(data: bytes, token: str, head_nonce: bytes) -> Answer | None:
     """None where it does not prove the token."""
-    given = Answer(*_ANSWER.unpack(data))
-    wanted = _proof(token, b"member", MAGIC, struct.pack("=i", given.member), head_nonce, given.nonce)
-    return given if given.magic == MAGIC and hmac.compare_digest(given.proof, wanted) else None
+    reply = Answer(*_ANSWER.unpack(data))
+    wanted = _proof(token, b"member", MAGIC, struct.pack("=i", reply.member), head_nonce, reply.nonce)
+    return reply if reply.magic == MAGIC and hmac.compare_digest(reply.proof, wanted) else None
 
 
 def head_proof(token: str, head_nonce: bytes, member_nonce: bytes) -> bytes:

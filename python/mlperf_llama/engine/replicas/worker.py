@@ -24,12 +24,12 @@ from ...sources.model import checkpoint
 from .. import Engine, EngineInfo
 from ..fake import FakeEngine
 from ..frames import Decoder, Frame, FrameError
-from . import settings, wire
+from . import wire
 from .herald import END_S, Herald
 from .protocol import HeadAddress
 from .reach import SHAKE_S, connect
 from .serve import Serving
-from .settings import Loaded, MemberSettings
+from .settings import Loaded, MemberSettings, host_id
 from .tail import Tail
 
 
@@ -37,12 +37,12 @@ def run(head: HeadAddress, member: int) -> int:
     """The whole life of a member; its exit code."""
     sock = connect(head, member)
     decoder = Decoder(wire.MOST_BYTES)
-    given, waiting = receive_settings(sock, decoder)
+    settings, waiting = receive_settings(sock, decoder)
     with Tail() as tail:
         herald = Herald(sock, tail)
         herald.start()
         try:
-            return asyncio.run(_serve(sock, herald, given, decoder, waiting))
+            return asyncio.run(_serve(sock, herald, settings, decoder, waiting))
         except PipelineError as error:
             herald.report(error)
             raise
@@ -62,33 +62,33 @@ def receive_settings(sock: socket.socket, decoder: Decoder) -> tuple[MemberSetti
             frames += decoder.feed(data)
         if frames[0].kind != wire.SETTINGS:
             raise FrameError(f"a frame of kind {frames[0].kind}")
-        given = wire.record(frames[0], MemberSettings)
+        settings = wire.record(frames[0], MemberSettings)
     except (OSError, ValueError) as error:
         raise BrokeError(f"expected the settings of a head of this version, found: {error}") from None
     sock.settimeout(None)
-    return given, frames[1:]
+    return settings, frames[1:]
 
 
-def make_engine(given: MemberSettings) -> Engine:
+def make_engine(settings: MemberSettings) -> Engine:
     """The engine that the settings name. Members share what compilers keep, but for vLLM's own cache, which
     two processes must not fill at once."""
-    if given.engine == "fake":
-        script = dict(given.arguments)
-        if script.get("member", given.index) != given.index:
+    if settings.engine == "fake":
+        script = dict(settings.arguments)
+        if script.get("member", settings.index) != settings.index:
             script.pop("fault", None)
         return FakeEngine(script)
-    if given.model_dir and not Path(given.model_dir).is_dir():
+    if settings.model_dir and not Path(settings.model_dir).is_dir():
         raise MissingError(
-            f"expected the model in {given.model_dir}, as on the head, found no such folder: "
+            f"expected the model in {settings.model_dir}, as on the head, found no such folder: "
             "share it between the hosts, or copy it to the same path"
         )
     from ..vllm import VllmEngine
 
-    cache = Path(given.cache_dir).expanduser()
-    own = {"VLLM_CACHE_ROOT": str(cache / f"vllm-{given.index}")} if given.index else {}
-    if given.scales is not None:
-        own[scales.VARIABLE] = _file_of(given.scales)
-    return VllmEngine(given.arguments, cache, {**given.environment, **own})
+    cache = Path(settings.cache_dir).expanduser()
+    own = {"VLLM_CACHE_ROOT": str(cache / f"vllm-{settings.index}")} if settings.index else {}
+    if settings.scales is not None:
+        own[scales.VARIABLE] = _file_of(settings.scales)
+    return VllmEngine(settings.arguments, cache, {**settings.environment, **own})
 
 
 def _file_of(text: str) -> str:
@@ -99,13 +99,13 @@ def _file_of(text: str) -> str:
     return stream.name
 
 
-def _model_sha256(given: MemberSettings) -> str | None:
+def _model_sha256(settings: MemberSettings) -> str | None:
     """Of the weights here: remembered where the head, on this very host, has just hashed them."""
-    if not given.model_dir or given.model_sha256 is None:
+    if not settings.model_dir or settings.model_sha256 is None:
         return None
-    remembered = given.host_id == settings.host_id()
-    cache = Path(given.cache_dir).expanduser()
-    return checkpoint.combined(checkpoint.digests(Path(given.model_dir), cache, remembered))
+    remembered = settings.host_id == host_id()
+    cache = Path(settings.cache_dir).expanduser()
+    return checkpoint.combined(checkpoint.digests(Path(settings.model_dir), cache, remembered))
 
 
 def _loaded(info: EngineInfo, model_sha256: str | None, process: PythonProcess) -> Loaded:
@@ -124,17 +124,17 @@ def _loaded(info: EngineInfo, model_sha256: str | None, process: PythonProcess) 
 async def _serve(
     sock: socket.socket,
     herald: Herald,
-    given: MemberSettings,
+    settings: MemberSettings,
     decoder: Decoder,
     waiting: list[Frame],
 ) -> int:
     """Load, report, serve. Whatever loading raises goes to the head."""
-    engine = make_engine(given)
-    recorder = Recorder(given.engine, {})
+    engine = make_engine(settings)
+    recorder = Recorder(settings.engine, {})
     info = await engine.start(lambda text: herald.send(wire.words(wire.STEP, text)))
     # Hashed once the engine has its processes: one that is forked meanwhile could inherit OpenSSL's lock.
-    sha256 = await asyncio.to_thread(_model_sha256, given)
-    process = replace(await asyncio.to_thread(recorder.finish), member=given.index)
+    sha256 = await asyncio.to_thread(_model_sha256, settings)
+    process = replace(await asyncio.to_thread(recorder.finish), member=settings.index)
     loaded = _loaded(info, sha256, process)
     serving = Serving(engine, decoder, herald.printed)
     herald.hand_over()

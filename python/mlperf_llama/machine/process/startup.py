@@ -14,9 +14,9 @@ from pathlib import Path
 import psutil
 
 from ...records.files import digest
+from ..processes import PACKAGE_FOLDER
 from .packages import hash_of, locked
 
-PACKAGE_FOLDER = Path(__file__).resolve().parents[3]
 PRELOAD_FILE = Path("/etc/ld.so.preload")
 START_MODULES = ("sitecustomize", "usercustomize")
 # Entry points that are imported at the start of vLLM, or when PyTorch or Triton is imported.

@@ -109,6 +109,28 @@ def test_an_accuracy_run_ends_when_the_others_die_too() -> None:
     asyncio.run(body())
 
 
+def test_who_dies_after_another_is_named_for_itself() -> None:
+    """While it is asked something between two runs."""
+
+    async def body() -> None:
+        launcher = Workers()
+        async with started(3, SLOW, launcher) as engine:
+            await engine.begin_run(redispatch=True)
+            sink = Collector(60)
+            engine.submit(requests(60), LIMITS, False, sink)
+            kill(launcher, engine)
+            await asyncio.wait_for(sink.ended, 60)
+            assert [loss.member for loss in engine.take_losses()] == [1]
+            os.killpg(launcher.processes[2].pid, signal.SIGSTOP)
+            asked = asyncio.ensure_future(engine.refresh_counters())
+            await asyncio.sleep(0.1)
+            os.killpg(launcher.processes[2].pid, signal.SIGKILL)
+            with pytest.raises(BrokeError, match=r"^member 2 on .*, GPU 2: the connection ended"):
+                await asyncio.wait_for(asked, 10)
+
+    asyncio.run(body())
+
+
 def test_a_dead_engine_s_words_arrive() -> None:
     async def body() -> None:
         async with started(3, {**SCRIPT, "fault": {"die_at": 20}, "member": 2}) as engine:

@@ -27,6 +27,11 @@ class Loss:
         return f"{self.name}: {self.cause}"
 
 
+def explained(words: str, losses: Sequence[Loss]) -> str:
+    """`words`, which begin with a member's name; where that member was lost, what was said then."""
+    return next((loss.text for loss in losses if words.startswith(f"{loss.name}: ")), words)
+
+
 def exits(members: Sequence[MemberSpec], launcher: Launcher) -> dict[int, str]:
     """How the processes of members ended, of those that have; without their names."""
     words = launcher.failures()

@@ -244,5 +244,4 @@ class ReplicaEngine:
         except TimeoutError:
             raise BrokeError(f"replicas: expected {method} to be done within {CALL_S:g} s") from None
         except ConnectionError as error:
-            words = self._losses[-1].text if self._losses else str(error)
-            raise BrokeError(words) from None
+            raise self._dead or BrokeError(failure.explained(str(error), self._losses)) from None

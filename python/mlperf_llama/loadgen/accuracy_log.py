@@ -52,6 +52,10 @@ def halved(response: Response) -> Response:
 
 
 def _entries(path: Path) -> list[object]:
+    if path.exists() and not path.is_file():  # a pipe would be waited for
+        raise MissingError(
+            f"{path}: expected an accuracy log, could not read it: found a folder, a pipe or a device"
+        )
     try:
         entries = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:

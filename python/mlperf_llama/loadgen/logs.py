@@ -15,6 +15,7 @@ from pathlib import Path
 
 from .. import rules
 from ..errors import BrokeError, MissingError
+from ..records.files import refuse_other_than_file
 from ..records.schema import Performance
 
 DETAIL, SUMMARY, ACCURACY = "mlperf_log_detail.txt", "mlperf_log_summary.txt", "mlperf_log_accuracy.json"
@@ -119,6 +120,7 @@ class Detail(Mapping[str, object]):
 def read_detail(folder: Path) -> Detail:
     """Parse the detail log in `folder`. Broken lines (a killed run's last) are left out, and counted."""
     path = folder / DETAIL
+    refuse_other_than_file(path)
     try:
         content = path.read_bytes()
     except FileNotFoundError:

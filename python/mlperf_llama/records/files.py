@@ -84,10 +84,15 @@ def write_text(path: Path, text: str) -> None:
         os.fsync(stream.fileno())
 
 
-def read_object(path: Path) -> JsonObject:
-    """A JSON object from disk; MissingError where absent, UsageError where broken."""
+def refuse_other_than_file(path: Path) -> None:
+    """UsageError where something else lies at `path`: a pipe would be waited for without end."""
     if path.exists() and not path.is_file():
         raise UsageError(f"{path}: expected a file, found a folder, a pipe or a device")
+
+
+def read_object(path: Path) -> JsonObject:
+    """A JSON object from disk; MissingError where absent, UsageError where broken."""
+    refuse_other_than_file(path)
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:

@@ -47,12 +47,12 @@ def files(package: Path, root: Path) -> Iterator[Path]:
 
 def other_bytecode(package: Path) -> list[str]:
     """Files of the package whose kept bytecode is not theirs: Python would run it in their place."""
-    found = []
+    faults = []
     for path in sorted(package.rglob("*.py")):
         kept = Path(cache_from_source(str(path)))
         if kept.is_file() and not _is_of(kept.read_bytes(), path):
-            found.append(f"{path.relative_to(package).as_posix()} (its bytecode is another's)")
-    return found
+            faults.append(f"{path.relative_to(package).as_posix()} (its bytecode is another's)")
+    return faults
 
 
 def _is_of(bytecode: bytes, path: Path) -> bool:

@@ -9,6 +9,7 @@ from datetime import datetime
 from pathlib import Path
 
 from ..records import codec
+from ..records.files import refuse_other_than_file
 from ..records.schema import Event
 
 
@@ -21,7 +22,11 @@ class TimedEvent:
 
 
 def read_events(path: Path) -> tuple[TimedEvent, ...]:
-    """The whole lines of events.jsonl; a line that is no event is passed over."""
+    """The whole lines of events.jsonl, none where it is absent; a line that is no event is passed over.
+
+    UsageError where it is no file.
+    """
+    refuse_other_than_file(path)
     try:
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:

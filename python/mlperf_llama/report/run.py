@@ -131,7 +131,7 @@ def read(folder: RunFolder) -> Run:
         provenance=_part(folder, Provenance.FILE, lambda: folder.read(Provenance), gaps) or Provenance(),
         results=_part(folder, Results.FILE, lambda: folder.read(Results), gaps) or Results(status=UNKNOWN),
         verdict=_part(folder, Verdict.FILE, lambda: folder.read(Verdict), gaps),
-        events=read_events(folder.file(EVENTS)),
+        events=_events(folder, gaps),
     )
     details = {scenario: _detail(folder, scenario, gaps) for scenario in run.scenarios}
     return replace(run, logs=details, gaps=tuple(gaps))
@@ -139,7 +139,7 @@ def read(folder: RunFolder) -> Run:
 
 def _part(folder: RunFolder, name: str, read_it: Callable[[], T], gaps: list[str]) -> T | None:
     """One record of the folder; None, and a line in `gaps`, where it cannot be read."""
-    if not folder.file(name).is_file():
+    if not folder.file(name).exists():
         gaps.append(f"{name} is not there")
         return None
     try:
@@ -147,6 +147,15 @@ def _part(folder: RunFolder, name: str, read_it: Callable[[], T], gaps: list[str
     except PipelineError as error:
         gaps.append(str(error))
         return None
+
+
+def _events(folder: RunFolder, gaps: list[str]) -> tuple[TimedEvent, ...]:
+    """The events of the run; none, and a line in `gaps`, where they cannot be read."""
+    try:
+        return read_events(folder.file(EVENTS))
+    except PipelineError as error:
+        gaps.append(str(error))
+        return ()
 
 
 def _detail(folder: RunFolder, scenario: str, gaps: list[str]) -> Mapping[str, object]:

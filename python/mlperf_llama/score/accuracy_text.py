@@ -52,13 +52,13 @@ def faults(path: Path) -> dict[str, str]:
 
 def _fault(key: str, pattern: str, lines: Iterable[str]) -> str:
     lines = list(lines)
-    found = [match.group(1) for line in lines if (match := re.match(pattern, line))]
-    if not_a_number := [text for text in found if _number(text) is None]:
+    stated = [match.group(1) for line in lines if (match := re.match(pattern, line))]
+    if not_a_number := [text for text in stated if _number(text) is None]:
         return f"written as {not_a_number[0]}, which is no number"
-    if len(set(map(_number, found))) > 1:
-        return f"stated as {' and as '.join(found[:3])}: state it once"
+    if len(set(map(_number, stated))) > 1:
+        return f"stated as {' and as '.join(stated[:3])}: state it once"
     call = next((m for line in lines if (m := re.search(rf"'{key}':\s*'?([\w.]+)\(", line))), None)
-    if not found and call:
+    if not stated and call:
         return f"written as {call.group(1)}(...), which MLCommons' checker cannot read: write the number"
     return ""
 

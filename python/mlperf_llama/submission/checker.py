@@ -1,4 +1,4 @@
-"""Checks a tree with MLCommons' checker and with ours, and says what both found."""
+"""Checks a tree with MLCommons' checker and with ours, and reports both verdicts."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ..records.schema import Check
 from ..score import accuracy_text
 from ..verdict import signature
 from ..verdict.check import check as named
-from ..verdict.check import equal
+from ..verdict.check import equal, first
 from . import folders, official, summary_files, tree
 from .layout import Layout
 from .summary_files import PackedScenario, PackedTree
@@ -57,7 +57,7 @@ def check(path: Path, config: Config, env: Mapping[str, str], submitter: str | N
     if not path.is_dir():
         raise UsageError(f"SUBMISSION: expected a submission's folder, found {path}")
     ours = tree.examine(path, submitter)
-    layouts = [found.layout for found in folders.layouts(path, submitter)]
+    layouts = [benchmark.layout for benchmark in folders.layouts(path, submitter)]
     ours += _against_record(path, layouts)
     # Where no log tells the round, MLCommons' checker is asked about ROUND.
     rounds = sorted({layout.round for layout in layouts} & set(rules.ROUNDS)) or [config.round]
@@ -121,7 +121,7 @@ def _signature(folder: Path) -> list[Check]:
     if not signed:
         return []
     faults, again = seal.faults(run), "bring back the run folder as it was packed, or pack the run again"
-    return [*signed, named(f"{name}.seal", not faults, "; ".join(faults[:5]) or "as it was sealed", again)]
+    return [*signed, named(f"{name}.seal", not faults, first(faults) or "as it was sealed", again)]
 
 
 def _official_lines(report: Report) -> list[str]:

@@ -40,7 +40,7 @@ FIX = "take out what is no part of a submission, or give it the name that it sho
 
 
 @dataclass(frozen=True)
-class Found:
+class Benchmark:
     """One system's benchmark of ours, with its category."""
 
     layout: Layout
@@ -51,7 +51,7 @@ def subfolders(path: Path) -> list[Path]:
     return sorted(p for p in path.iterdir() if p.is_dir()) if path.is_dir() else []
 
 
-def layouts(root: Path, submitter: str | None = None) -> Iterator[Found]:
+def layouts(root: Path, submitter: str | None = None) -> Iterator[Benchmark]:
     """Each system's benchmark in the tree that is one of ours."""
     for division, home in submitters(root, submitter):
         mapping = _mapping(home, division)
@@ -59,7 +59,7 @@ def layouts(root: Path, submitter: str | None = None) -> Iterator[Found]:
             if category := _category(benchmark.name, mapping):
                 spelled = {SCENARIOS[p.name.lower()]: p.name for p in _scenarios(benchmark)}
                 place = (division, home.name, benchmark.parent.name, benchmark.name)
-                yield Found(Layout(root, _round(benchmark), *place, spelled), category)
+                yield Benchmark(Layout(root, _round(benchmark), *place, spelled), category)
 
 
 def submitters(root: Path, submitter: str | None) -> Iterator[tuple[str, Path]]:

@@ -1,14 +1,16 @@
 """Where system.toml says otherwise than the machine: refused, or stated in the tree with its reason.
 
 A value that only says more, or less, than what was measured is no contradiction: `Intel Xeon Gold 6448Y` for
-`INTEL(R) XEON(R) GOLD 6448Y`, `1 TB` for 1007.5 GiB. The reason stands in the table `[reasons]`.
+`INTEL(R) XEON(R) GOLD 6448Y`, `1 TB` for 1007.5 GiB. More is a form factor or a quantity, and of software
+further software; another name beside the measured one contradicts it. The reason stands in the table
+`[reasons]`.
 """
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +26,17 @@ SIZE_TOLERANCE = 0.10
 SIZE = re.compile(r"([\d.]+)\s*([KMGTP])(i?)B", re.IGNORECASE)
 # What firmware and drivers add to a name.
 MARKS = re.compile(r"\((?:r|tm|c)\)", re.IGNORECASE)
+# What may be added to a measured name: no word of a maker's, a product's or a denial.
+FORMS = re.compile(
+    r"(?:sxm|nvl|gen|pcie)\d*|oam|mezzanine|cpu|processors?|sockets?|base|boost|turbo|lts|of|per|each|at"
+)
+QUANTITY = re.compile(
+    r"\b\d+(?:\.\d+)?[ -]?(?:x|w|[mg]hz|[mgt](?:i?b|bit)(?:/s)?|cores?|threads?|lanes?|links?)\b"
+    r"|\bkernel [\w.+-]+"
+)
+# Keys that list software, which may hold more than what was measured.
+SOFTWARE = ("framework", "other_software_stack")
+DENIALS = {"but", "instead", "no", "not", "or", "rather", "than", "without"}
 
 
 @dataclass(frozen=True)
@@ -49,13 +62,13 @@ def find(
     `later`: keys that only a finished run tells.
     """
     reasons = {key: text for key, text in _reasons(path, toml).items() if key not in later}
-    found, missing = [], []
+    overrides, missing = [], []
     for key in sorted((set(measured) & set(toml)) - set(later)):
         before, stated = _text(measured[key]), _text(toml[key])
         if not before or agree(key, before, stated):
             continue
         reason = reasons.pop(key, "").strip()
-        found.append(Override(key, before, stated, reason))
+        overrides.append(Override(key, before, stated, reason))
         if not reason:
             missing.append(f"{key}: measured {before}, found {stated}")
     if missing:
@@ -65,7 +78,7 @@ def find(
         )
     if reasons:
         raise UsageError(f"{path}: [{TABLE}]: {', '.join(reasons)} contradicts nothing measured, take it out")
-    return found
+    return overrides
 
 
 def record(overrides: list[Override]) -> JsonObject:
@@ -88,16 +101,30 @@ def read(recorded: object) -> tuple[list[str], list[str]]:
 def agree(key: str, measured: str, stated: str) -> bool:
     """Whether one of the two only says more than the other; numbers and sizes by their value."""
     if key.endswith("_capacity"):
-        sizes = _bytes(measured), _bytes(stated)
-        if None not in sizes:
-            before, after = sizes[0] or 0.0, sizes[1] or 0.0
+        size, stated_size = _bytes(measured), _bytes(stated)
+        if size is not None and stated_size is not None:
             # A further size says what it is made of (16x 64 GB), and not that there is more.
             most = max(_bytes(match[0]) or 0.0 for match in SIZE.finditer(stated))
-            return abs(after - before) <= SIZE_TOLERANCE * before >= most - before
+            return abs(stated_size - size) <= SIZE_TOLERANCE * size >= most - size
     if key.endswith(("_per_node", "_count", "_of_nodes")):
         return measured.strip() == stated.strip()
-    first, second = _words(measured), _words(stated)
-    return first <= second or (bool(second) and second <= first)
+    before, after = _words(measured), _words(stated)
+    if set(before) <= set(after):
+        return _only_more(key, before, stated)
+    return bool(after) and set(after) <= set(before)
+
+
+def _only_more(key: str, before: Sequence[str], stated: str) -> bool:
+    """Whether a text that holds every measured word adds nothing of another name: no second one of the same
+    kind, and of what is no software only forms and quantities."""
+    after = _words(stated)
+    if any(after.count(word) > before.count(word) for word in before if not word[0].isdigit()):
+        return False
+    added = set(after) - set(before)
+    if key in SOFTWARE:
+        return not added & DENIALS
+    added -= {word for quantity in QUANTITY.finditer(stated.lower()) for word in _words(quantity[0])}
+    return all(FORMS.fullmatch(word) for word in added)
 
 
 def _reasons(path: Path, toml: Mapping[str, object]) -> dict[str, str]:
@@ -114,8 +141,8 @@ def _text(value: object) -> str:
     return str(value)
 
 
-def _words(text: str) -> set[str]:
-    return set(re.findall(r"[a-z0-9.]+", MARKS.sub(" ", text).lower()))
+def _words(text: str) -> list[str]:
+    return re.findall(r"[a-z0-9.]+", MARKS.sub(" ", text).lower())
 
 
 def _bytes(text: str) -> float | None:

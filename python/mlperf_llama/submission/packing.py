@@ -103,10 +103,12 @@ def _free(path: Path) -> Path:
 def _network(selection: Selection, category: str) -> None:
     """Datacenter systems must have the network for what they did."""
     if category == rules.DATACENTER:
-        found = bandwidth.check_bandwidth(selection)
-        selection.checks[TOGETHER].append(found)
-        if not found.passed:
-            raise InvalidError(f"expected a network for what was measured, found {found.detail}. {found.fix}")
+        network = bandwidth.check_bandwidth(selection)
+        selection.checks[TOGETHER].append(network)
+        if not network.passed:
+            raise InvalidError(
+                f"expected a network for what was measured, found {network.detail}. {network.fix}"
+            )
 
 
 def _prove_again(selection: Selection, env: Mapping[str, str], prove: Prove) -> None:

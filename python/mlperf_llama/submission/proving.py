@@ -47,14 +47,14 @@ def _scales(name: str, run: SelectedRun, env: Mapping[str, str]) -> list[Check]:
         record, model_dir = scales.read(path), Path(str(run.model.path))
         samples = calibration_prompts(Path(str(articles.path)), model_dir, run.config.cache_path)
         ids = scales.ids_sha256([samples.prompt(index) for index in range(samples.count)])
-        found = {
+        made = {
             "ids_sha256": ids,
             "ids_count": samples.count,
             "tokenizer_sha256": tokenizer_sha256(model_dir),
         }
         other = [
             f"{key} {value}, {getattr(record, key)} in {Scales.FILE}"
-            for key, value in found.items()
+            for key, value in made.items()
             if value != getattr(record, key)
         ]
         return digest(path), "; ".join(other)

@@ -19,6 +19,7 @@ from ..records.schema import Check, LoadedEngine, Provided, Seal
 from ..records.source import source_sha256
 from ..verdict import evidence
 from ..verdict.check import check, equal
+from ..verdict.eligibility import missing_scenarios
 from ..verdict.evidence import Evidence, ScenarioEvidence
 from . import together
 
@@ -196,7 +197,7 @@ def _same(name: str, values: Sequence[object]) -> Check:
 
 def _required(folders: Sequence[Evidence], category: str) -> Check:
     complete = {s.name for e in folders for s in e.scenarios if s.performance.detail and s.accuracy.detail}
-    missing = [" or ".join(n) for n in rules.REQUIRED_SCENARIOS[category] if not set(n) & complete]
+    missing = missing_scenarios(category, complete)
     return check(
         "required",
         not missing,

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from ..records import codec
 from ..records.schema import Check, Gpu, LoadedEngine, System
-from ..verdict.check import check
+from ..verdict.check import check, first
 from ..verdict.evidence import Evidence
 
 # What says which card of several it was, or where its figures come from, and not what kind.
@@ -73,7 +73,7 @@ def _engines(evidence: Evidence) -> dict[str, dict[str, object]]:
 def _check(name: str, parts: Mapping[str, Mapping[str, object]], fix: str) -> Check:
     keys = dict.fromkeys(key for own in parts.values() for key in own)
     faults = [fault for key in keys if (fault := _difference(key, parts))]
-    return check(name, not faults, "; ".join(faults[:5]) or f"the same in {', '.join(parts)}", fix)
+    return check(name, not faults, first(faults) or f"the same in {', '.join(parts)}", fix)
 
 
 def _difference(key: str, parts: Mapping[str, Mapping[str, object]]) -> str:

@@ -14,8 +14,9 @@ from ..errors import UsageError
 from ..loadgen import logs
 from ..records.schema import Check
 from ..score import accuracy_text
-from ..verdict import accuracy, performance, test06
+from ..verdict import accuracy, every_run, performance, test06
 from ..verdict.check import check
+from ..verdict.eligibility import missing_scenarios
 from ..verdict.evidence import ModeLogs, ScenarioEvidence, read_mode
 from . import folders, metadata
 from .layout import Layout
@@ -32,15 +33,15 @@ TEST06_LINES = (
 
 def examine(root: Path, submitter: str | None = None) -> list[Check]:
     """Every check of the tree; UsageError where it holds none of our benchmarks."""
-    found = list(folders.layouts(root, submitter))
-    if not found:
+    benchmarks = list(folders.layouts(root, submitter))
+    if not benchmarks:
         raise UsageError(
             f"{root}: expected closed/ or open/ with results of {', '.join(benchmark_names())}, found none"
         )
     checks: list[Check] = []
-    for one in found:
-        own = _benchmark(one.layout, one.category)
-        checks += [replace(c, name=f"{_location(one.layout)}/{c.name}") for c in own]
+    for benchmark in benchmarks:
+        own = _benchmark(benchmark.layout, benchmark.category)
+        checks += [replace(c, name=f"{_location(benchmark.layout)}/{c.name}") for c in own]
     return checks + folders.checks(root, submitter)
 
 
@@ -76,7 +77,7 @@ def _benchmark(layout: Layout, category: str) -> list[Check]:
 
 def _scenarios(layout: Layout, scenarios: list[str], category: str) -> Check:
     """The closed division must hold those of the category, and neither division others."""
-    missing = [" or ".join(n) for n in rules.REQUIRED_SCENARIOS[category] if not set(n) & set(scenarios)]
+    missing = missing_scenarios(category, scenarios)
     if layout.division == OPEN:
         missing = [] if scenarios else ["any"]
     foreign = [s for s in scenarios if s not in rules.CATEGORY_SCENARIOS[category]]
@@ -104,7 +105,7 @@ def _scenario(layout: Layout, category: str, scenario: str) -> list[Check]:
         name = f"{scenario}.{mode}"
         checks.append(check(name, log.detail is not None, log.problem or "LoadGen's logs are there", REDO))
         if log.detail is not None:
-            checks += [_release(c, layout.round, log) for c in performance.common(evidence, mode, log)]
+            checks += [_release(c, layout.round, log) for c in every_run.checks(evidence, mode, log)]
     if evidence.performance.detail is not None:
         closed_only = () if layout.division == CLOSED else (f"{scenario}.samples_per_query",)
         checks += [c for c in performance.checks(evidence) if c.name not in closed_only]

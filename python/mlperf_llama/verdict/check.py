@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from ..records.schema import Check
+
+# Faults that a check's detail names.
+MOST = 5
 
 
 def check(name: str, passed: object, detail: str, fix: str) -> Check:
@@ -33,6 +36,12 @@ def equal(name: str, value: object, expected: object, fix: str) -> Check:
     """`value` must be `expected`."""
     detail = f"{value}" if value == expected else f"{value}, expected {expected}"
     return check(name, value == expected, detail, fix)
+
+
+def first(faults: Sequence[str]) -> str:
+    """The first few faults in one line, and how many more there are; empty where there are none."""
+    more = f" and {len(faults) - MOST} more" if len(faults) > MOST else ""
+    return "; ".join(faults[:MOST]) + more
 
 
 def _margin(difference: float, limit: float) -> str:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Collection
 
 from .. import rules
 from ..records import seal
 from ..records.schema import COMPLETE, Check, Provenance, Provided, Results
-from . import extension, ran, scales, signature, surroundings
-from .check import check, equal
+from . import engine, extension, ran, scales, signature, surroundings
+from .check import check, equal, first
 from .evidence import Evidence
 
-# Engines that compute their output. `fake` scripts them, anything unknown may too.
-REAL_ENGINES = ("vllm",)
 # Sources whose data or weights can be official; a path must be named as such by its source.
 DATASET_SOURCES = ("mlcommons", "huggingface", "path")
 MODEL_SOURCES = ("mlcommons", "huggingface", "path")
@@ -34,7 +32,7 @@ def checks(evidence: Evidence) -> list[Check]:
         *_source(model or Provided(), "model", MODEL_SOURCES),
         _samples(evidence),
         _duration(evidence),
-        *_engine(evidence),
+        *engine.checks(evidence),
         *ran.checks(evidence),
         *surroundings.checks(evidence),
         extension.check_extension(evidence),
@@ -60,11 +58,10 @@ def _complete(evidence: Evidence) -> Check:
 
 def _seal(evidence: Evidence) -> Check:
     lines = seal.faults(evidence.run)
-    more = f" and {len(lines) - 5} more" if len(lines) > 5 else ""
     return check(
         "seal",
         not lines,
-        "; ".join(lines[:5]) + more if lines else "no file changed since its stage wrote it",
+        first(lines) or "no file changed since its stage wrote it",
         "run again; files of a run folder must not be edited, renamed or mixed",
     )
 
@@ -187,62 +184,10 @@ def _requested(value: object) -> str:
     return "auto" if value is None else str(value)
 
 
-def _engine(evidence: Evidence) -> list[Check]:
-    name = evidence.results.engine.name if evidence.results.engine else None
-    requested = evidence.config.engine if evidence.config else None
-    return [
-        check(
-            "engine",
-            name in REAL_ENGINES and requested == name,
-            f"{name}, ENGINE={requested}; engines that compute: {', '.join(REAL_ENGINES)}",
-            "run with ENGINE=vllm",
-        ),
-        _endings(evidence),
-        *_settings(evidence),
-    ]
-
-
-def _endings(evidence: Evidence) -> Check:
-    config = evidence.config
-    ignored = config is None or config.ignore_eos
-    return check(
-        "ignore_eos",
-        not ignored,
-        "answers ran past their end tokens" if ignored else "answers end at the model's end tokens",
-        "run without IGNORE_EOS: it is for measurements of speed",
-    )
-
-
-def _settings(evidence: Evidence) -> list[Check]:
-    """The rules' own limits on the engine, in the settings of every single run."""
-    every = evidence.every_settings
-
-    def setting(name: str, key: str, allowed: Callable[[object], bool], why: str) -> Check:
-        values = [s.get(key) for s in every]
-        detail = f"{key}={', '.join(dict.fromkeys(map(str, values)))}; {why}"
-        fix = f"run again with ENGINE_ARGS and PRESET that leave {key}"
-        return check(name, all(map(allowed, values)), detail, fix)
-
-    return [
-        setting(
-            "weights", "load_format", lambda v: isinstance(v, str) and v != "dummy", "no made-up weights"
-        ),
-        setting("prefix_caching", "enable_prefix_caching", lambda v: v is False, "no reuse across queries"),
-        setting("speculative_decoding", "speculative_decoding", lambda v: v is False, "not for this model"),
-        setting(
-            "prompt_length",
-            "max_model_len",
-            lambda v: isinstance(v, int) and v >= rules.MAX_MODEL_LEN,
-            f"at least {rules.MAX_MODEL_LEN}, so that no prompt is cut",
-        ),
-    ]
-
-
 def _scenarios(evidence: Evidence) -> Check:
     category = evidence.category
     complete = [s.name for s in evidence.scenarios if s.performance.detail and s.accuracy.detail]
-    need = rules.REQUIRED_SCENARIOS[category]
-    missing = [" or ".join(names) for names in need if not set(names) & set(complete)]
+    missing = missing_scenarios(category, complete)
     foreign = [s.name for s in evidence.scenarios if s.name not in rules.CATEGORY_SCENARIOS[category]]
     faults = [f"{m} missing" for m in missing] + [f"{f} not of this category" for f in foreign]
     return check(
@@ -251,3 +196,9 @@ def _scenarios(evidence: Evidence) -> Check:
         f"{category}: {', '.join(complete) or 'none'}" + (f"; {'; '.join(faults)}" if faults else ""),
         f"run SCENARIO=all MODE=all CATEGORY={category}, or pack several run folders together",
     )
+
+
+def missing_scenarios(category: str, present: Collection[str]) -> list[str]:
+    """What the category requires and `present` lacks, in words."""
+    required = rules.REQUIRED_SCENARIOS[category]
+    return [" or ".join(names) for names in required if not set(names) & set(present)]

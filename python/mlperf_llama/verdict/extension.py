@@ -19,10 +19,10 @@ def check_extension(evidence: Evidence) -> Check:
     engine = evidence.results.engine
     if engine is None:
         return Check(NAME, False, "not recorded", FIX)
-    loaded, found = str(engine.settings.get("worker_extension_cls") or ""), engine.self_check
-    if found:
-        passed = found.extension == loaded and bounds.within(found)
-        return check(NAME, passed, f"{loaded or 'none'}, {bounds.text(found)}", FIX)
+    loaded, self_check = str(engine.settings.get("worker_extension_cls") or ""), engine.self_check
+    if self_check:
+        passed = self_check.extension == loaded and bounds.within(self_check)
+        return check(NAME, passed, f"{loaded or 'none'}, {bounds.text(self_check)}", FIX)
     if loaded in EXTENSIONS:
         return Check(NAME, False, f"{loaded}, no self-check is recorded", FIX)
     return check(NAME, True, loaded or "none: the engine's own code", FIX)

@@ -7,11 +7,10 @@ from collections.abc import Callable, Iterable, Mapping
 from ..engine import allowed
 from ..records.schema import Check, EngineLoad, EngineLoads
 from ..rules import MODEL_SHAPE
-from .check import check
+from .check import check, first
 from .evidence import Evidence
 
 FIX = "run again with ENGINE_ARGS and PRESET that hold only what docs/settings.md allows"
-MOST = 5
 # Of vLLM's resolved configuration: what must be switched off.
 OFF = ("speculative_config", "lora_config", "kv_transfer_config", "ec_transfer_config")
 # Of the model's: config.json's name -> the benchmark's shape.
@@ -63,12 +62,6 @@ def _every(
     if not any(load.arguments for load in loads):
         return Check(name, False, f"{EngineLoads.FILE} holds no engine's arguments", "run with ENGINE=vllm")
     return check(name, not faults, first(faults) or f"{good}; loaded {len(loads)} times", FIX)
-
-
-def first(faults: list[str]) -> str:
-    """The first few faults in one line."""
-    more = f" and {len(faults) - MOST} more" if len(faults) > MOST else ""
-    return "; ".join(faults[:MOST]) + more
 
 
 def _resolved(load: EngineLoad) -> list[str]:

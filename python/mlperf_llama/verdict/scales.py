@@ -12,7 +12,7 @@ from ..records.files import digest
 from ..records.scales import Scales
 from ..records.schema import STATIC, Check, Provided, ScalesUsed
 from ..sources import pins
-from .check import check
+from .check import check, first
 from .evidence import Evidence
 
 
@@ -31,7 +31,7 @@ def checks(evidence: Evidence) -> list[Check]:
         check(
             "scales",
             not faults,
-            "; ".join(faults[:5]) + (f" and {len(faults) - 5} more" if len(faults) > 5 else "") or detail,
+            first(faults) or detail,
             "run again: the run makes its own scales, with this code, from its own model",
         ),
         _articles(evidence.provenance.calibration or Provided()),

@@ -6,7 +6,7 @@ from ..errors import PipelineError
 from ..loadgen import logs
 from ..records import codec
 from ..records.schema import Check
-from . import accuracy, performance, test06, twice
+from . import accuracy, every_run, performance, test06, twice
 from .check import check
 from .evidence import Evidence, ModeLogs, ScenarioEvidence
 
@@ -23,7 +23,7 @@ def checks(scenario: ScenarioEvidence, evidence: Evidence) -> list[Check]:
     for mode, log in scenario.modes.items():
         result.append(_present(scenario, mode, log))
         if log.detail is not None:
-            result += performance.common(scenario, mode, log)
+            result += every_run.checks(scenario, mode, log)
             result += twice.checks(scenario, mode, log, evidence)
     if scenario.performance.detail is not None:
         result += performance.checks(scenario)

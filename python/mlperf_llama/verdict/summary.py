@@ -6,7 +6,7 @@ import re
 
 from ..loadgen import logs
 from ..records.schema import Check
-from .check import check
+from .check import check, first
 from .evidence import ScenarioEvidence
 
 # A line's words -> the detail log's key (loadgen/results.cc writes both from the same number).
@@ -49,7 +49,7 @@ def check_summary(scenario: ScenarioEvidence) -> Check:
     if not path.is_file():
         return Check(name, False, f"no {logs.SUMMARY}", fix)
     faults = contradictions(path.read_text(encoding="utf-8", errors="replace"), scenario.performance.detail)
-    return check(name, not faults, "; ".join(faults[:5]) or "says what the detail log says", fix)
+    return check(name, not faults, first(faults) or "says what the detail log says", fix)
 
 
 def contradictions(text: str, detail: logs.Detail | None) -> list[str]:

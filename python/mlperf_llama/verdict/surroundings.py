@@ -9,9 +9,8 @@ from pathlib import Path
 from .. import rules
 from ..machine.process import variables
 from ..records.schema import Check, Environment, ImportedPackage, PythonProcess
-from .check import check
+from .check import check, first
 from .evidence import Evidence
-from .ran import first
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
 # Packages that each engine's record must hold.

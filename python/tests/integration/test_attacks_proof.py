@@ -1,4 +1,4 @@
-"""Invented data and weights with every kind of paper beside them: none is called official."""
+"""Invented data and weights with every kind of list and record beside them: none is called official."""
 
 from __future__ import annotations
 
@@ -70,19 +70,19 @@ def record_beside(path: Path) -> None:
         path.with_name(name).write_text(json.dumps(record))
 
 
-PAPERS = {"nothing": lambda path: None, "MD5 lists": lists_beside, "records": record_beside}
+METADATA = {"nothing": lambda path: None, "MD5 lists": lists_beside, "records": record_beside}
 NAMES = {rules.DATACENTER: "cnn_eval.json", rules.EDGE: "sample_cnn_eval_5000.json"}
 
 
 @pytest.mark.parametrize("category", NAMES)
-@pytest.mark.parametrize("papers", PAPERS)
+@pytest.mark.parametrize("metadata", METADATA)
 def test_invented_rows_are_never_official(
-    papers: str, category: str, rows: dict[str, bytes], tmp_path: Path
+    metadata: str, category: str, rows: dict[str, bytes], tmp_path: Path
 ) -> None:
     path = tmp_path / "data" / NAMES[category]
     path.parent.mkdir()
     path.write_bytes(rows[category])
-    PAPERS[papers](path)
+    METADATA[metadata](path)
     served = serve(tmp_path, "dataset", "path", DATASET_SOURCE=path, CATEGORY=category)
     assert served["eligible"] is False and served["reason"]
 
@@ -121,16 +121,16 @@ def test_a_hub_cache_of_ones_own_is_no_proof(tmp_path: Path) -> None:
     assert serve(tmp_path, "dataset", "huggingface", env).get("eligible") is not True
 
 
-@pytest.mark.parametrize("papers", ["nothing", "lists", "memory"])
-def test_weights_of_eight_bytes_are_never_official(papers: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("metadata", ["nothing", "lists", "memory"])
+def test_weights_of_eight_bytes_are_never_official(metadata: str, tmp_path: Path) -> None:
     folder = attacks.model(tmp_path)
     weights = folder / "model.safetensors"
-    if papers == "lists":
+    if metadata == "lists":
         md5_list(weights, "llama3-1-8b-instruct.md5")
         (folder / "SHA256SUMS").write_text(
             f"{checkpoint.SHARDS[next(iter(checkpoint.SHARDS))]}  {weights.name}\n"
         )
-    if papers == "memory":
+    if metadata == "memory":
         state = weights.stat()
         key = f"{weights} {state.st_size} {state.st_mtime_ns}"
         memory = tmp_path / "cache" / "sha256.json"

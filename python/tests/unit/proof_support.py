@@ -16,6 +16,7 @@ from standin_servers import StandIn
 
 from mlperf_llama import config, rules
 from mlperf_llama.config import Config
+from mlperf_llama.sources.chain import Served
 from mlperf_llama.sources.dataset import huggingface, official
 from mlperf_llama.sources.fetch import publisher
 from mlperf_llama.sources.model import checkpoint, shape, tokens
@@ -115,6 +116,13 @@ def hub_cache(home: Path, kind: str, repo: str, revision: str, files: dict[str, 
         link.parent.mkdir(parents=True, exist_ok=True)
         link.symlink_to(os.path.relpath(blob, link.parent))
     return snapshot
+
+
+def announced(served: Served) -> dict[str, object]:
+    """What the publisher's own server announced of it."""
+    announcement = served.details["announcement"]
+    assert isinstance(announcement, dict)
+    return announcement
 
 
 def replace_keeping_size_and_time(path: Path) -> None:

@@ -7,10 +7,12 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
+import pytest
 import run_folders as folders
 
 from mlperf_llama import config, submission
 from mlperf_llama.config import Config
+from mlperf_llama.errors import InvalidError
 from mlperf_llama.records.run_folder import RunFolder
 from mlperf_llama.records.schema import Accuracy, Check
 from mlperf_llama.submission import folders as tree_folders
@@ -48,9 +50,23 @@ def packed(tmp_path: Path, *runs: RunFolder, **flags: str) -> Path:
     return submission.pack(used, {}, tmp_path / "results", [r.path for r in runs], same_scores, same_bytes)
 
 
+def packed_by_bytes(tmp_path: Path, run: RunFolder, **flags: str) -> Path:
+    """Packed where the dataset and the weights are hashed again."""
+    used = settings(tmp_path, **flags)
+    return submission.pack(used, {}, tmp_path / "results", [run.path], same_scores)
+
+
+def closed_alone_refuses(tmp_path: Path, run: RunFolder, words: str) -> None:
+    """The closed division refuses by name and writes nothing; the open one may use what it likes."""
+    with pytest.raises(InvalidError, match=words):
+        packed_by_bytes(tmp_path, run)
+    assert not (tmp_path / "results" / "submittable").exists()
+    assert packed_by_bytes(tmp_path, run, DIVISION="open").parent.name == "open"
+
+
 def layout_of(root: Path) -> Layout:
-    (found,) = tree_folders.layouts(root)
-    return found.layout
+    (benchmark,) = tree_folders.layouts(root)
+    return benchmark.layout
 
 
 def failed(root: Path) -> set[str]:

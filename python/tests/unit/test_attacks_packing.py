@@ -176,6 +176,10 @@ ATTACKS: dict[str, tuple[Attack, int, str]] = {
     "another card claimed": (
         _toml('accelerator_model_name = "NVIDIA B300"\n'), EXIT_USAGE, "accelerator_model_name: measured",
     ),
+    "a card claimed beside the measured one": (
+        _toml('accelerator_model_name = "NVIDIA B200 and NVIDIA H100 80GB HBM3"\n'), EXIT_USAGE,
+        "accelerator_model_name: measured NVIDIA H100 80GB HBM3, found NVIDIA B200 and",
+    ),
     "two nodes claimed": (_toml("number_of_nodes = 2\n"), EXIT_USAGE, "number_of_nodes: measured 1, found 2"),
     "a faster network claimed": (
         _toml('host_networking = "8x 400 Gbit/s InfiniBand"\n'), EXIT_USAGE, "host_networking: measured",

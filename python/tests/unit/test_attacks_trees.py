@@ -70,74 +70,74 @@ def test_lower_case_is_judged_like_any_other(tmp_path: Path) -> None:
 
 
 def _rename(name: str, to: str) -> Attack:
-    return lambda found: (found.benchmark_folder / name).rename(found.benchmark_folder / to)
+    return lambda layout: (layout.benchmark_folder / name).rename(layout.benchmark_folder / to)
 
 
 def _log(scenario: str = "SingleStream", **values: object) -> Attack:
-    return lambda found: folders.edit_detail(found.performance(scenario), **values)
+    return lambda layout: folders.edit_detail(layout.performance(scenario), **values)
 
 
 def _make(path: Callable[[Layout], Path]) -> Attack:
-    return lambda found: path(found).mkdir(parents=True)
+    return lambda layout: path(layout).mkdir(parents=True)
 
 
 def _copy(name: str, to: str) -> Attack:
-    return lambda found: shutil.copytree(found.benchmark_folder / name, found.benchmark_folder / to)
+    return lambda layout: shutil.copytree(layout.benchmark_folder / name, layout.benchmark_folder / to)
 
 
 def _append(path: Callable[[Layout], Path], text: str) -> Attack:
-    def attack(found: Layout) -> None:
-        path(found).write_text(path(found).read_text() + text)
+    def attack(layout: Layout) -> None:
+        path(layout).write_text(path(layout).read_text() + text)
 
     return attack
 
 
 def _first(path: Callable[[Layout], Path], line: str) -> Attack:
-    return lambda found: path(found).write_text(line + path(found).read_text())
+    return lambda layout: path(layout).write_text(line + path(layout).read_text())
 
 
 def _edit(path: Callable[[Layout], Path], before: str, after: str) -> Attack:
-    return lambda found: trees.edit(path(found), before, after)
+    return lambda layout: trees.edit(path(layout), before, after)
 
 
 def _system(**values: object) -> Attack:
-    return lambda found: folders.edit_json(found.system_json, lambda d: d.update(values))
+    return lambda layout: folders.edit_json(layout.system_json, lambda d: d.update(values))
 
 
 def _remove(path: Callable[[Layout], Path]) -> Attack:
-    return lambda found: shutil.rmtree(path(found)) if path(found).is_dir() else path(found).unlink()
+    return lambda layout: shutil.rmtree(path(layout)) if path(layout).is_dir() else path(layout).unlink()
 
 
 def _write(path: Callable[[Layout], Path], content: bytes) -> Attack:
-    return lambda found: path(found).write_bytes(content)
+    return lambda layout: path(layout).write_bytes(content)
 
 
-def _endpoints(found: Layout) -> None:
-    for folder in (found.performance("Offline"), found.accuracy("Offline")):
+def _endpoints(layout: Layout) -> None:
+    for folder in (layout.performance("Offline"), layout.accuracy("Offline")):
         trees.edit(
             folder / logs.DETAIL, "(?s).+", (folder / logs.DETAIL).read_text().replace("MLLOG", "ENDPTS")
         )
 
 
-def _endpoints_files(found: Layout) -> None:
-    for folder in (found.performance("Offline"), found.accuracy("Offline")):
+def _endpoints_files(layout: Layout) -> None:
+    for folder in (layout.performance("Offline"), layout.accuracy("Offline")):
         shutil.rmtree(folder)
         folder.mkdir()
-    (found.performance("Offline").parent / "result_summary.json").write_text("{}")
-    (found.accuracy("Offline") / "accuracy_results.json").write_text("{}")
+    (layout.performance("Offline").parent / "result_summary.json").write_text("{}")
+    (layout.accuracy("Offline") / "accuracy_results.json").write_text("{}")
 
 
-def _unknown_round(found: Layout) -> None:
-    for log in found.benchmark_folder.rglob(logs.DETAIL):
+def _unknown_round(layout: Layout) -> None:
+    for log in layout.benchmark_folder.rglob(logs.DETAIL):
         folders.edit_detail(log.parent, effective_qsl_rng_seed=7)
 
 
 def _detail(scenario: str) -> Callable[[Layout], Path]:
-    return lambda found: found.performance(scenario) / logs.DETAIL
+    return lambda layout: layout.performance(scenario) / logs.DETAIL
 
 
-def _accuracy(found: Layout) -> Path:
-    return found.accuracy("Offline") / "accuracy.txt"
+def _accuracy(layout: Layout) -> Path:
+    return layout.accuracy("Offline") / "accuracy.txt"
 
 
 LINE = ':::MLLOG {"key": "effective_min_duration_ms", "value": 600001, "metadata": {"is_error": false}}\n'

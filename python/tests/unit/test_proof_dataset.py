@@ -61,12 +61,6 @@ def with_hub(server: StandIn, content: bytes) -> None:
     server.repos = [Repo("datasets", huggingface.REPOSITORY, huggingface.REVISION, files)]
 
 
-def announced(served: Served) -> dict[str, object]:
-    found = served.details["announcement"]
-    assert isinstance(found, dict)
-    return found
-
-
 # --- a path
 
 
@@ -99,7 +93,7 @@ def test_the_publishers_own_list_of_this_run_counts(
     server.add_r2(URI_NAME, {"cnn_eval.json": array_of_today()})
     served = from_path(tmp_path, server, array_of_today())
     assert (served.eligible, served.reason) == (True, "")
-    record = announced(served)
+    record = support.announced(served)
     assert record["url"] == f"{server.url}/metadata/{URI_NAME}.md5"
     assert record["algorithm"] == "md5" and record["time"]
     assert served.sha256 == support.sha256(array_of_today())
@@ -182,7 +176,7 @@ def test_the_hub_announces_and_a_mirror_does_not(
     as_publisher(monkeypatch, server)
     served = from_hub(tmp_path, server)
     assert (served.eligible, served.reason) == (True, "")
-    assert announced(served)["revision"] == huggingface.REVISION
+    assert support.announced(served)["revision"] == huggingface.REVISION
     assert not from_hub(tmp_path, server, HF_HUB_OFFLINE="1").eligible
     # The file is in the cache, and the hub announces another one.
     with_hub(server, parquet("another"))

@@ -61,12 +61,6 @@ def with_hub(server: StandIn, files: dict[str, bytes]) -> None:
     server.repos = [Repo("models", rules.MODEL_ID, huggingface.PUBLISHED_REVISION, files, gated=True)]
 
 
-def announced(served: Served) -> dict[str, object]:
-    found = served.details["announcement"]
-    assert isinstance(found, dict)
-    return found
-
-
 # --- remembered hashes
 
 
@@ -146,7 +140,7 @@ def test_the_hub_announces_weights_that_no_pin_knows(
     as_publisher(monkeypatch, server)
     served = from_hub(tmp_path, server)
     assert (served.eligible, served.reason) == (True, "")
-    record = announced(served)
+    record = support.announced(served)
     assert record["revision"] == huggingface.PUBLISHED_REVISION
     assert str(record["url"]).startswith(f"{server.url}/api/models/{rules.MODEL_ID}/tree/")
     # A shard more is announced than is here; then others; then nothing.
@@ -170,7 +164,7 @@ def test_the_stores_own_list_of_this_run_counts(
     as_publisher(monkeypatch, server)
     served = from_store(tmp_path, server)
     assert (served.eligible, served.reason) == (True, "")
-    assert announced(served)["algorithm"] == "md5"
+    assert support.announced(served)["algorithm"] == "md5"
     assert served.details["shards"] == {n: support.sha256(body) for n, body in OTHER_WEIGHTS.items()}
     replace_keeping_size_and_time(Path(served.path) / FIRST)
     assert not from_store(tmp_path, server).eligible

@@ -11,11 +11,10 @@ from pathlib import Path
 import proof_support as support
 import pytest
 import run_folders as folders
-from submission_trees import same_scores
-from submission_trees import settings as pack_settings
+from submission_trees import closed_alone_refuses, packed_by_bytes
 from test_prepare import write_tokenizer
 
-from mlperf_llama import rules, submission
+from mlperf_llama import rules
 from mlperf_llama.errors import InvalidError
 from mlperf_llama.records import scales
 from mlperf_llama.records.files import digest
@@ -98,13 +97,8 @@ def names(run: RunFolder, **values: object) -> None:
     folders.reseal(run)
 
 
-def pack(inputs: Inputs, tmp_path: Path, **flags: str) -> Path:
-    used = pack_settings(tmp_path, **flags)
-    return submission.pack(used, {}, tmp_path / "results", [inputs.run.path], same_scores)
-
-
 def test_what_is_as_the_run_used_it_is_packed(inputs: Inputs, tmp_path: Path) -> None:
-    assert pack(inputs, tmp_path).parent.name == "submittable"
+    assert packed_by_bytes(tmp_path, inputs.run).parent.name == "submittable"
 
 
 ATTACKS: dict[str, tuple[Callable[[Inputs], object], str]] = {
@@ -125,10 +119,7 @@ ATTACKS: dict[str, tuple[Callable[[Inputs], object], str]] = {
 def test_what_is_not_is_refused(inputs: Inputs, tmp_path: Path, attack: str) -> None:
     change, words = ATTACKS[attack]
     change(inputs)
-    with pytest.raises(InvalidError, match=words):
-        pack(inputs, tmp_path)
-    assert not (tmp_path / "results" / "submittable").exists()
-    assert pack(inputs, tmp_path, DIVISION="open").parent.name == "open"
+    closed_alone_refuses(tmp_path, inputs.run, words)
 
 
 def test_invented_articles_called_official(inputs: Inputs, tmp_path: Path) -> None:
@@ -138,4 +129,4 @@ def test_invented_articles_called_official(inputs: Inputs, tmp_path: Path) -> No
     folders.edit_json(inputs.run.file("provenance.json"), lambda d: d["calibration"].update(sha256=sha256))
     names(inputs.run, calibration={"source": "path", "sha256": sha256})
     with pytest.raises(InvalidError, match="calibration_bytes: no published checksum verifies the file"):
-        pack(inputs, tmp_path)
+        packed_by_bytes(tmp_path, inputs.run)

@@ -28,15 +28,15 @@ def test_good_trees(division: str, round_name: str, category: str, tmp_path: Pat
     run = folders.good_run(tmp_path / "run", category, round_name)
     root = packed(tmp_path, run, DIVISION=division, ROUND=round_name, CATEGORY=category)
     assert root.parent.name == {"closed": "submittable", "open": "open"}[division]
-    found = layout_of(root)
-    assert (found.round, found.submitter, found.division) == (round_name, "acme", division)
+    layout = layout_of(root)
+    assert (layout.round, layout.submitter, layout.division) == (round_name, "acme", division)
     assert failed(root) == set()
     split = round_name == "v5.1"
     home = root / division / "acme"
     assert (home / "measurements").is_dir() is split and (home / "compliance").is_dir() is split
-    assert (home / ("code" if split else "src") / found.benchmark / "pyproject.toml").is_file()
+    assert (home / ("code" if split else "src") / layout.benchmark / "pyproject.toml").is_file()
     assert (home / "model_mapping.json").is_file() is (division == "open")
-    system = json.loads(found.system_json.read_text())
+    system = json.loads(layout.system_json.read_text())
     assert set(description.KEYS) <= set(system) and len(description.KEYS) == 35
 
 
@@ -181,12 +181,12 @@ def fake_run(run: RunFolder) -> None:
 def test_selftest_tree_is_watermarked_everywhere(run: RunFolder, tmp_path: Path) -> None:
     fake_run(run)
     root = packed(tmp_path, run, DIVISION="open", SUBMITTER="selftest")
-    found = layout_of(root)
+    layout = layout_of(root)
     assert root.parent.name == "selftest"
     marked = [
-        found.system_json,
-        *found.home.glob("results/**/README.md"),
-        *found.home.glob("documentation/*.md"),
+        layout.system_json,
+        *layout.home.glob("results/**/README.md"),
+        *layout.home.glob("documentation/*.md"),
     ]
     assert len(marked) == 6 and all(documents.WATERMARK in p.read_text() for p in marked)
     assert failed(root) == set()
@@ -205,10 +205,10 @@ def test_open_says_what_it_is(run: RunFolder, tmp_path: Path) -> None:
     folders.edit_json(run.file("provenance.json"), lambda d: d["model"].update(change))
     folders.reseal(run)
     root = packed(tmp_path, run, DIVISION="open")
-    found = layout_of(root)
-    assert found.benchmark == "llama3.1-8b-smollm2-135m"
-    assert json.loads((found.home / "model_mapping.json").read_text()) == {found.benchmark: "llama3.1-8b"}
-    for text in (found.measurements("Offline") / "README.md", found.system_json):
+    layout = layout_of(root)
+    assert layout.benchmark == "llama3.1-8b-smollm2-135m"
+    assert json.loads((layout.home / "model_mapping.json").read_text()) == {layout.benchmark: "llama3.1-8b"}
+    for text in (layout.measurements("Offline") / "README.md", layout.system_json):
         assert "Not the official model: stand-in (a stand-in)" in text.read_text()
     assert failed(root) == set()
 
@@ -256,8 +256,8 @@ def test_changed_source_is_refused(run: RunFolder, tmp_path: Path) -> None:
 def test_scores_that_cannot_be_made_again_are_refused(run: RunFolder, tmp_path: Path) -> None:
     used = settings(tmp_path)
 
-    def lower(found: RunFolder, scenario: str) -> Accuracy:
-        return replace(same_scores(found, scenario), rouge2=12.0)
+    def lower(run: RunFolder, scenario: str) -> Accuracy:
+        return replace(same_scores(run, scenario), rouge2=12.0)
 
     with pytest.raises(InvalidError, match=r"Offline\.rescored: rouge2 15\.9075, again 12\.0"):
         submission.pack(used, {}, tmp_path / "results", [run.path], lower, same_bytes)

@@ -95,32 +95,32 @@ def test_official_refusal_is_reported(good_tree: Path, tmp_path: Path) -> None:
 
 
 def _json(path: Callable[[Layout], Path], change: Callable[[dict[str, Any]], Any]) -> Break:
-    return lambda found: folders.edit_json(path(found), change)
+    return lambda layout: folders.edit_json(path(layout), change)
 
 
 def _log(scenario: str, **values: Any) -> Break:
-    return lambda found: folders.edit_detail(found.performance(scenario), **values)
+    return lambda layout: folders.edit_detail(layout.performance(scenario), **values)
 
 
 def _scores(text: Callable[[str], str]) -> Break:
-    def breaking(found: Layout) -> None:
-        path = found.accuracy("Offline") / "accuracy.txt"
+    def breaking(layout: Layout) -> None:
+        path = layout.accuracy("Offline") / "accuracy.txt"
         path.write_text(text(path.read_text()))
 
     return breaking
 
 
 def _remove(path: Callable[[Layout], Path]) -> Break:
-    def breaking(found: Layout) -> None:
-        target = path(found)
+    def breaking(layout: Layout) -> None:
+        target = path(layout)
         shutil.rmtree(target) if target.is_dir() else target.unlink()
 
     return breaking
 
 
 def _test06(change: Callable[[list[dict[str, Any]]], Any]) -> Break:
-    def breaking(found: Layout) -> None:
-        path = found.test06("Server") / "accuracy" / "mlperf_log_accuracy.json"
+    def breaking(layout: Layout) -> None:
+        path = layout.test06("Server") / "accuracy" / "mlperf_log_accuracy.json"
         records = json.loads(path.read_text())
         change(records)
         folders.write_responses(path, records)
@@ -142,7 +142,7 @@ def _add_line(folder: Path, key: str, value: object) -> None:
 
 
 def _edit_accuracy(**values: Any) -> Break:
-    return lambda found: folders.edit_detail(found.accuracy("Offline"), **values)
+    return lambda layout: folders.edit_detail(layout.accuracy("Offline"), **values)
 
 
 TTFT, TPOT = (
@@ -270,9 +270,9 @@ def test_broken_tree_fails_by_name(what: str, good_tree: Path, tmp_path: Path) -
 def test_wrong_hash_and_numbers_are_seen_against_the_record(run: RunFolder, tmp_path: Path) -> None:
     """A hash that could be right, and a log that was polished, do not match what was packed."""
     root = packed(tmp_path, run)
-    found, used = layout_of(root), settings(tmp_path, INFERENCE_DIR=str(tmp_path))
-    _scores(lambda t: re.sub("hash=.*", f"hash={'0' * 64}", t))(found)
-    folders.edit_detail(found.performance("Offline"), result_samples_per_second=43.0)
+    layout, used = layout_of(root), settings(tmp_path, INFERENCE_DIR=str(tmp_path))
+    _scores(lambda t: re.sub("hash=.*", f"hash={'0' * 64}", t))(layout)
+    folders.edit_detail(layout.performance("Offline"), result_samples_per_second=43.0)
     report = submission.check(root, used, {})
     assert {c.name for c in report.failed} == {"record/Offline.accuracy.hash", "record/Offline.results"}
 
@@ -312,12 +312,12 @@ def test_checker_is_fetched_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(official, "REPOSITORY", f"file://{tmp_path}/origin")
     monkeypatch.setattr(official, "IMAGE_DIR", tmp_path / "image")
     used = settings(tmp_path)
-    found = official.find(used)
-    assert (found / official.TOOLS / "submission_checker" / "main.py").is_file()
-    assert not (found / official.TOOLS / "large.bin").exists()
+    checkout = official.find(used)
+    assert (checkout / official.TOOLS / "submission_checker" / "main.py").is_file()
+    assert not (checkout / official.TOOLS / "large.bin").exists()
     shutil.rmtree(tmp_path / "origin")
-    assert official.find(used) == found
-    assert official.run(found, tmp_path, "v6.1", None, dict(os.environ)).accepted
+    assert official.find(used) == checkout
+    assert official.run(checkout, tmp_path, "v6.1", None, dict(os.environ)).accepted
 
 
 def test_checker_that_cannot_be_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -28,8 +28,13 @@ PATH = Path("system.toml")
         ("accelerator_memory_capacity", "80 GB"),
         ("host_memory_capacity", "1 TiB (16x 64 GB)"),
         ("host_processor_model_name", "Intel Xeon Gold 6448Y"),
+        ("host_processor_model_name", "Intel Xeon Gold 6448Y CPU @ 2.10GHz, 32 cores"),
         ("host_processors_per_node", 2),
+        ("accelerator_model_name", "NVIDIA H100 80GB HBM3, SXM5, 700 W"),
+        ("accelerator_host_interconnect", "PCIe Gen5 x16, 64 GB/s"),
         ("framework", "vLLM 0.26.0, CUDA 13.0"),
+        ("framework", "vLLM 0.26.0 and CUDA 13.0"),
+        ("operating_system", "Debian GNU/Linux 12 (bookworm), kernel 6.1.0-18-amd64"),
         ("operating_system", "Debian GNU/Linux 12"),
         ("other_software_stack", {"torch": "2.11.0", "CUDA driver": "580.65.06"}),
         ("other_software_stack", "torch 2.11.0"),
@@ -52,6 +57,10 @@ def test_what_only_says_more_or_less_agrees(key: str, stated: object) -> None:
         ("accelerators_per_node", "eight"),
         ("accelerator_model_name", "NVIDIA H200"),
         ("accelerator_model_name", ""),
+        ("accelerator_model_name", "NVIDIA B200 and NVIDIA H100 80GB HBM3"),
+        ("accelerator_model_name", "NVIDIA H100 80GB HBM3, B200"),
+        ("accelerator_model_name", "NVIDIA H100 80GB HBM3, NVIDIA H100 80GB HBM3"),
+        ("accelerator_model_name", "no NVIDIA H100 80GB HBM3"),
         ("accelerator_memory_capacity", "141 GB"),
         ("accelerator_memory_capacity", "plenty"),
         ("accelerator_host_interconnect", "PCIe Gen4 x16"),
@@ -59,13 +68,19 @@ def test_what_only_says_more_or_less_agrees(key: str, stated: object) -> None:
         ("host_memory_capacity", "2 TB"),
         ("host_memory_capacity", "1008 GiB plus 9 TB CXL"),
         ("host_processor_model_name", "AMD EPYC 9654"),
+        ("host_processor_model_name", "AMD EPYC 9965, not Intel Xeon Gold 6448Y"),
+        ("host_processor_model_name", "Intel Xeon Gold 6448Y / 6530"),
         ("host_processor_core_count", 64),
         ("host_processors_per_node", 1),
         ("host_storage_capacity", "100 TB"),
         ("host_network_card_count", "8"),
         ("host_networking", "400 Gbit/s Ethernet"),
+        ("host_networking", "10 Gbit/s Ethernet + 400 Gbit/s Ethernet"),
         ("framework", "vLLM 0.27.0"),
+        ("framework", "vLLM 0.27.0, vLLM 0.26.0"),
+        ("framework", "TensorRT-LLM, not vLLM 0.26.0"),
         ("operating_system", "Ubuntu 24.04"),
+        ("operating_system", "Debian GNU/Linux 12 (bookworm), Ubuntu 24.04"),
         ("other_software_stack", "torch 2.12.0"),
         ("number_of_nodes", 2),
     ],
@@ -77,8 +92,8 @@ def test_what_contradicts_needs_a_reason(key: str, stated: object) -> None:
         overrides.find(PATH, MEASURED, {key: stated})
     with pytest.raises(UsageError, match=key):
         overrides.find(PATH, MEASURED, {key: stated, "reasons": {key: " "}})
-    (found,) = overrides.find(PATH, MEASURED, {key: stated, "reasons": {key: "The driver says it wrong."}})
-    assert (found.key, found.reason) == (key, "The driver says it wrong.")
+    (override,) = overrides.find(PATH, MEASURED, {key: stated, "reasons": {key: "The driver says it wrong."}})
+    assert (override.key, override.reason) == (key, "The driver says it wrong.")
 
 
 def test_no_accelerator_measured_and_eight_stated() -> None:

@@ -57,7 +57,7 @@ def examine(
     info = _dist_info(site, distributions)
     if info is None:
         return ImportedPackage(name, module_file, foreign=True)
-    distribution, version = info.name.removesuffix(".dist-info").rsplit("-", 1)
+    distribution, version = name_and_version(info)
     rows = _rows(info)
     hashed = [row for row in rows if _LOADED.search(row[0]) and not row[0].startswith("../")]
     listed = [f"{path} {expected}" for path, expected in sorted(rows) if f"{info.name}/" not in f"{path}/"]
@@ -87,6 +87,12 @@ def _dist_info(site: Path, distributions: Sequence[str]) -> Path | None:
             if (info / "RECORD").is_file():
                 return info
     return None
+
+
+def name_and_version(info: Path) -> tuple[str, str]:
+    """Of the distribution whose folder `info` (NAME-VERSION.dist-info) is."""
+    name, _, version = info.name.removesuffix(".dist-info").rpartition("-")
+    return name, version
 
 
 def _rows(info: Path) -> list[tuple[str, str]]:
@@ -124,7 +130,7 @@ def _differing(site: Path, rows: Sequence[tuple[str, str]]) -> list[str]:
 def locked(distribution: str, folder: Path = LOCKS) -> tuple[str, ...]:
     """The versions that the lock files name for a distribution; PyTorch's CPU build stands in the script that
     installs it."""
-    wanted = distribution.replace("_", "-").lower()
+    wanted = re.sub(r"[-_.]+", "-", distribution).lower()
     pattern = re.compile(rf"""(?:^|["']){re.escape(wanted)}==(\d[^\s"'\\;]+)""", re.MULTILINE)
     files = [*sorted(folder.glob("*.lock")), folder.parent / "scripts/environment.sh"]
     texts = [path.read_text(encoding="utf-8") for path in files if path.is_file()]
@@ -165,8 +171,8 @@ class Examination:
 
 def main(arguments: Sequence[str]) -> None:
     files, own = json.loads(arguments[0]), [Path(folder) for folder in arguments[1:]]
-    found = [examine(name, file, DISTRIBUTIONS[name], own) for name, file in files.items()]
-    print(json.dumps(codec.to_json(found)))
+    examined = [examine(name, file, DISTRIBUTIONS[name], own) for name, file in files.items()]
+    print(json.dumps(codec.to_json(examined)))
 
 
 if __name__ == "__main__":

@@ -42,7 +42,7 @@ class Recorder:
         """With what loading the engine added to the variables (vLLM preloads its own allocator into its
         workers, for one). Waits for the packages' hashes."""
         now = variables.relevant(os.environ)
-        found = [_as_imported(package) for package in self._examination.finish()]
+        imported = [_as_imported(package) for package in self._examination.finish()]
         return PythonProcess(
             time=self._time,
             executable=sys.executable,
@@ -53,7 +53,7 @@ class Recorder:
             preloaded=self._preloaded,
             variables=self._given,
             engine_variables={n: v for n, v in now.items() if v != self._given.get(n)},
-            packages=(_own_package(), *found),
+            packages=(_own_package(), *imported),
         )
 
 

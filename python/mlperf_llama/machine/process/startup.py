@@ -15,7 +15,7 @@ import psutil
 
 from ...records.files import digest
 from ..processes import PACKAGE_FOLDER
-from .packages import hash_of, locked
+from .packages import hash_of, locked, name_and_version
 
 PRELOAD_FILE = Path("/etc/ld.so.preload")
 START_MODULES = ("sitecustomize", "usercustomize")
@@ -63,7 +63,7 @@ def foreign_path(path: Sequence[str]) -> tuple[str, ...]:
 
 def start_files(modules: Mapping[str, object], path: Sequence[str]) -> tuple[str, ...]:
     """sitecustomize and usercustomize, unless the system's Python brings them, and .pth files that no
-    package of the environment lists."""
+    package of the lock files lists."""
     loaded = [str(getattr(modules[name], "__file__", name)) for name in START_MODULES if name in modules]
     stdlib = Path(sysconfig.get_path("stdlib")).resolve()
     foreign = [file for file in loaded if Path(os.path.abspath(file)).parent.resolve() != stdlib]
@@ -72,22 +72,25 @@ def start_files(modules: Mapping[str, object], path: Sequence[str]) -> tuple[str
 
 
 def _listed(pth: Path) -> bool:
-    """Whether a wheel's file list in the same folder names this file with its hash."""
+    """Whether the file list of a wheel in the same folder, which a lock file names, has this file with its
+    hash."""
+    row = [pth.name, f"sha256={hash_of(digest(pth))}"]
     for record in pth.parent.glob("*.dist-info/RECORD"):
         text = record.read_text(encoding="utf-8", errors="replace")
-        if pth.name in text:
-            rows = [row for row in csv.reader(text.splitlines()) if row and row[0] == pth.name]
-            return any(len(row) > 1 and row[1] == f"sha256={hash_of(digest(pth))}" for row in rows)
+        if pth.name in text and any(listed[:2] == row for listed in csv.reader(text.splitlines())):
+            name, version = name_and_version(record.parent)
+            if version in locked(name):
+                return True
     return False
 
 
 def plugins(path: Sequence[str]) -> tuple[str, ...]:
     """What vLLM, PyTorch and Triton load by themselves, as a wheel says that no lock file names."""
     return tuple(
-        f"{entry.group} {entry.name} of {found.name} {found.version}, which no lock file names"
-        for found in metadata.distributions(path=list(path))
-        for entry in found.entry_points
-        if entry.group.startswith(PLUGIN_GROUPS) and found.version not in locked(found.name)
+        f"{entry.group} {entry.name} of {wheel.name} {wheel.version}, which no lock file names"
+        for wheel in metadata.distributions(path=list(path))
+        for entry in wheel.entry_points
+        if entry.group.startswith(PLUGIN_GROUPS) and wheel.version not in locked(wheel.name)
     )
 
 

@@ -62,9 +62,9 @@ def with_hub(server: StandIn, content: bytes) -> None:
 
 
 def announced(served: Served) -> dict[str, object]:
-    found = served.details["announcement"]
-    assert isinstance(found, dict)
-    return found
+    record = served.details["announcement"]
+    assert isinstance(record, dict)
+    return record
 
 
 # --- a path

@@ -62,9 +62,9 @@ def with_hub(server: StandIn, files: dict[str, bytes]) -> None:
 
 
 def announced(served: Served) -> dict[str, object]:
-    found = served.details["announcement"]
-    assert isinstance(found, dict)
-    return found
+    record = served.details["announcement"]
+    assert isinstance(record, dict)
+    return record
 
 
 # --- remembered hashes

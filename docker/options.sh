@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # The options of `docker run` for docker/run.sh, which sources this: who, what it may read and write.
-# Settings read: MLPERF_DATASET_SOURCE, MLPERF_MODEL, MLPERF_CALIBRATION, MLPERF_ENV_FILE,
-#   MLPERF_CA_BUNDLE, SSL_CERT_FILE, HF_HOME, secrets and proxies.
+# Settings read: MLPERF_DATASET_SOURCE, MLPERF_MODEL, MLPERF_CALIBRATION, MLPERF_PRESET,
+#   MLPERF_SYSTEM_FILE, MLPERF_INFERENCE_DIR, MLPERF_ENV_FILE, MLPERF_CA_BUNDLE, SSL_CERT_FILE, HF_HOME,
+#   secrets and proxies.
 # Exit codes: 2 for a folder that cannot be made.
 # shellcheck disable=SC2154  # $docker, $results and $options are run.sh's
 
@@ -58,6 +59,7 @@ add_bind_mounts() {
     local word path
     local -A seen=()
     for word in "$(setting DATASET_SOURCE "")" "$(setting MODEL "")" "$(setting CALIBRATION "")" \
+        "$(setting PRESET "")" "$(setting SYSTEM_FILE system.toml)" "$(setting INFERENCE_DIR "")" \
         "$(setting ENV_FILE .env)" "$@"; do
         word=${word#--*=}
         [[ -n $word && -e $word ]] || continue

@@ -47,6 +47,16 @@ build_of_target() {
     esac
 }
 
+# refuse_other_build: a GPU that appeared or vanished empties no finished environment; TARGET says that it may.
+refuse_other_build() {
+    local wanted=$build build=cpu
+    if [[ $wanted == cpu ]]; then build=cuda; fi
+    if [[ -z $(setting TARGET "") ]] && stamped base "$(fingerprint_of_build)"; then
+        die "$EXIT_USAGE" "TARGET: expected a $wanted environment by what nvidia-smi says, found a finished" \
+            "$build one in $venv: TARGET=$build uses it, TARGET=$wanted makes it anew, VENV names another folder"
+    fi
+}
+
 # fingerprint LOCK_FILE...: one word that changes with anything that went into the environment.
 fingerprint() {
     (cd "$root" && cat "$@" scripts/environment.sh && printf '%s' "$venv" "$build") |
@@ -96,6 +106,7 @@ main() {
     venv=$(realpath -m "$(setting VENV "$root/.venv")")
     build=$(build_of_target)
     base=$(fingerprint_of_build)
+    if ! stamped base "$base"; then refuse_other_build; fi
     if ! stamped base "$base" || ! stamped_extras "${extras[@]}"; then
         lock_venv
         install_all "$base" "${extras[@]}"

@@ -81,8 +81,8 @@ def _system_error(error: BaseException) -> OSError | None:
     """The system's error that an exception is, or that a library wrote into its own."""
     if isinstance(error, OSError):
         return error
-    found = FOREIGN_ERROR.search(str(error))
-    return OSError(int(found[1]), os.strerror(int(found[1]))) if found else None
+    number = FOREIGN_ERROR.search(str(error))
+    return OSError(int(number[1]), os.strerror(int(number[1]))) if number else None
 
 
 def _end_of(error: Exception) -> int:
@@ -97,11 +97,11 @@ def _end_of(error: Exception) -> int:
     name = redaction.visible(os.fsdecode(system.filename)) if isinstance(system.filename, str | bytes) else ""
     if len(name) > LONGEST_NAME:
         name = f"{name[:LONGEST_NAME]}... ({len(name)} characters)"
-    found = f"{system.strerror}{f' ({name})' if name else ''}"
+    cause = f"{system.strerror}{f' ({name})' if name else ''}"
     if known in NAME_TROUBLE:
-        _say("error", f"expected a name that a file or folder can have, found: {found}")
+        _say("error", f"expected a name that a file or folder can have, found: {cause}")
         return EXIT_USAGE
-    _say("error", f"expected to read and write files, found: {found}; {REMEDY}")
+    _say("error", f"expected to read and write files, found: {cause}; {REMEDY}")
     return EXIT_BROKE if known in FILE_TROUBLE else EXIT_FAULT
 
 

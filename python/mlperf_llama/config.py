@@ -1,7 +1,7 @@
 """Reads flags, environment and .env once, checks them, gives a frozen Config.
 
-Flags beat the environment, the environment beats .env. The only reader of
-os.environ in the package. A secret may also come as a file (NAME_FILE); `secret` is
+Flags beat the environment, the environment beats .env. Nothing else in the package reads
+a setting out of os.environ. A secret may also come as a file (NAME_FILE); `secret` is
 its only reader, and `user_info` that of an address's user and password.
 """
 
@@ -200,8 +200,8 @@ def load(flags: Mapping[str, str], env: Mapping[str, str]) -> Config:
             values[setting.name.lower()] = setting.read(value.strip() or setting.default)
         except ValueError as error:
             hidden = setting.read is settings.address
-            found = "another one, not shown as it may hold a password" if hidden else repr(value)
-            raise UsageError(f"{origin}: expected {error}, found {found}") from None
+            shown = "another one, not shown as it may hold a password" if hidden else repr(value)
+            raise UsageError(f"{origin}: expected {error}, found {shown}") from None
     if (flags.get("SCENARIO") or env.get(PREFIX + "SCENARIO") or "").strip().lower() == "all":
         values["scenario"] = rules.CATEGORY_SCENARIOS[values["category"]]
     config = Config(**values)

@@ -327,7 +327,7 @@ SHELL = Group("Container, native environment, make", (
         "Name of the image (repository:tag). Empty: made from the target."),
     Setting("TARGET", "", text,
         "Which build, for the image and for the native environment: cuda or cpu. "
-        "Empty: by this machine's GPU."),
+        "Empty: by this machine's GPU; a finished native environment of the other build is then refused."),
     Setting("DOCKER", "docker", text,
         "Container command: docker or podman."),
     Setting("CA_BUNDLE", "", text,
@@ -338,12 +338,12 @@ SHELL = Group("Container, native environment, make", (
         "Virtual environment of the native path (path), beside the scripts."),
     Setting("SIGN_KEY", "", text,
         "Key that signs the hashes of a run folder: an SSH key, or a minisign secret key (path). Empty: "
-        "nothing is signed."),
+        "nothing is signed. The container is given no key: make sign signs afterwards."),
     Setting("ALLOWED_SIGNERS", "", text,
         "Whose signature counts: an allowed_signers file of ssh-keygen, or a minisign public key (path). "
         "Empty: anybody's, and none is asked for."),
     Setting("PACKAGES", "", text,
-        "A folder with Python packages that the environment lacks, such as vLLM on a host without pip "
+        "A folder with Python packages that the native environment lacks, such as vLLM on a host without pip "
         "(path). A run with it is never submittable."),
     Setting("DEBUG", "", text,
         "Messages for finding a fault, on stderr and in run.log: 1, or empty for none."),

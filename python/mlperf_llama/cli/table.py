@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from . import verbs
+from . import run_verbs, verbs
 
 Function = Callable[[argparse.Namespace, Mapping[str, str], Mapping[str, str]], int]
 Argument = tuple[tuple[str, ...], dict[str, Any]]
@@ -34,23 +34,23 @@ class Verb:
 
 
 USER = (
-    Verb("run", "the benchmark; prints the run folder's path", verbs.by_entrypoint, settings=True),
+    Verb("run", "the benchmark; prints the run folder's path", run_verbs.by_entrypoint, settings=True),
     Verb(
         "resume",
         "finish a run that ended early, here or on another machine",
-        verbs.resume,
+        run_verbs.resume,
         ((("folder",), {"type": Path, "metavar": "FOLDER", "help": "the run folder"}),),
     ),
     Verb(
         "tune",
         "find the highest TARGET_QPS that stays VALID, and the engine settings for this GPU",
-        verbs.by_entrypoint,
+        run_verbs.by_entrypoint,
         settings=True,
     ),
     Verb(
         "submission",
         "every run that a submission needs, packed and checked; prints the tree's path",
-        verbs.by_entrypoint,
+        run_verbs.by_entrypoint,
         settings=True,
     ),
     Verb(
@@ -135,7 +135,7 @@ INTERNAL = (
     Verb(
         "create-run",
         "check the settings and make a run folder, or open one again; print it and the two chains",
-        verbs.create_run,
+        run_verbs.create_run,
         (
             (
                 ("--resume",),
@@ -147,19 +147,19 @@ INTERNAL = (
         settings=True,
         internal=True,
     ),
-    Verb("dataset", "try one source of the dataset", verbs.try_source, (SOURCE, RUN_DIR), internal=True),
-    Verb("model", "try one source of the model", verbs.try_source, (SOURCE, RUN_DIR), internal=True),
+    Verb("dataset", "try one source of the dataset", run_verbs.try_source, (SOURCE, RUN_DIR), internal=True),
+    Verb("model", "try one source of the model", run_verbs.try_source, (SOURCE, RUN_DIR), internal=True),
     Verb(
         "execute",
         "the benchmark, in a run folder whose dataset and model are there",
-        verbs.execute,
+        run_verbs.execute,
         (RUN_DIR,),
         internal=True,
     ),
     Verb(
         "finalize-run",
         "mark a run folder as ended early",
-        verbs.finalize_run,
+        run_verbs.finalize_run,
         (
             RUN_DIR,
             (
@@ -179,7 +179,7 @@ INTERNAL = (
     Verb(
         "worker",
         "serve as a member of a run: one engine for its head",
-        verbs.worker,
+        run_verbs.worker,
         (
             (("--head",), {"required": True, "metavar": "HOST:PORT", "help": "where the run listens"}),
             (

@@ -105,7 +105,7 @@ def misnamed_secrets(env: Mapping[str, str]) -> dict[str, str]:
 
 def misnamed(name: str, env: Mapping[str, str]) -> str:
     """For the message that the secret `name` is absent: under which other name it seems to be set."""
-    names = [given for given, right in misnamed_secrets(env).items() if right in (name, f"{name}_FILE")]
+    names = [wrong for wrong, right in misnamed_secrets(env).items() if right in (name, f"{name}_FILE")]
     return f" ({' and '.join(names)} is set, which nothing reads: rename it)" if names else ""
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
 from ..records.schema import Gpu
+from .limit import NoAnswer, within
 
 T = TypeVar("T")
 GIB = 1024**3
@@ -42,23 +42,8 @@ def scaled(value: float | None, factor: float, digits: int) -> float | None:
 
 
 def limited(name: str, read: Callable[[], T], limit_s: float | None = None) -> T:
-    """What `read` gives within the limit. A call into a wedged driver cannot be ended, only left behind:
-    it stays in a thread that ends with the process."""
-    limit_s = LIMIT_S if limit_s is None else limit_s
-    values: list[T] = []
-    errors: list[Exception] = []
-
-    def call() -> None:
-        try:
-            values.append(read())
-        except Exception as error:
-            errors.append(error)
-
-    thread = threading.Thread(target=call, name=name, daemon=True)
-    thread.start()
-    thread.join(limit_s)
-    if errors:
-        raise errors[0]
-    if not values:
-        raise DriverError(f"{name} has not answered in {limit_s:g} s")
-    return values[0]
+    """What `read` gives within the limit; a wedged driver never answers."""
+    try:
+        return within(LIMIT_S if limit_s is None else limit_s, read, name)
+    except NoAnswer as error:
+        raise DriverError(str(error)) from None

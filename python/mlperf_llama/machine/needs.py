@@ -43,9 +43,9 @@ def shared_memory() -> str:
     try:
         multiprocessing.get_context("spawn").Lock()
     except (OSError, ImportError) as error:
-        found = getattr(error, "strerror", None) or error
+        cause = getattr(error, "strerror", None) or error
         return (
-            f"expected shared memory in /dev/shm, found: {found}; mount a tmpfs there that can be written "
+            f"expected shared memory in /dev/shm, found: {cause}; mount a tmpfs there that can be written "
             "(docker run --shm-size)"
         )
     return ""

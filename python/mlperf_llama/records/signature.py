@@ -99,8 +99,8 @@ def _by_named_signer(run: RunFolder, signers: Path) -> Verified:
     """Somebody whom the file of allowed signers names has signed."""
     if not run.file(SSH).is_file():
         return Verified(False, f"signed with minisign, and {signers} is no minisign public key")
-    found = _run("ssh-keygen", "-Y", "find-principals", "-s", run.file(SSH), "-f", signers)
-    name = found.strip().splitlines()[0]
+    principals = _run("ssh-keygen", "-Y", "find-principals", "-s", run.file(SSH), "-f", signers)
+    name = principals.strip().splitlines()[0]
     command = ("ssh-keygen", "-Y", "verify", "-f", signers, "-I", name, "-n", NAMESPACE, "-s", run.file(SSH))
     _run(*command, data=_sealed(run))
     return Verified(True, f"signed by {name}, whom {signers} names")

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TextIO
 
 from ..credentials import redaction
+from . import background
 from .stage import duration
 from .style import plain
 
@@ -60,9 +61,9 @@ def _shown(text: str) -> str:
 @contextmanager
 def shown(name: str, stream: TextIO) -> Iterator[None]:
     """While the block runs, a line every ten seconds: the name, the latest note, the time."""
-    over, started = threading.Event(), time.monotonic()
+    started = time.monotonic()
 
-    def tick() -> None:
+    def tick(over: threading.Event) -> None:
         while not over.wait(SILENT_S):
             parts = [f"{datetime.now():%H:%M:%S}", name, latest()]
             elapsed = f"elapsed {duration(time.monotonic() - started)}"
@@ -71,11 +72,8 @@ def shown(name: str, stream: TextIO) -> Iterator[None]:
                 stream.flush()
 
     note("")
-    thread = threading.Thread(target=tick, name="activity", daemon=True)
-    thread.start()
     try:
-        yield
+        with background.beside(tick, "activity"):
+            yield
     finally:
-        over.set()
-        thread.join()
         note("")

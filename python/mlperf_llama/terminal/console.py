@@ -17,7 +17,7 @@ from typing import TextIO
 
 from ..credentials import redaction
 from ..errors import BrokeError
-from . import outputs
+from . import background, outputs
 
 FOLLOW_S = 0.2
 _FAULT = re.compile(r"^(?:.*\s)?([A-Za-z_.]*(?:Error|Exception|Interrupt)): (.+)$")
@@ -65,12 +65,10 @@ def _flush() -> None:
 @contextmanager
 def _followed(log: Path, terminal: TextIO) -> Iterator[None]:
     """While the block runs, whole lines that are added to the log go to the terminal too."""
-    over = threading.Event()
-
     stream = log.open("rb")
     stream.seek(0, os.SEEK_END)
 
-    def copy() -> None:
+    def copy(over: threading.Event) -> None:
         with stream:
             left, last = b"", False
             while not last:
@@ -81,13 +79,8 @@ def _followed(log: Path, terminal: TextIO) -> Iterator[None]:
                     terminal.write(redaction.visible(redaction.text(text.replace("\r", "\n"))))
                     terminal.flush()
 
-    thread = threading.Thread(target=copy, name="follow", daemon=True)
-    thread.start()
-    try:
+    with background.beside(copy, "follow"):
         yield
-    finally:
-        over.set()
-        thread.join()
 
 
 def last_fault(log: Path, limit: int = 262_144, start: int = 0) -> str:

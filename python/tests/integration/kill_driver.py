@@ -18,7 +18,7 @@ from pathlib import Path
 
 from mlperf_llama import __main__ as command
 from mlperf_llama.bench import execute as _execute
-from mlperf_llama.cli import verbs as _verbs
+from mlperf_llama.cli import run_verbs as _verbs
 from mlperf_llama.score import processes as _processes
 from mlperf_llama.score import responses
 from mlperf_llama.tune import tuner as _tuner

@@ -122,7 +122,7 @@ def wait_for(condition: Callable[[], bool], what: str) -> None:
 
 def alive(marker: str) -> list[int]:
     """Processes whose environment or command line holds `marker`, ours aside."""
-    found = []
+    pids = []
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit() or int(entry.name) == os.getpid():
             continue
@@ -131,8 +131,8 @@ def alive(marker: str) -> list[int]:
         except OSError:
             continue
         if marker.encode() in text:
-            found.append(int(entry.name))
-    return found
+            pids.append(int(entry.name))
+    return pids
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 import pytest
 
@@ -45,6 +46,21 @@ def test_it_is_asked_once(sandbox: Sandbox) -> None:
 def test_no_nvidia_smi_is_no_gpu(sandbox: Sandbox) -> None:
     (sandbox.stubs / "nvidia-smi").unlink()
     assert sandbox.run("bash", "-c", PROBE + PRINT, PATH="/usr/bin:/bin").stdout == "none|"
+
+
+NAMED = ("DATASET_SOURCE", "MODEL", "CALIBRATION", "PRESET", "SYSTEM_FILE", "INFERENCE_DIR", "ENV_FILE")
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_the_container_sees_what_a_setting_names(sandbox: Sandbox, tmp_path: Path, name: str) -> None:
+    path = tmp_path / "named here"
+    path.touch()
+    script = (
+        "set -Eeuo pipefail; source scripts/lib.sh; source docker/options.sh; "
+        'options=() results=/nowhere; add_bind_mounts; printf "%s\n" "${options[@]}"'
+    )
+    done = sandbox.run("bash", "-c", script, **{f"MLPERF_{name}": str(path)})
+    assert done.stdout.splitlines() == ["--volume", f"{path}:{path}:ro"]
 
 
 @pytest.mark.parametrize("visible", ["1", ""])

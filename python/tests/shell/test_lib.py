@@ -34,7 +34,7 @@ def test_require_names_the_command_and_the_reason(sandbox: Sandbox) -> None:
 
 
 @pytest.mark.parametrize(
-    ("lines", "env", "found"),
+    ("lines", "env", "value"),
     [
         ("", {}, "auto"),
         ("MLPERF_CONTAINER=0\n", {}, "0"),
@@ -46,11 +46,11 @@ def test_require_names_the_command_and_the_reason(sandbox: Sandbox) -> None:
     ],
 )
 def test_setting_reads_environment_then_env_file(
-    sandbox: Sandbox, lines: str, env: dict[str, str], found: str
+    sandbox: Sandbox, lines: str, env: dict[str, str], value: str
 ) -> None:
     (sandbox.root / ".env").write_text(lines)
     code, out, _ = sourced(sandbox, "setting CONTAINER auto", **env)
-    assert (code, out) == (0, found)
+    assert (code, out) == (0, value)
 
 
 def test_env_file_has_another_name_where_told(sandbox: Sandbox) -> None:

@@ -26,16 +26,16 @@ def passed_on(box: Sandbox, *words: str, **env: str) -> dict[str, str]:
     done = box.run("make", "run", *words, **env)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
-    found = json.loads(done.stdout)
-    assert isinstance(found, dict)
-    del found["MLPERF_VENV"]  # the sandbox's own
-    return found
+    passed = json.loads(done.stdout)
+    assert isinstance(passed, dict)
+    del passed["MLPERF_VENV"]  # the sandbox's own
+    return passed
 
 
 def words_of(text: str, name: str) -> list[str]:
-    found = re.search(rf"^{name} := ((?:.*\\\n)*.*)$", text, re.MULTILINE)
-    assert found
-    return found[1].replace("\\\n", " ").split()
+    match = re.search(rf"^{name} := ((?:.*\\\n)*.*)$", text, re.MULTILINE)
+    assert match
+    return match[1].replace("\\\n", " ").split()
 
 
 def test_settings_are_those_of_the_package() -> None:
@@ -110,8 +110,8 @@ def test_the_environment_may_set_either_name(box: Sandbox) -> None:
 
 
 def test_the_command_line_beats_the_environment(box: Sandbox) -> None:
-    found = passed_on(box, "SAMPLES=7", SAMPLES="8", MLPERF_SAMPLES="9")
-    assert found == {"MLPERF_SAMPLES": "7"}
+    passed = passed_on(box, "SAMPLES=7", SAMPLES="8", MLPERF_SAMPLES="9")
+    assert passed == {"MLPERF_SAMPLES": "7"}
 
 
 def test_an_unknown_setting_stops_before_anything_starts(box: Sandbox) -> None:

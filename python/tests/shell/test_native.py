@@ -11,6 +11,7 @@ import pytest
 from .conftest import Sandbox, alive, wait_for
 
 STEPS = ("packages", "loadgen", "nltk")
+GPU_LISTED = "GPU 0: NVIDIA A30\n"
 
 
 @pytest.fixture
@@ -64,18 +65,45 @@ def test_a_finished_environment_costs_little(box: Sandbox) -> None:
 
 
 def test_a_gpu_decides_the_build(box: Sandbox) -> None:
-    box.on("nvidia-smi -L", out="GPU 0: NVIDIA A30\n")
+    box.on("nvidia-smi -L", out=GPU_LISTED)
     box.run("scripts/native.sh")
     assert f"environment.sh {box.venv} cuda packages" in steps(box)
 
 
 def test_a_failing_gpu_changes_no_finished_environment(box: Sandbox) -> None:
-    box.on("nvidia-smi -L", out="GPU 0: NVIDIA A30\n")
+    box.on("nvidia-smi -L", out=GPU_LISTED)
     box.run("scripts/native.sh")
     before = steps(box)
     box.on("nvidia-smi -L", out="version mismatch\n", code=18)
     assert box.run("scripts/native.sh").returncode == 0
     assert steps(box) == before
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "kept", "refused"),
+    [("", GPU_LISTED, "cpu", "cuda"), (GPU_LISTED, "", "cuda", "cpu")],
+    ids=["appeared", "vanished"],
+)
+def test_a_gpu_that_came_or_went_empties_no_finished_environment(
+    box: Sandbox, before: str, after: str, kept: str, refused: str
+) -> None:
+    box.on("nvidia-smi -L", out=before)
+    box.run("scripts/native.sh")
+    made = steps(box)
+    (box.venv / "kept").touch()
+    box.plan.pop()
+    box.on("nvidia-smi -L", out=after)
+    done = box.run("scripts/native.sh")
+    assert (done.returncode, done.stdout) == (2, "")
+    [line] = done.stderr.splitlines()
+    assert f"expected a {refused} environment by what nvidia-smi says, found a finished {kept} one" in line
+    assert f"TARGET={kept} uses it" in line and f"TARGET={refused} makes it anew" in line
+    assert (box.venv / "kept").exists() and steps(box) == made
+    assert box.run("scripts/native.sh", MLPERF_TARGET=kept).returncode == 0
+    assert (box.venv / "kept").exists() and steps(box) == made
+    assert box.run("scripts/native.sh", MLPERF_TARGET=refused).returncode == 0
+    assert f"environment.sh {box.venv} {refused} packages" in steps(box)
+    assert not (box.venv / "kept").exists()
 
 
 def test_a_failing_gpu_stands_for_no_build(box: Sandbox) -> None:
@@ -87,7 +115,7 @@ def test_a_failing_gpu_stands_for_no_build(box: Sandbox) -> None:
 
 
 def test_target_decides_before_the_gpu(box: Sandbox) -> None:
-    box.on("nvidia-smi -L", out="GPU 0: NVIDIA A30\n")
+    box.on("nvidia-smi -L", out=GPU_LISTED)
     box.run("scripts/native.sh", MLPERF_TARGET="cpu")
     assert f"environment.sh {box.venv} cpu packages" in steps(box)
     done = box.run("scripts/native.sh", MLPERF_TARGET="tpu")

@@ -168,8 +168,8 @@ def test_a_driver_that_fails_is_told_in_its_own_words(
 ) -> None:
     monkeypatch.setattr(driver, "LIMIT_S", 0.3)
     started = time.monotonic()
-    found = smi(tmp_path, monkeypatch, script)
-    assert found.gpus == () and found.failure and words in found.failure and "nvidia-smi" in found.failure
+    used = smi(tmp_path, monkeypatch, script)
+    assert used.gpus == () and used.failure and words in used.failure and "nvidia-smi" in used.failure
     assert time.monotonic() - started < 4
 
 
@@ -185,8 +185,8 @@ def test_no_driver_is_a_failure_only_where_the_bus_has_a_gpu(
 
 
 def test_a_lost_card_keeps_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    found = smi(tmp_path, monkeypatch, f'echo "{GB10.replace("0,", "1,", 1)}"; echo lost >&2; exit 15')
-    assert [gpu.index for gpu in found.gpus] == [1] and found.failure == "nvidia-smi: lost (code 15)"
+    used = smi(tmp_path, monkeypatch, f'echo "{GB10.replace("0,", "1,", 1)}"; echo lost >&2; exit 15')
+    assert [gpu.index for gpu in used.gpus] == [1] and used.failure == "nvidia-smi: lost (code 15)"
 
 
 def test_an_old_driver_that_does_not_know_a_field(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -229,16 +229,16 @@ class LittleNvml:
 
 def test_nvml_may_tell_the_name_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(nvml, "load", LittleNvml)
-    found = gpus.describe({}, Memory(total_gib=100.0)).gpus
-    assert [(gpu.name, gpu.memory_gib, gpu.shared_memory) for gpu in found] == [
+    used = gpus.describe({}, Memory(total_gib=100.0)).gpus
+    assert [(gpu.name, gpu.memory_gib, gpu.shared_memory) for gpu in used] == [
         ("NVIDIA GB10", 100.0, True)
     ] * 2
 
 
 def test_a_card_that_nvml_lost_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(nvml, "load", lambda: LittleNvml(lost=True))
-    found = gpus.describe({})
-    assert len(found.gpus) == 1 and found.failure == "GPU 1: NVML: GPU is lost"
+    used = gpus.describe({})
+    assert len(used.gpus) == 1 and used.failure == "GPU 1: NVML: GPU is lost"
 
 
 def test_only_the_gpus_in_use_are_read() -> None:

@@ -124,8 +124,8 @@ def written(folder: Path, **changes: object) -> Path:
 
 def test_that_of_another_host_is_for_a_person_to_break(tmp_path: Path) -> None:
     path = written(tmp_path)
-    found = rf"found process 4242 on other-host \(execute, since 2026-01-01.*if it does not: rm {path}$"
-    with pytest.raises(UsageError, match=found):
+    words = rf"found process 4242 on other-host \(execute, since 2026-01-01.*if it does not: rm {path}$"
+    with pytest.raises(UsageError, match=words):
         take(tmp_path)
     path.unlink()
     take(tmp_path)

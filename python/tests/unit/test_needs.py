@@ -92,14 +92,14 @@ def test_a_long_temporary_folder_is_too_long_for_a_socket(monkeypatch: pytest.Mo
 def test_doctor_tells_what_fails(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     settings = config.load({"CACHE_DIR": str(tmp_path)}, {})
     monkeypatch.setitem(needs.ENGINE, "loopback", lambda: "expected an answer, found none; bring it up")
-    found = {finding.name: finding for finding in hardware.findings(settings, {}, System())}
-    loopback = found["loopback"]
+    findings = {finding.name: finding for finding in hardware.findings(settings, {}, System())}
+    loopback = findings["loopback"]
     assert (loopback.level, loopback.detail, loopback.remedy) == (
         FAIL,
         "expected an answer, found none",
         "bring it up",
     )
-    assert found["shared memory"].level == OK
+    assert findings["shared memory"].level == OK
     assert doctor.exit_code([loopback]) == 3
 
 

@@ -194,16 +194,51 @@ def test_a_config_that_makes_another_model_of_them(changed: dict[str, object], t
     assert next(iter(changed)) in served.reason
 
 
+# meta-llama/Llama-3.1-8B-Instruct's config.json at the published revision, whole.
+PUBLISHED_CONFIG = """{
+  "architectures": ["LlamaForCausalLM"],
+  "attention_bias": false,
+  "attention_dropout": 0.0,
+  "bos_token_id": 128000,
+  "eos_token_id": [128001, 128008, 128009],
+  "hidden_act": "silu",
+  "hidden_size": 4096,
+  "initializer_range": 0.02,
+  "intermediate_size": 14336,
+  "max_position_embeddings": 131072,
+  "mlp_bias": false,
+  "model_type": "llama",
+  "num_attention_heads": 32,
+  "num_hidden_layers": 32,
+  "num_key_value_heads": 8,
+  "pretraining_tp": 1,
+  "rms_norm_eps": 1e-05,
+  "rope_scaling": {
+    "factor": 8.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 8192,
+    "rope_type": "llama3"
+  },
+  "rope_theta": 500000.0,
+  "tie_word_embeddings": false,
+  "torch_dtype": "bfloat16",
+  "transformers_version": "4.42.3",
+  "use_cache": true,
+  "vocab_size": 128256
+}"""
+
+
 def test_the_config_as_the_hub_has_it(tmp_path: Path) -> None:
-    hub = {
-        "attention_dropout": 0.0,
-        "initializer_range": 0.02,
-        "pretraining_tp": 1,
-        "transformers_version": "4.42.3",
-        "use_cache": True,
-    }
-    files = model_files()
-    config = {**json.loads(files["config.json"]), **hub}
-    del config["head_dim"]
-    files["config.json"] = json.dumps(config).encode()
-    assert from_path(tmp_path, support.write(files, tmp_path / "model")).eligible
+    files = {**model_files(), "config.json": PUBLISHED_CONFIG.encode()}
+    served = from_path(tmp_path, support.write(files, tmp_path / "model"))
+    assert (served.eligible, served.reason) == (True, "")
+
+
+@pytest.mark.parametrize("key", json.loads(PUBLISHED_CONFIG)["rope_scaling"])
+def test_a_rotary_scaling_that_lacks_a_number_is_another(key: str, tmp_path: Path) -> None:
+    config = json.loads(PUBLISHED_CONFIG)
+    del config["rope_scaling"][key]
+    files = {**model_files(), "config.json": json.dumps(config).encode()}
+    served = from_path(tmp_path, support.write(files, tmp_path / "model"))
+    assert not served.eligible and "rotary" in served.reason

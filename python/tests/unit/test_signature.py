@@ -69,17 +69,17 @@ def test_nobody_signs_and_nobody_asks(run: RunFolder) -> None:
 
 def test_some_key_proves_that_nothing_changed_since(run: RunFolder, keys: Path) -> None:
     signature.sign(run, keys / "theirs")
-    found = check(run)
-    assert found and found.passed and "signed with ED25519 key SHA256:" in found.detail
-    assert "whose key that is, ALLOWED_SIGNERS would tell" in found.detail
+    signed = check(run)
+    assert signed and signed.passed and "signed with ED25519 key SHA256:" in signed.detail
+    assert "whose key that is, ALLOWED_SIGNERS would tell" in signed.detail
     assert seal.faults(run) == []
 
 
 def test_an_allowed_signer_is_named(run: RunFolder, keys: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     allow(monkeypatch, keys / "allowed")
     signature.sign(run, keys / "ours")
-    found = check(run)
-    assert found and found.passed and found.detail.startswith("signed by lab@example.org")
+    signed = check(run)
+    assert signed and signed.passed and signed.detail.startswith("signed by lab@example.org")
 
 
 def test_a_signature_of_somebody_else_does_not_count(
@@ -87,17 +87,17 @@ def test_a_signature_of_somebody_else_does_not_count(
 ) -> None:
     allow(monkeypatch, keys / "allowed")
     signature.sign(run, keys / "theirs")
-    found = check(run)
-    assert found and not found.passed
+    signed = check(run)
+    assert signed and not signed.passed
 
 
 def test_one_is_missing_where_it_is_asked_for(
     run: RunFolder, keys: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     allow(monkeypatch, keys / "allowed")
-    found = check(run)
-    assert found and not found.passed and found.detail.startswith("not signed")
-    assert "make sign" in found.fix
+    signed = check(run)
+    assert signed and not signed.passed and signed.detail.startswith("not signed")
+    assert "make sign" in signed.fix
 
 
 @pytest.mark.parametrize("named", [True, False])
@@ -113,8 +113,8 @@ def test_a_seal_made_again_has_no_valid_signature(
     folders.reseal(run)
     run.file(signature.SSH).write_bytes(kept)
     assert seal.faults(run) == []
-    found = check(run)
-    assert found and not found.passed and "the signature is not of this hashes.json" in found.detail
+    signed = check(run)
+    assert signed and not signed.passed and "the signature is not of this hashes.json" in signed.detail
 
 
 @pytest.mark.parametrize(
@@ -122,8 +122,8 @@ def test_a_seal_made_again_has_no_valid_signature(
 )
 def test_a_broken_signature_fails(run: RunFolder, content: bytes) -> None:
     run.file(signature.SSH).write_bytes(content)
-    found = check(run)
-    assert found and not found.passed
+    signed = check(run)
+    assert signed and not signed.passed
 
 
 def test_a_signature_for_another_purpose_does_not_count(run: RunFolder, keys: Path) -> None:
@@ -140,8 +140,8 @@ def test_a_signature_for_another_purpose_does_not_count(run: RunFolder, keys: Pa
         str(run.file(Seal.FILE)),
     ]
     subprocess.run(command, check=True, stdin=subprocess.DEVNULL, capture_output=True)
-    found = check(run)
-    assert found and not found.passed
+    signed = check(run)
+    assert signed and not signed.passed
 
 
 def test_the_next_stage_takes_the_signature_away(run: RunFolder, keys: Path) -> None:
@@ -158,8 +158,8 @@ def test_without_the_program_nothing_is_claimed(
     monkeypatch.setenv("PATH", str(tmp_path))
     assert check(run) is None
     allow(monkeypatch, keys / "allowed")
-    found = check(run)
-    assert found and not found.passed and "ssh-keygen is not installed here" in found.detail
+    signed = check(run)
+    assert signed and not signed.passed and "ssh-keygen is not installed here" in signed.detail
 
 
 def test_no_key_and_no_private_key(run: RunFolder, keys: Path, tmp_path: Path) -> None:
@@ -229,9 +229,9 @@ def test_check_verifies_the_folder_that_a_tree_was_packed_from(
         allow(monkeypatch, keys / "allowed")
         run.file(signature.SSH).unlink()
     checks = {c.name: c.passed for c in checker.check(tree, config.load({}, {}), {}).ours}
-    found = {name: passed for name, passed in checks.items() if name.startswith("record/run.")}
+    of_run = {name: passed for name, passed in checks.items() if name.startswith("record/run.")}
     expected = {"record/run.signature": change != "tree", "record/run.seal": change != "folder"}
-    assert found == expected
+    assert of_run == expected
 
 
 @pytest.mark.skipif(shutil.which("minisign") is None, reason="minisign is not installed here")
@@ -243,10 +243,10 @@ def test_minisign_does_as_well(run: RunFolder, tmp_path: Path, monkeypatch: pyte
     assert check(run) is None  # a minisign signature names no key: only a public key makes it count
     for name, good in (("ours", True), ("theirs", False)):
         allow(monkeypatch, tmp_path / f"{name}.pub")
-        found = check(run)
-        assert found and found.passed is good
+        signed = check(run)
+        assert signed and signed.passed is good
     allow(monkeypatch, tmp_path / "ours.pub")
     data = run.file(Seal.FILE)
     data.write_text(data.read_text() + " ")
-    found = check(run)
-    assert found and not found.passed
+    signed = check(run)
+    assert signed and not signed.passed

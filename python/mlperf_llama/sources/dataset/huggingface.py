@@ -120,8 +120,7 @@ def probe(config: Config, env: Mapping[str, str]) -> None:
     """Ask for the revision: a refusal shows here at once, where the libraries would retry."""
     if hub.is_offline(env):
         return
-    token = secret("HF_TOKEN", env)
-    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    headers = http.bearer(secret("HF_TOKEN", env))
     patience = http.Patience(config.source_stall_s / 2, config.source_stall_s)
     try:
         http.get(f"{hub.endpoint(env)}/api/datasets/{REPOSITORY}/revision/{REVISION}", patience, headers)

@@ -2,31 +2,29 @@
 
 Every fault is a MissingError, because the chain has another source; `Refused` carries the
 status for a caller that can say more about it.
-
-Over 250 lines: everything that a transfer can meet is handled in one place.
 """
 
 from __future__ import annotations
 
-import base64
 import logging
 import os
-import queue
 import shutil
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from urllib.parse import unquote_to_bytes, urljoin, urlsplit
 
 import requests
 from urllib3.exceptions import HTTPError, ReadTimeoutError
 
 from ...errors import MissingError
-from ...machine import route
 from ...records import files, lock
 from ...terminal import activity
+from .request import LoginPage as LoginPage
+from .request import Patience as Patience
+from .request import Refused as Refused
+from .request import basic as basic
+from .request import bearer as bearer
+from .request import cause_of, opened
 
 log = logging.getLogger(__name__)
 
@@ -35,34 +33,12 @@ BLOCK = 1 << 18
 LEAST_BYTES = 1 << 14
 # A download that broke off is taken up again this often, if each piece brought something.
 RESUMES = 5
-MAX_REDIRECTS = 3
 MAX_PAGE_BYTES = 1 << 24
 # No file of the benchmark comes near: an answer without an end must have one all the same.
 MAX_FILE_BYTES = 1 << 35
 # What a download leaves free on the disk, of the whole and at most.
 SPARE_SHARE, SPARE_BYTES = 0.02, 1 << 30
 REPORT_EVERY_S = 5.0
-MEANINGS = {
-    401: "the credentials are missing or wrong",
-    403: "access is denied",
-    404: "there is no such file",
-    407: "the proxy wants credentials",
-    429: "too many requests",
-    503: "the service is unavailable",
-}
-BUSY = (429, 503)
-
-
-class Refused(MissingError):
-    """The server answered with a status other than success."""
-
-    def __init__(self, message: str, status: int) -> None:
-        super().__init__(message)
-        self.status = status
-
-
-class LoginPage(MissingError):
-    """Cloudflare Access asks for a log-in instead of giving the file."""
 
 
 class _CutOff(Exception):
@@ -73,22 +49,6 @@ class _TooLarge(Exception):
     """More than any file has, or than the disk holds."""
 
 
-@dataclass(frozen=True)
-class Patience:
-    """`stall_s`: longest silence, in seconds; `timeout_s`: longest whole download."""
-
-    stall_s: float
-    timeout_s: float
-
-
-def basic(user_info: str) -> dict[str, str]:
-    """The header for USER:PASSWORD as an address writes them; none without."""
-    if not user_info:
-        return {}
-    encoded = base64.b64encode(unquote_to_bytes(user_info)).decode("ascii")
-    return {"Authorization": f"Basic {encoded}"}
-
-
 def get(
     url: str,
     patience: Patience,
@@ -97,7 +57,7 @@ def get(
 ) -> bytes:
     """The body of a small page (at most 16 MiB). `certificates`: the only ones to trust, a file."""
     deadline = time.monotonic() + patience.timeout_s
-    with _open(url, dict(headers or {}), patience, certificates) as response:
+    with opened(url, dict(headers or {}), patience, certificates) as response:
         body = bytearray()
         try:
             for block in _blocks(url, response, patience, deadline):
@@ -164,7 +124,7 @@ def _append(url: str, part: Path, patience: Patience, headers: dict[str, str], d
     done = part.stat().st_size if part.exists() else 0
     span = {"Range": f"bytes={done}-"} if done else {}
     try:
-        response = _open(url, {**headers, **span}, patience)
+        response = opened(url, {**headers, **span}, patience)
     except Refused as error:
         if error.status != 416:  # the part holds all there is: the checksum decides
             raise
@@ -203,89 +163,6 @@ def _announced(response: requests.Response) -> int | None:
     return int(text) if text.isdigit() else None
 
 
-def _open(
-    url: str, headers: dict[str, str], patience: Patience, certificates: str | None = None
-) -> requests.Response:
-    """The response to a GET, its body unread; follows redirects within the host only.
-
-    Headers may carry a secret, and other hosts have no business with it.
-    """
-    deadline = time.monotonic() + patience.stall_s
-    target, waited = url, False
-    for _ in range(2 + MAX_REDIRECTS):
-        patience_s = max(patience.stall_s / 4, deadline - time.monotonic())
-        response = _request(target, headers, patience_s, certificates)
-        status = response.status_code
-        if status in (200, 206):
-            if response.headers.get("Content-Type", "").startswith("text/html"):
-                response.close()
-                raise LoginPage(f"{url}: a web page came instead of the file (a log-in, or a proxy's)")
-            return response
-        response.close()
-        location = urljoin(target, response.headers.get("Location", ""))
-        if 300 <= status < 400 and _is_login(location):
-            raise LoginPage(f"{url}: Cloudflare Access asks for a log-in")
-        if 300 <= status < 400 and urlsplit(location)[:2] == urlsplit(url)[:2]:
-            target = location
-            continue
-        wait_s = _retry_after_s(response)
-        if status in BUSY and not waited and wait_s is not None and wait_s <= patience.stall_s / 2:
-            waited = True
-            time.sleep(wait_s)
-            continue
-        meaning = MEANINGS.get(status, f"not what was expected ({response.reason})")
-        later = "; try again later" if status in BUSY else ""
-        raise Refused(f"{url}: HTTP {status}: {meaning}{later}", status)
-    raise MissingError(f"{url}: more than {MAX_REDIRECTS} redirects")
-
-
-def _request(
-    url: str, headers: dict[str, str], patience_s: float, certificates: str | None
-) -> requests.Response:
-    def ask() -> requests.Response:
-        with requests.Session() as session:
-            # Without this, requests puts credentials of a .netrc over our header.
-            session.auth = lambda request: request
-            return session.get(
-                url,
-                headers={"Accept-Encoding": "identity", **headers},
-                timeout=(patience_s / 2, patience_s),
-                stream=True,
-                allow_redirects=False,
-                verify=certificates,
-            )
-
-    try:
-        return _within(2 * patience_s, ask)
-    except (requests.Timeout, TimeoutError):
-        raise MissingError(f"{url}: no answer within {patience_s:.0f} s") from None
-    except (requests.RequestException, OSError) as error:
-        # requests says with a bare OSError that the file of a CA is not there.
-        cause = route.explained(_cause(error), os.environ)
-        raise MissingError(f"{url}: no connection: {cause}") from None
-
-
-def _within(seconds: float, ask: Callable[[], requests.Response]) -> requests.Response:
-    """`ask`, or TimeoutError. Its own limits are for each byte of the headers, and for none of a name that
-    is looked up: a thread may be left behind for as long as the process lives."""
-    answers: queue.SimpleQueue[requests.Response | BaseException] = queue.SimpleQueue()
-
-    def work() -> None:
-        try:
-            answers.put(ask())
-        except BaseException as error:
-            answers.put(error)
-
-    threading.Thread(target=work, daemon=True).start()
-    try:
-        answer = answers.get(timeout=seconds)
-    except queue.Empty:
-        raise TimeoutError from None
-    if isinstance(answer, BaseException):
-        raise answer
-    return answer
-
-
 def _blocks(url: str, response: requests.Response, patience: Patience, deadline: float) -> Iterator[bytes]:
     """The body as it comes; raises _CutOff where it ends early."""
     expected = _announced(response)
@@ -297,7 +174,7 @@ def _blocks(url: str, response: requests.Response, patience: Patience, deadline:
         except ReadTimeoutError:
             raise MissingError(f"{url}: stalled: silent for {patience.stall_s:g} s") from None
         except (HTTPError, OSError) as error:
-            raise _CutOff(_cause(error)) from None
+            raise _CutOff(cause_of(error)) from None
         if not block:
             break
         done, recent, now = done + len(block), recent + len(block), time.monotonic()
@@ -312,26 +189,3 @@ def _blocks(url: str, response: requests.Response, patience: Patience, deadline:
         yield block
     if expected is not None and done < expected:
         raise _CutOff(f"{done} of {expected} bytes came")
-
-
-def _retry_after_s(response: requests.Response) -> float | None:
-    """Seconds of a Retry-After header; None without one, or where it names a date."""
-    text = response.headers.get("Retry-After", "")
-    return float(text) if text.isdigit() else None
-
-
-def _is_login(location: str) -> bool:
-    parts = urlsplit(location)
-    return (parts.hostname or "").endswith(".cloudflareaccess.com") or "/cdn-cgi/access/" in parts.path
-
-
-def _cause(error: BaseException) -> str:
-    """The innermost cause's own words: the outer ones repeat the address."""
-    while (inner := error.__cause__ or error.__context__ or next(_inner(error), None)) not in (None, error):
-        error = inner
-    return (getattr(error, "strerror", None) or str(error) or type(error).__name__)[:200]
-
-
-def _inner(error: BaseException) -> Iterator[BaseException]:
-    """Exceptions that requests and urllib3 hand on as an argument."""
-    yield from (arg for arg in error.args if isinstance(arg, BaseException))

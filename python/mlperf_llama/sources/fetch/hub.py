@@ -73,10 +73,8 @@ def announce(kind: str, repo: str, revision: str, env: Mapping[str, str]) -> pub
     if not _COMMIT.fullmatch(revision):
         raise MissingError(f"{revision}: not a pinned revision")
     url = f"{endpoint(env)}/api/{kind}/{repo}/tree/{revision}?recursive=true"
-    token = secret("HF_TOKEN", env)
-    headers = {"Authorization": f"Bearer {token}"} if token else {}
     try:
-        hashes = _large_files(json.loads(publisher.ask(url, headers)))
+        hashes = _large_files(json.loads(publisher.ask(url, http.bearer(secret("HF_TOKEN", env)))))
     except ValueError:
         raise MissingError(f"{url}: expected a JSON list of files") from None
     return publisher.Announcement(url, revision, publisher.now(), "sha256", hashes)
@@ -99,9 +97,8 @@ def check_access(
 ) -> None:
     """Read config.json at `revision`; every refusal says which page to open, what to set."""
     url = f"{endpoint(env)}/{repo}/resolve/{revision}/config.json"
-    headers = {"Authorization": f"Bearer {token}"} if token else {}
     try:
-        http.get(url, patience, headers)
+        http.get(url, patience, http.bearer(token))
     except http.Refused as error:
         if 300 <= error.status < 400:  # let in, and sent to another host for the file
             return

@@ -69,7 +69,7 @@ def _download(
 ) -> Path:
     requirements, downloads = folder / "requirements.txt", folder / "downloads"
     requirements.write_text(entry, encoding="utf-8")
-    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--require-hashes"]
+    command = [sys.executable, "-P", "-s", "-m", "pip", "download", "--no-deps", "--require-hashes"]
     command += ["--only-binary=:all:", "--no-input", "--disable-pip-version-check"]
     child.run(
         f"{name} (pip download)",

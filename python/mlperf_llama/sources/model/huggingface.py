@@ -15,7 +15,7 @@ from ..fetch import hub
 from ..fetch.http import Patience
 from ..fetch.publisher import Announce
 from . import checkpoint
-from .path import describe
+from .path import describe, download
 
 # rules.MODEL_REVISION is what the reference's README names. It is a commit of the 405B
 # repository; this one is the 8B repository's, whose shards checkpoint.SHARDS lists.
@@ -37,12 +37,7 @@ def serve(config: Config, env: Mapping[str, str]) -> Served:
         )
     half = Patience(config.source_stall_s / 2, config.source_timeout_s)
     revision = hub.first_revision(rules.MODEL_ID, REVISIONS, token, env, half)
-    folder = hub.snapshot(
-        rules.MODEL_ID, revision, token, env, config.source_stall_s, config.source_timeout_s
-    )
-    problem = checkpoint.problem(folder)
-    if problem:
-        raise MissingError(f"{problem}; remove {folder.parents[1]} to have all of it fetched again")
+    folder = download(rules.MODEL_ID, revision, token, config, env)
     return _described(folder, revision, config, env)
 
 

@@ -37,11 +37,16 @@ def serve(config: Config, env: Mapping[str, str]) -> Served:
         token = secret("HF_TOKEN", env)
         half = Patience(config.source_stall_s / 2, config.source_timeout_s)
         hub.check_access(repo, revision, token, env, half)
-        snapshot = hub.snapshot(repo, revision, token, env, config.source_stall_s, config.source_timeout_s)
-        problem = checkpoint.problem(snapshot)
-        if problem:
-            raise MissingError(f"{problem}; remove {snapshot.parents[1]} to have all of it fetched again")
+        snapshot = download(repo, revision, token, config, env)
     return describe(snapshot, "path", config, revision=hub.commit(snapshot) or revision)
+
+
+def download(repo: str, revision: str, token: str | None, config: Config, env: Mapping[str, str]) -> Path:
+    """The folder of a repository of the hub, whole; MissingError says what it lacks."""
+    folder = hub.snapshot(repo, revision, token, env, config.source_stall_s, config.source_timeout_s)
+    if problem := checkpoint.problem(folder):
+        raise MissingError(f"{problem}; remove {folder.parents[1]} to have all of it fetched again")
+    return folder
 
 
 def describe(
@@ -59,14 +64,15 @@ def describe(
     problem = checkpoint.problem(folder, weights)
     if problem:
         raise UsageError(f"MODEL: {problem}")
-    trial = is_trial(config) or bool(checkpoint.other_model(folder))
+    trial = is_trial(config)
+    remembered = trial or bool(checkpoint.other_model(folder))
     named = weights or checkpoint.shard_names(folder)
-    hashes = checkpoint.digests(folder, config.cache_path, remembered=trial) if named else {}
+    hashes = checkpoint.digests(folder, config.cache_path, remembered=remembered) if named else {}
     broken = checkpoint.corrupted(folder, hashes)
     if broken:
         raise MissingError(broken)
-    proved = proof.prove(folder, hashes, proof.trial if is_trial(config) else announce)
-    if proved.verified_by and is_trial(config):
+    proved = proof.prove(folder, hashes, proof.trial if trial else announce)
+    if proved.verified_by and trial:
         proved = proof.Proof(reason=TRIAL)
     return Served(
         source=source,
@@ -77,7 +83,7 @@ def describe(
         revision=revision,
         details={
             "shards": hashes,
-            "hashes": "remembered by path, size and time" if trial else "of the bytes, in this run",
+            "hashes": "remembered by path, size and time" if remembered else "of the bytes, in this run",
             "proof": proved.verified_by or None,
             "announcement": proved.announced.record() if proved.announced else None,
             "model": config.model,

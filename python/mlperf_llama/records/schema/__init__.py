@@ -1,0 +1,99 @@
+"""What each JSON file of a run folder holds: one module a file, one frozen dataclass a record and its parts.
+
+Dataclasses, because doctor and health run before anything is installed; codec.py turns them into
+JSON and back with msgspec. Names carry their units. A field of None is written as null, one that
+is `absent()` is left out until its stage has written it. Keys are added, never renamed: some
+are older than the words used elsewhere (`rung`, `stood_on`, `memory_steps`).
+"""
+
+from __future__ import annotations
+
+from .engine import EngineLoad, EngineLoads, UsedExtension, UsedPreset
+from .environment import Environment, ImportedPackage, PythonProcess
+from .events import Event, EventFields
+from .fields import COMPLETE, DYNAMIC, FAILED, INTERRUPTED, RUNNING, SCHEMA_VERSION, STATIC, absent
+from .hashes import OpenStage, Seal, SealedStage
+from .provenance import Attempt, Member, MemoryStep, Provenance, Provided, Resumed, ScalesUsed
+from .results import (
+    Accuracy,
+    Compliance,
+    Driven,
+    LoadedEngine,
+    LostMember,
+    Performance,
+    Results,
+    Scenario,
+    SelfCheck,
+    Target,
+    WordOverlap,
+)
+from .system import (
+    Container,
+    Cpu,
+    Disk,
+    Gpu,
+    GpuReading,
+    Hosts,
+    Machine,
+    Memory,
+    NetworkInterface,
+    OperatingSystem,
+    PythonVersion,
+    System,
+)
+from .verdict import Check, Verdict
+
+__all__ = [
+    "COMPLETE",
+    "DYNAMIC",
+    "FAILED",
+    "INTERRUPTED",
+    "RUNNING",
+    "SCHEMA_VERSION",
+    "STATIC",
+    "Accuracy",
+    "Attempt",
+    "Check",
+    "Compliance",
+    "Container",
+    "Cpu",
+    "Disk",
+    "Driven",
+    "EngineLoad",
+    "EngineLoads",
+    "Environment",
+    "Event",
+    "EventFields",
+    "Gpu",
+    "GpuReading",
+    "Hosts",
+    "ImportedPackage",
+    "LoadedEngine",
+    "LostMember",
+    "Machine",
+    "Member",
+    "Memory",
+    "MemoryStep",
+    "NetworkInterface",
+    "OpenStage",
+    "OperatingSystem",
+    "Performance",
+    "Provenance",
+    "Provided",
+    "PythonProcess",
+    "PythonVersion",
+    "Results",
+    "Resumed",
+    "ScalesUsed",
+    "Scenario",
+    "Seal",
+    "SealedStage",
+    "SelfCheck",
+    "System",
+    "Target",
+    "UsedExtension",
+    "UsedPreset",
+    "Verdict",
+    "WordOverlap",
+    "absent",
+]

@@ -17,7 +17,8 @@ from typing import Any
 import torch
 from gpu_samples import GpuSamples
 
-from mlperf_llama.quantize.weights import FP8, FP8_MAX, Tensors
+from mlperf_llama.engine.fp8 import FP8, FP8_MAX
+from mlperf_llama.quantize.weights import Tensors
 
 ROWS, SECONDS, SETTLE_S = 8192, 0.8, 0.3
 # Products of a layer: the parts that are multiplied together, and where their input is seen.

@@ -47,7 +47,8 @@ def quantize_model(config: Config, env: Mapping[str, str], target: Path | None) 
 
 def calibration_prompts(articles: Path, model_dir: Path, cache_dir: Path) -> list[Sequence[int]]:
     """The token ids of every article of the file, each as a prompt of the model. The benchmark's longest
-    prompt is no limit here: the articles are others. Made of the articles' bytes, whatever an earlier run has kept."""
+    prompt is no limit here: the articles are others. Made of the articles' bytes, whatever an earlier run
+    has kept."""
     count = len(read_rows(articles))
     reference = model.is_reference_tokenizer(model_dir)
     positions = read_object(model_dir / "config.json").get("max_position_embeddings")

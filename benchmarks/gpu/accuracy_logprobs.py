@@ -186,8 +186,8 @@ def measure(given: argparse.Namespace) -> None:
     prompts = [samples.prompt(index) for index in range(samples.count)]
     base = given.out / f"{PRECISIONS[0].name}.json"
     forced = None if given.one == PRECISIONS[0].name else json.loads(base.read_text())["answers"]
-    found = asyncio.run(Measured(given, BY_NAME[given.one]).run(prompts, forced))
-    (given.out / f"{given.one}.json").write_text(json.dumps(found))
+    measured = asyncio.run(Measured(given, BY_NAME[given.one]).run(prompts, forced))
+    (given.out / f"{given.one}.json").write_text(json.dumps(measured))
 
 
 def in_child(given: argparse.Namespace, name: str, seconds: float) -> str | None:

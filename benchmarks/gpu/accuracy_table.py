@@ -50,10 +50,10 @@ def error_of(values: Any) -> float | None:
     return float(values.std(ddof=1) / math.sqrt(len(values))) if len(values) > 1 else None
 
 
-def differences(found: Found, base: Found) -> dict[str, Found]:
+def differences(run_: Found, base: Found) -> dict[str, Found]:
     forced, first, later = [], [], []
     keys = ("forced", "answers", "decoded")
-    columns = [run[key] for key in keys for run in (found, base)]
+    columns = [run[key] for key in keys for run in (run_, base)]
     for read, base_read, own, base_own, decoded, base_decoded in zip(*columns, strict=True):
         forced.append(np.subtract(read, base_read))
         same = common(own, base_own)
@@ -74,16 +74,16 @@ def rouge_rows(texts: Sequence[str], references: Sequence[str]) -> Any:
 
 def scores(rows: Any, base: Any) -> dict[str, Found]:
     """By ROUGE's names: mean and error, and the paired difference to bf16's and its error."""
-    found = {}
+    by_key = {}
     for number, key in enumerate(rules.ROUGE_KEYS):
         own, paired = rows[:, number], rows[:, number] - base[:, number]
-        found[key] = {
+        by_key[key] = {
             "mean": float(own.mean()),
             "error": error_of(own),
             "difference": float(paired.mean()),
             "difference_error": error_of(paired),
         }
-    return found
+    return by_key
 
 
 def write(out: Path, model: Path, cache: Path, names: Sequence[str], failed: dict[str, str]) -> None:
@@ -91,13 +91,13 @@ def write(out: Path, model: Path, cache: Path, names: Sequence[str], failed: dic
     files = {name: out / f"{name}.json" for name in names}
     done = {name: json.loads(path.read_text()) for name, path in files.items() if path.is_file()}
     base = done.get(names[0])
-    found: Found = {"articles": 0, "failed": failed, "precisions": {}}
+    record: Found = {"articles": 0, "failed": failed, "precisions": {}}
     if base:
-        found["articles"] = len(base["answers"])
+        record["articles"] = len(base["answers"])
         rows, reason = rouge_of(out, model, cache, done)
-        found["rouge_missing"] = reason
+        record["rouge_missing"] = reason
         for name, one in done.items():
-            found["precisions"][name] = {
+            record["precisions"][name] = {
                 "engine": one["engine"],
                 "differences": differences(one, base),
                 "tokens": sum(map(len, one["answers"])),
@@ -105,7 +105,7 @@ def write(out: Path, model: Path, cache: Path, names: Sequence[str], failed: dic
                 "same_answers": sum(a == b for a, b in answers_of(one, base)),
                 "rouge": scores(rows[name], rows[names[0]]) if rows else None,
             }
-    (out / FILE).write_text(json.dumps(found, indent=2) + "\n")
+    (out / FILE).write_text(json.dumps(record, indent=2) + "\n")
 
 
 def answers_of(one: Found, base: Found) -> list[tuple[list[int], list[int]]]:
@@ -130,11 +130,11 @@ def rouge_of(out: Path, model: Path, cache: Path, done: dict[str, Found]) -> tup
         return {}, str(error)
 
 
-def table(found: Found) -> str:
+def table(record: Found) -> str:
     """The figures in columns."""
     rows = [("precision", "forced", "(error)", "size", "(error)", "first", "later", "tokens", "same first",
              *(cell for key in rules.ROUGE_KEYS for cell in (key, "to bf16", "(error)")))]  # fmt: skip
-    for name, one in found["precisions"].items():
+    for name, one in record["precisions"].items():
         parts = one["differences"]
         cells = [
             *(parts["forced"].get(key) for key in ("mean", "mean_error", "size", "size_error")),
@@ -146,7 +146,7 @@ def table(found: Found) -> str:
             score = (one["rouge"] or {}).get(key, {})
             cells += [score.get(cell) for cell in ("mean", "difference", "difference_error")]
         rows.append((name, *(cell_of(cell) for cell in cells)))
-    rows += [(name, reason) for name, reason in found["failed"].items()]
+    rows += [(name, reason) for name, reason in record["failed"].items()]
     widths = [max(len(row[n]) for row in rows if n < len(row) > 2) for n in range(len(rows[0]))]
     return "\n".join("  ".join(c.ljust(w) for c, w in zip(row, widths, strict=False)) for row in rows)
 

@@ -28,7 +28,7 @@ def cut(article: str, share: float) -> str:
 
 def mean_length(tokenizer: Any, articles: list[str]) -> float:
     prompts = [rules.PROMPT_TEMPLATE.format(article=article) for article in articles]
-    return sum(len(found.ids) for found in tokenizer.encode_batch(prompts)) / len(prompts)
+    return sum(len(encoding.ids) for encoding in tokenizer.encode_batch(prompts)) / len(prompts)
 
 
 def share_for(tokenizer: Any, articles: list[str], mean: float) -> float:

@@ -105,17 +105,17 @@ class Prompts:
         tokenizer = Tokenizer.from_file(str(model / "tokenizer.json"))
         rows = [json.loads(line)["article"] for line in articles.read_text().splitlines()]
         head, tail, *bodies = (
-            found.ids for found in tokenizer.encode_batch([HEAD, TAIL, *rows], add_special_tokens=False)
+            prompts.ids for prompts in tokenizer.encode_batch([HEAD, TAIL, *rows], add_special_tokens=False)
         )
         stream = np.concatenate(bodies)
         stream = np.concatenate((stream, stream[: int(self.lengths.max())]))
         ends = np.cumsum([0, *map(len, bodies)])[:-1]
-        found = []
+        prompts = []
         for n in self.lengths:
             # From an article's beginning, and on into the next where it is short.
             begin, body = int(draw.choice(ends)), max(1, int(n) - len(head) - len(tail))
-            found.append([*head, *stream[begin : begin + body].tolist(), *tail][: int(n)])
-        return found
+            prompts.append([*head, *stream[begin : begin + body].tolist(), *tail][: int(n)])
+        return prompts
 
 
 def settings_of(model: Path, preset: Preset, on_cpu: bool) -> EngineSettings:
@@ -141,14 +141,14 @@ class Comparison:
         self.offline = wanted.scenarios[rules.OFFLINE]
         # With the scheduler that is watched.
         watched = {"scheduler_cls": f"step_probe.{'Sync' if on_cpu else 'Async'}"}
-        found = {**wanted.arguments, **watched, **given.engine}
+        arguments = {**wanted.arguments, **watched, **given.engine}
         self.prompts = Prompts(
-            given.samples, given.articles, given.model, found["max_model_len"] - rules.MAX_NEW_TOKENS
+            given.samples, given.articles, given.model, arguments["max_model_len"] - rules.MAX_NEW_TOKENS
         )
         vocabulary = json.loads((given.model / "config.json").read_text())["vocab_size"]
         if vocabulary < shape.CONFIG["vocab_size"]:  # a rehearsal
             self.prompts.tokens = [[t % vocabulary for t in prompt] for prompt in self.prompts.tokens]
-        self.engine = VllmEngine(found, given.cache_dir, wanted.environment)
+        self.engine = VllmEngine(arguments, given.cache_dir, wanted.environment)
         self.summaries: list[dict[str, Any]] = []
         self.arrays: dict[str, Any] = {}
         self._weights = "loaded"

@@ -31,7 +31,7 @@ def summary(whole: Mapping[str, Any], steps: Arrays, gpu: Arrays) -> dict[str, A
     kind, seconds = kinds(steps), steps["gpu_end"] - steps["gpu_begin"]
     gaps = np.maximum(steps["gpu_begin"][1:] - steps["gpu_end"][:-1], 0.0)
     wall, tokens = whole["wall_s"], whole["tokens"]
-    found: dict[str, Any] = {
+    figures: dict[str, Any] = {
         "tok_s": round(tokens / wall, 1),
         "tokens_per_answer_step": _mean(steps["sequences"], kind == 2),
         "idle_share": round(float(gaps.sum()) / wall, 4),
@@ -45,15 +45,15 @@ def summary(whole: Mapping[str, Any], steps: Arrays, gpu: Arrays) -> dict[str, A
         "fit": fit(steps, seconds, kind),
     }
     for number, name in enumerate(KINDS):
-        found[name] = _of_kind(steps, seconds, kind == number, gpu)
-    found["all"] = _readings(gpu, gpu["at"] >= 0) if len(gpu["at"]) else {}
-    return found
+        figures[name] = _of_kind(steps, seconds, kind == number, gpu)
+    figures["all"] = _readings(gpu, gpu["at"] >= 0) if len(gpu["at"]) else {}
+    return figures
 
 
 def _of_kind(steps: Arrays, seconds: Any, chosen: Any, gpu: Arrays) -> dict[str, Any]:
     if not chosen.any():
         return {"steps": 0}
-    found = {
+    of_kind = {
         "steps": int(chosen.sum()),
         "gpu_ms": round(1000 * float(seconds[chosen].mean()), 3),
         "gpu_s": round(float(seconds[chosen].sum()), 3),
@@ -64,7 +64,7 @@ def _of_kind(steps: Arrays, seconds: Any, chosen: Any, gpu: Arrays) -> dict[str,
     at = gpu["at"]
     place = np.searchsorted(begin, at, side="right") - 1
     inside = (place >= 0) & (at < end[np.maximum(place, 0)]) if len(at) else np.zeros(0, bool)
-    return {**found, **_readings(gpu, inside)}
+    return {**of_kind, **_readings(gpu, inside)}
 
 
 def _readings(gpu: Arrays, chosen: Any) -> dict[str, Any]:
@@ -80,18 +80,18 @@ def _readings(gpu: Arrays, chosen: Any) -> dict[str, Any]:
 
 def fit(steps: Arrays, seconds: Any, kind: Any) -> dict[str, float]:
     """Least squares, of steps with prompts and of those without: ms each, us a prompt token and an answer."""
-    found: dict[str, float] = {}
+    coefficients: dict[str, float] = {}
     answers = steps["sequences"] - steps["prompts"]
     with_prompts = kind != 2
     if with_prompts.sum() >= 6:
         columns = np.stack([np.ones(len(seconds)), steps["tokens"] - answers, answers], axis=1)[with_prompts]
         base, prompt, answer = np.linalg.lstsq(columns, seconds[with_prompts], rcond=None)[0]
-        found |= {"mixed_ms": 1e3 * base, "us_a_prompt_token": 1e6 * prompt, "us_an_answer": 1e6 * answer}
+        coefficients |= {"mixed_ms": 1e3 * base, "us_a_prompt_token": 1e6 * prompt, "us_an_answer": 1e6 * answer}
     if (~with_prompts).sum() >= 6:
         columns = np.stack([np.ones(len(seconds)), answers], axis=1)[~with_prompts]
         base, answer = np.linalg.lstsq(columns, seconds[~with_prompts], rcond=None)[0]
-        found |= {"alone_ms": 1e3 * base, "us_an_answer_alone": 1e6 * answer}
-    return {name: round(float(value), 3) for name, value in found.items()}
+        coefficients |= {"alone_ms": 1e3 * base, "us_an_answer_alone": 1e6 * answer}
+    return {name: round(float(value), 3) for name, value in coefficients.items()}
 
 
 def _gap_share(gaps: Any, seconds: Any, kind: Any) -> float | None:
@@ -111,23 +111,23 @@ def _ms(values: Any, chosen: Any) -> float:
     return round(1000 * float(values[chosen].mean()), 2)
 
 
-def one_line(found: Mapping[str, Any]) -> str:
-    total = found["all"]
+def one_line(point: Mapping[str, Any]) -> str:
+    total = point["all"]
     return (
-        f"{found['point']['name']}: {found['tok_s']} tok/s, {found['wall_s']:.1f} s, idle "
-        f"{100 * found['idle_share']:.1f}%, {total.get('power_w')} W, {total.get('sm_clock_mhz')} MHz"
+        f"{point['point']['name']}: {point['tok_s']} tok/s, {point['wall_s']:.1f} s, idle "
+        f"{100 * point['idle_share']:.1f}%, {total.get('power_w')} W, {total.get('sm_clock_mhz')} MHz"
     )
 
 
-def tables(found: Sequence[Mapping[str, Any]]) -> str:
+def tables(points: Sequence[Mapping[str, Any]]) -> str:
     """Speed; steps by kind; the host."""
-    return "\n\n".join(_aligned(rows) for rows in (_speed(found), _steps(found), _host(found)))
+    return "\n\n".join(_aligned(rows) for rows in (_speed(points), _steps(points), _host(points)))
 
 
-def _speed(found: Sequence[Mapping[str, Any]]) -> list[Row]:
+def _speed(points: Sequence[Mapping[str, Any]]) -> list[Row]:
     rows = [_row("point", "tok/s", "wall s", "J/token", "W", "MHz", "C", "idle %", "before answers %",
                  "preempted", "first tokens")]  # fmt: skip
-    for one in found:
+    for one in points:
         total = one["all"]
         rows.append(
             _row(
@@ -145,10 +145,10 @@ def _speed(found: Sequence[Mapping[str, Any]]) -> list[Row]:
     return rows
 
 
-def _steps(found: Sequence[Mapping[str, Any]]) -> list[Row]:
+def _steps(points: Sequence[Mapping[str, Any]]) -> list[Row]:
     rows = [_row("point", "kind", "steps", "tokens", "GPU ms", "GPU s", "W", "MHz", "schedule ms", "execute",
                  "sample", "update")]  # fmt: skip
-    for one in found:
+    for one in points:
         for kind in KINDS:
             part = one[kind]
             if part["steps"]:
@@ -161,11 +161,11 @@ def _steps(found: Sequence[Mapping[str, Any]]) -> list[Row]:
     return rows
 
 
-def _host(found: Sequence[Mapping[str, Any]]) -> list[Row]:
+def _host(points: Sequence[Mapping[str, Any]]) -> list[Row]:
     rows = [_row("point", "ms +", "us/prompt token", "us/answer", "alone: ms +", "us/answer", "core CPU",
                  "its thread", "front CPU", "gaps", "largest ms", "gc s")]  # fmt: skip
     fitted = ("mixed_ms", "us_a_prompt_token", "us_an_answer", "alone_ms", "us_an_answer_alone")
-    for one in found:
+    for one in points:
         rows.append(
             _row(
                 one["point"]["name"],

@@ -50,9 +50,9 @@ class Sync(_Noting, CappedScheduler):
 
 def take_notes(core: EngineCore) -> list[tuple[float, int, int, int]]:
     """Utility: the notes since the last call."""
-    found: list[tuple[float, int, int, int]] = core.scheduler.notes
+    notes: list[tuple[float, int, int, int]] = core.scheduler.notes
     core.scheduler.notes = []
-    return found
+    return notes
 
 
 def profile(core: EngineCore, on: bool) -> Any:
@@ -66,8 +66,8 @@ def profile(core: EngineCore, on: bool) -> Any:
         torch.cuda.synchronize()
     wall = time.perf_counter() - core.bench_started
     core.bench_profile.stop()
-    found = core.bench_profile.key_averages()
-    rows = [[e.key[:160], e.count, e.self_device_time_total / 1e6] for e in found if e.self_device_time_total]
+    averages = core.bench_profile.key_averages()
+    rows = [[e.key[:160], e.count, e.self_device_time_total / 1e6] for e in averages if e.self_device_time_total]
     return wall, sorted(rows, key=lambda row: -row[2])[:KERNELS], idle(core.bench_profile.events())
 
 
@@ -75,13 +75,13 @@ def idle(events: Iterable[Any]) -> list[list[Any]]:
     """Where the GPU stood still for GAP_US and more: [[kernel before, kernel behind, count, seconds]]."""
     kernels = [event for event in events if event.device_type == torch.autograd.DeviceType.CUDA]
     kernels.sort(key=lambda kernel: kernel.time_range.start)
-    found = defaultdict[tuple[str, str], list[float]](list)
+    gaps_between = defaultdict[tuple[str, str], list[float]](list)
     latest = itertools.accumulate(kernels, partial(max, key=lambda kernel: kernel.time_range.end))
     for last, kernel in zip(latest, kernels[1:], strict=False):
         gap = kernel.time_range.start - last.time_range.end
         if gap >= GAP_US:
-            found[last.name[:80], kernel.name[:80]].append(gap / 1e6)
-    rows: list[list[Any]] = [[*pair, len(gaps), sum(gaps)] for pair, gaps in found.items()]
+            gaps_between[last.name[:80], kernel.name[:80]].append(gap / 1e6)
+    rows: list[list[Any]] = [[*pair, len(gaps), sum(gaps)] for pair, gaps in gaps_between.items()]
     return sorted(rows, key=lambda row: -row[3])[:GAPS]
 
 

@@ -34,9 +34,9 @@ def lengths(count: int, seed: int = 7) -> np.ndarray[Any, np.dtype[np.int32]]:
     low, high = 3.0, 9.0
     for _ in range(60):
         middle = (low + high) / 2
-        found = np.clip(np.exp(middle + LOG_SD * draws), LOW, HIGH)
-        low, high = (middle, high) if found.mean() < MEAN else (low, middle)
-    rounded: np.ndarray[Any, np.dtype[np.int32]] = np.rint(found).astype(np.int32)
+        clipped = np.clip(np.exp(middle + LOG_SD * draws), LOW, HIGH)
+        low, high = (middle, high) if clipped.mean() < MEAN else (low, middle)
+    rounded: np.ndarray[Any, np.dtype[np.int32]] = np.rint(clipped).astype(np.int32)
     return rounded
 
 

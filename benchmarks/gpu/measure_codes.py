@@ -17,7 +17,8 @@ from typing import Any
 import torch
 from gpu_samples import GpuSamples
 
-from mlperf_llama.quantize.weights import FP8, FP8_MAX, Tensors
+from mlperf_llama.engine.fp8 import FP8, FP8_MAX
+from mlperf_llama.quantize.weights import Tensors
 
 ROWS, SECONDS, SETTLE_S = 8192, 0.8, 0.3
 # Products of a layer: the parts that are multiplied together, and where their input is seen.
@@ -45,11 +46,11 @@ def inputs(model: Path, articles: Path, layers: list[int]) -> dict[str, torch.Te
     prompt = tokenizer("The capital of France is", return_tensors="pt").to("cuda")
     said = network.generate(**prompt, max_new_tokens=24, do_sample=False)[0]
     print("it says:", repr(tokenizer.decode(said)), flush=True)
-    found: dict[str, list[torch.Tensor]] = {}
+    by_name: dict[str, list[torch.Tensor]] = {}
     for number in layers:
         for parts in PRODUCTS.values():
             name = f"model.layers.{number}.{parts[0]}"
-            kept = found.setdefault(name, [])
+            kept = by_name.setdefault(name, [])
             network.get_submodule(name).register_forward_hook(
                 lambda _, given, __, kept=kept: kept.append(given[0].flatten(0, 1))
             )
@@ -61,7 +62,7 @@ def inputs(model: Path, articles: Path, layers: list[int]) -> dict[str, torch.Te
             count += ids.shape[1]
             if count >= ROWS:
                 break
-    return {name: torch.cat(kept)[:ROWS] for name, kept in found.items()}
+    return {name: torch.cat(kept)[:ROWS] for name, kept in by_name.items()}
 
 
 def codes(values: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
@@ -72,9 +73,9 @@ def random_codes(like: torch.Tensor, sd: float) -> torch.Tensor:
     return (torch.randn(like.shape, device="cuda") * sd).clamp(-440, 440).to(FP8)
 
 
-def shuffled(found: torch.Tensor) -> torch.Tensor:
+def shuffled(matrix: torch.Tensor) -> torch.Tensor:
     """Rows and columns in another order, each its own."""
-    flat = found.view(torch.uint8)
+    flat = matrix.view(torch.uint8)
     rows, columns = (torch.randperm(n, device="cuda") for n in flat.shape)
     return flat[rows][:, columns].contiguous().view(FP8)
 
@@ -117,9 +118,9 @@ def _replay(graph: Any, seconds: float) -> float:
     return (time.perf_counter() - began) / count
 
 
-def facts(found: torch.Tensor) -> dict[str, float]:
+def facts(matrix: torch.Tensor) -> dict[str, float]:
     """What the bits look like: zeros, and how many of the eight bits differ between neighbours of a row."""
-    flat = found.view(torch.uint8)
+    flat = matrix.view(torch.uint8)
     differing = flat[:, 1:] ^ flat[:, :-1]
     bits = sum(((differing >> bit) & 1).float().mean() for bit in range(8))
     return {"zeros": round(float((flat & 127 == 0).float().mean()), 4), "toggled": round(float(bits), 3)}

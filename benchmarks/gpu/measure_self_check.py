@@ -57,26 +57,26 @@ class Measurement:
             await self._one(mutation.name, mutation.name, sound=False)
         await self._one("none, again", "", sound=True)
         if self.kind == "static":
-            found = await self.engine._llm.collective_rpc("bench_random_weights")
-            print(f"with random weights: {found[0]}", flush=True)
+            by_worker = await self.engine._llm.collective_rpc("bench_random_weights")
+            print(f"with random weights: {by_worker[0]}", flush=True)
         await self.engine.close()
 
     async def _one(self, title: str, name: str, sound: bool) -> None:
         try:
-            found = (await self.engine._llm.collective_rpc("bench_compare", args=(name,)))[0]
+            measured = (await self.engine._llm.collective_rpc("bench_compare", args=(name,)))[0]
         except Exception as error:
             print(f"{title:50} {str(error)[:120]!r}", flush=True)
             self.failed += sound
             return
-        figures = {"prompts": 0, "steps": 0, "compared": 0, **found}
+        figures = {"prompts": 0, "steps": 0, "compared": 0, **measured}
         passed = bounds.record(hopper.EXTENSION, figures).passed
         self.failed += passed is not sound
         words = {(True, True): "passed", (False, True): "REFUSED", (True, False): "NOT CAUGHT"}
-        columns = [f"{found[name]:9.4f}" for name in ("mean", "largest", "own_mean")]
-        line = f"{title:50} {' '.join(columns)} {found['own_largest']:11.4f} {found['seconds']:6.1f}"
+        columns = [f"{measured[name]:9.4f}" for name in ("mean", "largest", "own_mean")]
+        line = f"{title:50} {' '.join(columns)} {measured['own_largest']:11.4f} {measured['seconds']:6.1f}"
         print(line, words.get((passed, sound), "caught"), flush=True)
         with (self.out / "self_check.jsonl").open("a") as file:
-            file.write(json.dumps({"kind": self.kind, "mutation": title, "passed": passed, **found}) + "\n")
+            file.write(json.dumps({"kind": self.kind, "mutation": title, "passed": passed, **measured}) + "\n")
 
 
 def main() -> int:

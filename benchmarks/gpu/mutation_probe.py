@@ -57,10 +57,10 @@ def _change_cuda(mutation: Mutation, undo: ExitStack, layers: list[Any]) -> None
     own = cuda.source
 
     def source(*parts: str) -> bytes:
-        found = (own(part) for part in parts)
+        own_parts = (own(part) for part in parts)
         return b"".join(
             mutation.applied(text.decode()).encode() if part == mutation.file else text
-            for part, text in zip(parts, found, strict=True)
+            for part, text in zip(parts, own_parts, strict=True)
         )
 
     # Kernels of before stay compiled for later.
@@ -100,8 +100,8 @@ class Extension(extension.Extension):
             comparison, own, exact = self.bench_compared
             layers = self.vllm_config.compilation_config.static_forward_context.values()
             with changed(mutation, [layer for layer in layers if hasattr(layer, "mlperf")]):
-                found = comparison.extended_logits()
-            figures = self_check.figures(found, own, exact)
+                logits = comparison.extended_logits()
+            figures = self_check.figures(logits, own, exact)
         return figures and {**figures, "seconds": time.perf_counter() - began}
 
     def bench_random_weights(self: Any) -> dict[str, float] | None:
@@ -112,5 +112,5 @@ class Extension(extension.Extension):
             for name, tensor in self.model_runner.get_model().state_dict().items():
                 flat = tensor.data if tensor.is_contiguous() else tensor.data.t()
                 random_weights.fill(flat, name=name)
-        found: dict[str, float] | None = self.mlperf_self_check()
-        return found
+        figures: dict[str, float] | None = self.mlperf_self_check()
+        return figures

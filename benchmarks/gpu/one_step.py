@@ -93,10 +93,10 @@ class Batch:
     def keys_values(self, row: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Float32 K and V of a row: [length, heads, 128]."""
         length, page = self.lengths[row], self.cache.shape[2]
-        found = (
+        stored = (
             self.cache[self.table[row, : -(-length // page)].long()].transpose(1, 2).flatten(0, 1)[:length]
         )
-        keys, values = (found.view(FP8).float() * self.scale).split(HEAD_SIZE, dim=-1)
+        keys, values = (stored.view(FP8).float() * self.scale).split(HEAD_SIZE, dim=-1)
         return keys, values
 
     def decode(self, kernels: Kernels) -> None:
@@ -151,16 +151,16 @@ def rotary_table(positions: int = 4096) -> torch.Tensor:
     return torch.cat((angles.cos(), angles.sin()), dim=1).bfloat16()
 
 
-def error(found: torch.Tensor, wanted: torch.Tensor) -> float:
-    return float((found.float() - wanted).norm() / wanted.norm())
+def error(computed: torch.Tensor, wanted: torch.Tensor) -> float:
+    return float((computed.float() - wanted).norm() / wanted.norm())
 
 
 def attention(batch: Batch) -> torch.Tensor:
     """Of the answers, in float32: [answers, q heads * 128]."""
-    found = []
+    outputs = []
     for row in range(batch.answers):
         k, v = batch.keys_values(row)
         q = batch.qkv[row, : Q * HEAD_SIZE].float().view(KV, Q // KV, HEAD_SIZE)
         weights = torch.softmax(torch.einsum("hgd,nhd->hgn", q, k) * SCALE, dim=-1)
-        found.append(torch.einsum("hgn,nhd->hgd", weights, v).flatten())
-    return torch.stack(found)
+        outputs.append(torch.einsum("hgn,nhd->hgd", weights, v).flatten())
+    return torch.stack(outputs)

@@ -111,12 +111,12 @@ class Watch:
         @functools.wraps(method)
         def timed(*given: Any, **more: Any) -> Any:
             began = time.perf_counter()
-            found = method(*given, **more)
+            result = method(*given, **more)
             if self._rows:
                 self._rows[-1][column] = self._rows[-1].get(column, 0.0) + time.perf_counter() - began
                 if after is not None:
                     after()
-            return found
+            return result
 
         setattr(owner, name, timed)
 
@@ -125,10 +125,10 @@ class Watch:
 
         @functools.wraps(method)
         def marked(*given: Any, **more: Any) -> Any:
-            found = method(*given, **more) if name == "prepare_inputs" else None
+            prepared = method(*given, **more) if name == "prepare_inputs" else None
             if self._rows:
                 self._rows[-1].setdefault("gpu_begin", self._mark())
-            return found if name == "prepare_inputs" else method(*given, **more)
+            return prepared if name == "prepare_inputs" else method(*given, **more)
 
         setattr(owner, name, marked)
 
@@ -187,8 +187,8 @@ def _flat(tensor: torch.Tensor) -> torch.Tensor:
 
 def _tensors(core: EngineCore) -> dict[str, torch.Tensor]:
     """Weights and scales of the loaded model, by name."""
-    found = _runner(core).get_model().state_dict()
-    return {name: _flat(tensor.data) for name, tensor in found.items() if tensor.device.type != "meta"}
+    state = _runner(core).get_model().state_dict()
+    return {name: _flat(tensor.data) for name, tensor in state.items() if tensor.device.type != "meta"}
 
 
 def use_weights(core: EngineCore, kind: str) -> float:

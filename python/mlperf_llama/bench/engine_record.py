@@ -46,8 +46,5 @@ def used_preset(preset: Preset) -> UsedPreset:
 
 def _extension(info: EngineInfo) -> UsedExtension | None:
     name = str(info.arguments.get("worker_extension_cls") or "")
-    return (
-        UsedExtension(name, hopper.REVISION if hopper.is_asked_for(info.arguments) else None)
-        if name
-        else None
-    )
+    revision = hopper.REVISION if hopper.is_asked_for(info.arguments) else None
+    return UsedExtension(name, revision) if name else None

@@ -122,8 +122,9 @@ def choose(config: Config, scenario: str, gpu: Gpu | None, replicas: int = 1) ->
     read = tuned.read if digest else tuned.read_any_model
     # Whether the calibration articles can be had, only the run will know.
     kinds = (True, False) if config.scales == AUTO else (config.scales == STATIC,)
-    found = (read(path, tuned.identity(config, digest, preset.engine, static, replicas)) for static in kinds)
-    values = next((one for one in found if one != tuned.NONE), tuned.NONE)
+    identities = (tuned.identity(config, digest, preset.engine, static, replicas) for static in kinds)
+    entries = (read(path, identity) for identity in identities)
+    values = next((entry for entry in entries if entry != tuned.NONE), tuned.NONE)
     if scenario == rules.SINGLE_STREAM:
         choice = target_qps.choose_latency_ms(config.expected_latency_ms, values)
     else:

@@ -65,13 +65,13 @@ def provide(run: RunFolder, config: Config, env: Mapping[str, str], events: Even
 
 def _check_resumed(run: RunFolder, used: ScalesUsed) -> None:
     path = run.file(Scales.FILE)
-    found = digest(path) if path.is_file() else None
-    if found != used.sha256:
+    sha256 = digest(path) if path.is_file() else None
+    if sha256 != used.sha256:
         raise UsageError(
-            f"{path}: expected sha256 {used.sha256}, which this run began with, found {found}; "
+            f"{path}: expected sha256 {used.sha256}, which this run began with, found {sha256}; "
             "put it back, or start a new run"
         )
-    if found is not None:
+    if sha256 is not None:
         scales.read(path)
 
 
@@ -131,12 +131,11 @@ def _static(
 
     provided = run.read(Provenance).model or Provided()
     model_dir = Path(str(provided.path))
-    samples = calibration_prompts(Path(str(articles.path)), model_dir, config.cache_path)
-    prompts = [samples.prompt(index) for index in range(samples.count)]
+    prompts = calibration_prompts(Path(str(articles.path)), model_dir, config.cache_path)
     wanted = making.identity(str(provided.sha256), model_dir, articles, prompts)
     kept = making.cache_path(config.cache_path, wanted, gpu.name if gpu else "cpu")
     counted = f"static scales: {len(prompts):,} calibration articles"
-    if making.cached(kept, wanted, making.layers_of(model_dir)) is None:
+    if making.cached(kept, wanted, scales.layers_of(model_dir)) is None:
         events.emit(STAGE, message=f"{counted}, {'about a minute' if gpu else 'on the CPU'}")
         record = making.make(
             model_dir,

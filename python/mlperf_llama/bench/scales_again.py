@@ -45,9 +45,8 @@ def _make(run: RunFolder, record: Scales, env: Mapping[str, str], progress: Prog
     model_dir = Path(str(weights.path))
     articles_sha256, _ = calibration.prove_again(articles, config, env)
     model_sha256, _ = model.prove_again(weights, config, env)
-    samples = calibration_prompts(Path(str(articles.path)), model_dir, config.cache_path)
-    prompts = [samples.prompt(index) for index in range(samples.count)]
-    found = making.identity(model_sha256, model_dir, replace(articles, sha256=articles_sha256), prompts)
-    if other := found.mismatches(record):
+    prompts = calibration_prompts(Path(str(articles.path)), model_dir, config.cache_path)
+    identity = making.identity(model_sha256, model_dir, replace(articles, sha256=articles_sha256), prompts)
+    if other := identity.mismatches(record):
         raise InvalidError(f"{run.file(Scales.FILE)}: made of others than are here: {'; '.join(other)}")
-    return making.make(model_dir, found, prompts, env, progress)
+    return making.make(model_dir, identity, prompts, env, progress)

@@ -15,46 +15,20 @@ from ..engine.preset import DEFAULT_MAX_NUM_SEQS, choose_preset
 from ..engine.replicas import plan as replicas
 from ..engine.replicas.places import Placed
 from ..engine.settings import EngineSettings, ModelFacts, engine_settings
-from ..errors import BrokeError, PipelineError, UsageError
+from ..errors import BrokeError, PipelineError
 from ..machine.gpus import VISIBLE
 from ..machine.processes import end_children
 from ..records.events import Events
-from ..records.files import JsonObject, digest, read_object
+from ..records.files import digest, read_object
 from ..records.run_folder import RunFolder
-from ..records.schema import LoadedEngine, Provenance, Provided, Results, System
+from ..records.schema import LoadedEngine, Provenance, Results, System
 from ..sources import model
 from ..sources.dataset import prepare
-from . import engine_record, members, oom, scales
+from . import engine_record, inputs, members, oom, scales
 from .scope import first_gpu, scope_of
 from .warm_up import Speed, answer_all, made_up_prompts
 
 log = logging.getLogger(__name__)
-
-
-def check_resume_inputs(provenance: Provenance) -> None:
-    """A resumed run must use the data and the model that its finished part used."""
-    now = {"dataset": provenance.dataset, "model": provenance.model}
-    for kind, before in (provenance.stood_on or {}).items():
-        provided = now.get(kind) or Provided()
-        if before not in (None, provided.sha256):
-            raise UsageError(
-                f"{kind}: expected sha256 {before}, which the finished runs used, found {provided.sha256} "
-                f"from {provided.source}; resume where the same {kind} can be had"
-            )
-
-
-def _provided(run: RunFolder, kind: str, provided: Provided | None) -> Provided:
-    if provided is None or provided.path is None or provided.sha256 is None:
-        raise UsageError(f"{run.path}: expected a {kind} in {Provenance.FILE}, found none; start a new run")
-    return provided
-
-
-def _number(model_config: JsonObject, key: str, default: int) -> int:
-    """A whole number of the model's config.json."""
-    value = model_config.get(key, default)
-    if not isinstance(value, int):
-        raise UsageError(f"the model's config.json: expected a whole number for {key}, found {value!r}")
-    return value
 
 
 class Session:
@@ -66,9 +40,9 @@ class Session:
     def __init__(self, run: RunFolder, config: Config, events: Events, placed: Placed | None = None) -> None:
         self.run, self.config, self.events, self.placed = run, config, events, placed
         provenance = run.read(Provenance)
-        check_resume_inputs(provenance)
-        served_model = _provided(run, "model", provenance.model)
-        served_dataset = _provided(run, "dataset", provenance.dataset)
+        inputs.check_resume_inputs(provenance)
+        served_model = inputs.provided(run, "model", provenance.model)
+        served_dataset = inputs.provided(run, "dataset", provenance.dataset)
         self.model_dir = Path(str(served_model.path))
         self.gpu = first_gpu(run)
         self.gpu_name = self.gpu.name if self.gpu else None
@@ -90,7 +64,7 @@ class Session:
         self._model_config = read_object(self.model_dir / "config.json")
         self._memory = oom.MemoryFallback(run, self.gpu, self._model_config)
         reference = model.is_reference_tokenizer(self.model_dir)
-        positions = _number(self._model_config, "max_position_embeddings", rules.MAX_MODEL_LEN)
+        positions = inputs.whole_number(self._model_config, "max_position_embeddings", rules.MAX_MODEL_LEN)
         events.emit("data", message="tokenising the prompts")
         self.samples = prepare.prepare(
             Path(str(served_dataset.path)),
@@ -220,7 +194,7 @@ class Session:
     async def warm_up(self) -> Speed:
         """Touch every shape before the first timed run; measure the speed on the way."""
         lengths = [int(n) for n in self.samples.lengths]
-        vocabulary = _number(self._model_config, "vocab_size", 1000)
+        vocabulary = inputs.whole_number(self._model_config, "vocab_size", 1000)
         full = Limits(self.limits.max_new_tokens, self.limits.max_new_tokens, ())
         self.events.emit("warm-up", message="made-up prompts")
         # One for each engine: they share the work alike.

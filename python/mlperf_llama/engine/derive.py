@@ -30,8 +30,8 @@ MOST_TOKENS, MOST_SEQS, FAST_SEQS = 8192, 512, 1024
 LEAST_TOKENS = 2048
 # A card this fast in GB/s has use for more sequences.
 FAST_BANDWIDTH = 4500.0
-# From Turing on, the tensor cores multiply INT8.
-INT8_CAPABILITY = 7.5
+# The tensor cores multiply INT8 from Turing on, FP8 from Ada on.
+INT8_CAPABILITY, FP8_CAPABILITY = 7.5, 8.9
 # A step's activations may take this share of the card.
 ACTIVATION_SHARE = 0.04
 # vLLM's share of the card's memory; a desktop draws on the card too. The graphs need what is left.
@@ -58,7 +58,7 @@ class Card:
     @property
     def fp8(self) -> bool:
         """Whether the tensor cores multiply in FP8."""
-        return self.capability is not None and self.capability >= 8.9
+        return self.capability is not None and self.capability >= FP8_CAPABILITY
 
     @property
     def fp8_cache(self) -> bool:
@@ -93,7 +93,7 @@ def card_of(gpu: Gpu) -> Card:
     capability = capability_of(gpu) or (sheet.capability if sheet else None)
     compute = None
     if sheet:
-        eight_bits = "fp8" if (capability or 0) >= 8.9 else "int8"
+        eight_bits = "fp8" if (capability or 0) >= FP8_CAPABILITY else "int8"
         compute = sheet.rates[eight_bits if eight_bits in sheet.rates else "fp16"]
     # The driver's figure is a little more than CUDA's: 79.65 against 79.18 on an H100.
     usable = None if memory is None else 0.994 * memory

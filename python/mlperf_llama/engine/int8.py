@@ -11,21 +11,20 @@ from typing import Any
 
 import torch
 
+from .derive import INT8_CAPABILITY
 from .hopper.compat import (
     LinearBase,
     LinearMethodBase,
     ModelWeightParameter,
-    QuantizationConfig,
     init_int8_linear_kernel,
     initialize_online_processing,
     register_quantization_config,
     replace_parameter,
 )
+from .own_quantization import OwnQuantization
 
 NAME = "int8"
 LARGEST = 127
-# Turing's tensor cores multiply INT8.
-LEAST_CAPABILITY = 75
 
 
 def to_int8(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -84,28 +83,10 @@ class Int8Linear(LinearMethodBase):  # type: ignore[misc]
 
 
 @register_quantization_config(NAME)
-class Int8(QuantizationConfig):  # type: ignore[misc]
+class Int8(OwnQuantization):
     """Every linear layer; embedding and output matrix stay in 16 bits."""
 
-    @classmethod
-    def get_name(cls) -> str:
-        return NAME
-
-    @classmethod
-    def get_supported_act_dtypes(cls) -> list[torch.dtype]:
-        return [torch.bfloat16, torch.half]
-
-    @classmethod
-    def get_min_capability(cls) -> int:
-        return LEAST_CAPABILITY
-
-    @classmethod
-    def get_config_filenames(cls) -> list[str]:
-        return []
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any]) -> Int8:
-        return cls()
+    name, least_capability = NAME, INT8_CAPABILITY
 
     def get_quant_method(self, layer: torch.nn.Module, prefix: str) -> LinearMethodBase | None:
         return Int8Linear() if isinstance(layer, LinearBase) else None

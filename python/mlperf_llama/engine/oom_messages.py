@@ -71,8 +71,10 @@ def is_out_of_memory(text: str) -> bool:
 def shortage(text: str, serving: bool = False) -> Shortage:
     """The last lack of memory in `text`, the log of one load and what the engine reported, where that was
     what it died of. `serving`: the engine had been loaded."""
-    known = sorted(_known(text, serving), key=lambda found: found[0])
-    return known[-1][1] if known else Shortage(_phase(text, serving), cache=_last(_AVAILABLE, text))
+    known = dict(_known(text, serving))
+    if not known:
+        return Shortage(_phase(text, serving), cache=_last(_AVAILABLE, text))
+    return known[max(known)]
 
 
 def _known(text: str, serving: bool) -> Iterator[tuple[int, Shortage]]:
@@ -94,8 +96,9 @@ def _known(text: str, serving: bool) -> Iterator[tuple[int, Shortage]]:
 def _torch(match: re.Match[str], phase: Phase, text: str) -> Shortage:
     tried, details = float(match[1]) * _GIB[match[2]], match[3]
     free, total, own = (_torch_size(pattern, details) for pattern in (_FREE, _TOTAL, _OWN))
-    known = free is not None and total is not None and own is not None
-    others = max(0.0, total - free - own) if known else None  # type: ignore[operator]
+    others = None
+    if free is not None and total is not None and own is not None:
+        others = max(0.0, total - free - own)
     # Free memory in pieces does not help: as much is missing as was tried for, where torch calls it free.
     missing = tried - free if free is not None and free < tried else tried
     cache = _last(_AVAILABLE, text[: match.start()])

@@ -10,12 +10,12 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from ..records import scales
 from . import fp8
+from .derive import FP8_CAPABILITY
 from .hopper.compat import (
     Attention,
     BaseKVCacheMethod,
@@ -26,9 +26,8 @@ from .hopper.compat import (
     register_quantization_config,
     replace_parameter,
 )
+from .own_quantization import OwnQuantization
 
-# The first whose tensor cores multiply FP8.
-LEAST_CAPABILITY = 89
 CACHE = ("k_scale", "v_scale", "q_scale")
 
 
@@ -80,33 +79,15 @@ class ScaledCache(BaseKVCacheMethod):  # type: ignore[misc]
 
 
 @register_quantization_config(scales.QUANTIZATION)
-class StaticFp8(QuantizationConfig):  # type: ignore[misc]
+class StaticFp8(OwnQuantization):
     """Every linear layer and the cache; embedding and output matrix stay in 16 bits."""
+
+    name, least_capability = scales.QUANTIZATION, FP8_CAPABILITY
 
     def __init__(self) -> None:
         super().__init__()
         self.path = os.environ[scales.VARIABLE]
         self.scales = dict(scales.read(Path(self.path)).scales)
-
-    @classmethod
-    def get_name(cls) -> str:
-        return scales.QUANTIZATION
-
-    @classmethod
-    def get_supported_act_dtypes(cls) -> list[torch.dtype]:
-        return [torch.bfloat16, torch.half]
-
-    @classmethod
-    def get_min_capability(cls) -> int:
-        return LEAST_CAPABILITY
-
-    @classmethod
-    def get_config_filenames(cls) -> list[str]:
-        return []
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any]) -> StaticFp8:
-        return cls()
 
     def get_quant_method(self, layer: torch.nn.Module, prefix: str) -> StaticFp8Linear | ScaledCache | None:
         block, _, name = prefix.rpartition(".")

@@ -58,8 +58,7 @@ def identity(
     """What a tuned value hangs on beside the GPU: engine, model, precision, GPUs, round.
 
     `engine`: the preset's arguments. `static_scales`: FP8 is faster with them. `replicas`: engines that share
-    the work. Without a `model_sha256` the
-    model is left open.
+    the work. Without a `model_sha256` the model is left open.
     """
     several = {"replicas": replicas} if replicas > 1 else {}
     if config.engine == "fake":

@@ -1,6 +1,6 @@
 """vLLM in process: AsyncLLM on one asyncio loop for its whole life.
 
-Sole importer of vllm. Token ids go in and come out; vLLM never sees a tokenizer.
+vLLM is imported here and in hopper/compat.py alone. Token ids go in and come out: vLLM sees no tokenizer.
 """
 
 from __future__ import annotations
@@ -60,10 +60,7 @@ def check_scales(path: str | None, model: Path) -> None:
         raise UsageError(f"quantization={name}: expected {scales.VARIABLE} to name a file, found nothing")
     if method := checkpoint_quantization(model):
         raise UsageError(f"{model}: expected 16-bit weights for the scales of {path}, found {method}")
-    layers = object_or_empty(model / "config.json").get("num_hidden_layers")
-    if not isinstance(layers, int):
-        raise UsageError(f"{model}/config.json: expected num_hidden_layers, found {layers!r}")
-    scales.read(Path(path), layers)
+    scales.read(Path(path), scales.layers_of(model))
 
 
 class VllmEngine:
@@ -133,8 +130,8 @@ class VllmEngine:
             return None
         progress("comparing the kernels for Hopper with vLLM's own path")
         try:
-            found = await self._llm.collective_rpc("mlperf_self_check")
-            figures = next(each for each in found if each is not None)
+            by_worker = await self._llm.collective_rpc("mlperf_self_check")
+            figures = next(figures for figures in by_worker if figures is not None)
         except Exception as error:
             raise BrokeError(
                 "the kernels for Hopper could not be compared with vLLM's own path: "

@@ -9,7 +9,7 @@ weights.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from .. import rules
@@ -40,20 +40,21 @@ def quantize_model(config: Config, env: Mapping[str, str], target: Path | None) 
     if static:
         (named,) = calibration.chain(config)
         articles = calibration.serve(named, config, env)
-        samples = calibration_prompts(Path(articles.path), source, config.cache_path)
-        prompts = [samples.prompt(index) for index in range(samples.count)]
-        used = Calibration(samples.count, articles.path, articles.sha256)
+        prompts = calibration_prompts(Path(articles.path), source, config.cache_path)
+        used = Calibration(len(prompts), articles.path, articles.sha256)
     return checkpoint.write(source, dest, prompts, used, lambda text: log.warning("quantize %s", text))
 
 
-def calibration_prompts(articles: Path, model_dir: Path, cache_dir: Path) -> prepare.Samples:
-    """Every article of the file as a prompt of the model. The benchmark's longest prompt is no limit here:
-    the articles are others. Made of the articles' bytes, whatever an earlier run has kept."""
+def calibration_prompts(articles: Path, model_dir: Path, cache_dir: Path) -> list[Sequence[int]]:
+    """The token ids of every article of the file, each as a prompt of the model. The benchmark's longest
+    prompt is no limit here: the articles are others. Made of the articles' bytes, whatever an earlier run
+    has kept."""
     count = len(read_rows(articles))
     reference = model.is_reference_tokenizer(model_dir)
     positions = read_object(model_dir / "config.json").get("max_position_embeddings")
     longest = positions if isinstance(positions, int) else rules.MAX_MODEL_LEN
-    return prepare.prepare(articles, model_dir, cache_dir, count, reference, longest, use_cache=False)
+    samples = prepare.prepare(articles, model_dir, cache_dir, count, reference, longest, use_cache=False)
+    return [samples.prompt(index) for index in range(count)]
 
 
 def _model(config: Config, env: Mapping[str, str]) -> Path:

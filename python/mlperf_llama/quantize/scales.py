@@ -10,13 +10,13 @@ import hashlib
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 
 from ..credentials import without_secrets
 from ..errors import BrokeError, MissingError, UsageError
 from ..records import scales
-from ..records.files import digest, read_object
+from ..records.files import digest
 from ..records.scales import METHOD, Calibration, Method, Scales
 from ..records.schema import Provided
 from ..sources.fetch import child
@@ -44,15 +44,14 @@ class Identity:
 
     def key(self, device: str) -> str:
         """The name in the cache."""
-        parts = [repr(getattr(self, field.name)) for field in fields(self)]
+        parts = map(repr, vars(self).values())
         return hashlib.sha256("\n".join([*parts, device]).encode()).hexdigest()[:32]
 
     def mismatches(self, record: Scales) -> list[str]:
         """In what a record is of something else."""
-        wanted = {field.name: getattr(self, field.name) for field in fields(self)}
         return [
             f"{name} {getattr(record, name)}, expected {value}"
-            for name, value in wanted.items()
+            for name, value in vars(self).items()
             if getattr(record, name) != value
         ]
 
@@ -82,13 +81,6 @@ def tokenizer_sha256(model_dir: Path) -> str:
     return digest(path)
 
 
-def layers_of(model_dir: Path) -> int:
-    layers = read_object(model_dir / "config.json").get("num_hidden_layers")
-    if not isinstance(layers, int):
-        raise UsageError(f"{model_dir}/config.json: expected num_hidden_layers, found {layers!r}")
-    return layers
-
-
 def cache_path(cache_dir: Path, wanted: Identity, device: str) -> Path:
     return cache_dir / "scales" / f"{wanted.key(device)}.json"
 
@@ -111,7 +103,7 @@ def make(
     """
     from . import calibrate
 
-    layers = layers_of(model_dir)
+    layers = scales.layers_of(model_dir)
     with tempfile.TemporaryDirectory(prefix="mlperf-scales-") as name:
         work = Path(name)
         calibrate.ask(work, model_dir, prompts)
@@ -140,18 +132,8 @@ def make(
         answer = calibrate.answered(work)
     if wrong := scales.problem(answer.scales, layers):
         raise BrokeError(f"scales of {model_dir}: {wrong}")
-    return Scales(
-        method=wanted.method,
-        model_sha256=wanted.model_sha256,
-        tokenizer_sha256=wanted.tokenizer_sha256,
-        ids_sha256=wanted.ids_sha256,
-        ids_count=wanted.ids_count,
-        calibration=wanted.calibration,
-        code_sha256=wanted.code_sha256,
-        torch=answer.torch,
-        device=answer.device,
-        scales={name: answer.scales[name] for name in scales.names(layers)},
-    )
+    values = {name: answer.scales[name] for name in scales.names(layers)}
+    return Scales(**vars(wanted), torch=answer.torch, device=answer.device, scales=values)
 
 
 def _environment(env: Mapping[str, str]) -> dict[str, str]:

@@ -10,11 +10,9 @@ from typing import Any
 import torch
 from safetensors import safe_open
 
-from ..engine.fp8 import FP8, FP8_MAX, JOINED, scale_of, to_fp8
+from ..engine.fp8 import JOINED, scale_of, to_fp8
 from ..sources.model import checkpoint
 from ..sources.model.shards import ShardWriter
-
-__all__ = ["FP8", "FP8_MAX", "LINEAR", "Tensors", "to_fp8", "weight_scale", "write"]
 
 LINEAR = re.compile(r"(?P<layer>.*\.layers\.\d+)\.(?P<block>self_attn|mlp)\.(?P<name>\w+_proj)\.weight")
 # By a matrix's name: all that share its scale.

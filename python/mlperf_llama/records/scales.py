@@ -18,7 +18,7 @@ from typing import ClassVar
 
 from ..errors import UsageError
 from . import codec
-from .files import digest, read_object, write_text
+from .files import digest, object_or_empty, read_object, write_text
 from .schema import SCHEMA_VERSION
 
 # Who makes the scales and who loads them agree on this word and this variable.
@@ -28,7 +28,8 @@ SIGNIFICANT_BITS = 8
 LARGEST = 448.0  # of E4M3
 # By how many steps two makings may differ: with one model of card, with different ones.
 SAME_CARD_STEPS, OTHER_CARD_STEPS = 1, 2
-# The package's files that decide the values: prompts, forward pass, rounding.
+# The package's files that decide the values: prompts, forward pass, rounding. Scales of weights are no values
+# of this file, so engine/fp8.py is not among them.
 CODE = (
     "quantize/calibrate.py",
     "quantize/scales.py",
@@ -96,6 +97,14 @@ class Scales:
         return len(self.scales) // len(PARTS)
 
 
+def layers_of(model_dir: Path) -> int:
+    """How many layers a model's config.json names."""
+    layers = object_or_empty(model_dir / "config.json").get("num_hidden_layers")
+    if not isinstance(layers, int):
+        raise UsageError(f"{model_dir}/config.json: expected num_hidden_layers, found {layers!r}")
+    return layers
+
+
 def names(layers: int) -> tuple[str, ...]:
     """Every scale of a model of so many layers."""
     return tuple(f"model.layers.{number}.{part}" for number in range(layers) for part in PARTS)
@@ -126,8 +135,9 @@ def problem(scales: Mapping[str, object], layers: int | None = None) -> str | No
     return None
 
 
-def _more(found: list[str]) -> str:
-    return f" (and {len(found) - 1} more)" if len(found) > 1 else ""
+def _more(named: list[str]) -> str:
+    """How many there are beyond the one that is named."""
+    return f" (and {len(named) - 1} more)" if len(named) > 1 else ""
 
 
 def read(path: Path, layers: int | None = None) -> Scales:
@@ -184,9 +194,8 @@ def steps(value: float, other: float) -> int:
 def differences(one: Scales, other: Scales) -> list[str]:
     """Where the values of two makings differ by more than two makings may, in words."""
     most = SAME_CARD_STEPS if one.device == other.device else OTHER_CARD_STEPS
-    names = sorted({*one.scales, *other.scales})
     lines = []
-    for name in names:
+    for name in sorted({*one.scales, *other.scales}):
         if name not in one.scales or name not in other.scales:
             lines.append(f"{name} stands in one of them alone")
         elif (distance := steps(one.scales[name], other.scales[name])) > most:

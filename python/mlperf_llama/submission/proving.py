@@ -45,11 +45,10 @@ def _scales(name: str, run: SelectedRun, env: Mapping[str, str]) -> list[Check]:
         from ..quantize.scales import tokenizer_sha256
 
         record, model_dir = scales.read(path), Path(str(run.model.path))
-        samples = calibration_prompts(Path(str(articles.path)), model_dir, run.config.cache_path)
-        ids = scales.ids_sha256([samples.prompt(index) for index in range(samples.count)])
+        read_again = calibration_prompts(Path(str(articles.path)), model_dir, run.config.cache_path)
         made = {
-            "ids_sha256": ids,
-            "ids_count": samples.count,
+            "ids_sha256": scales.ids_sha256(read_again),
+            "ids_count": len(read_again),
             "tokenizer_sha256": tokenizer_sha256(model_dir),
         }
         other = [

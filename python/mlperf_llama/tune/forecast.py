@@ -168,11 +168,11 @@ def resampled(values: Floats, quantile: float) -> Bound:
     point = float(np.quantile(values, quantile))
     blocks = np.array_split(values, min(BLOCKS, max(2, len(values) // 8)))
     draw = np.random.default_rng(len(values))
-    found = [
+    quantiles = [
         np.quantile(np.concatenate([blocks[i] for i in picks]), quantile)
         for picks in draw.integers(0, len(blocks), (DRAWS, len(blocks)))
     ]
-    low, high = np.quantile(found, (SIDE, 1 - SIDE))
+    low, high = np.quantile(quantiles, (SIDE, 1 - SIDE))
     return Bound(min(float(low), point), point, max(float(high), point))
 
 

@@ -10,7 +10,8 @@ import pytest
 from mlperf_llama import config, rules
 from mlperf_llama.bench.create import create_run
 from mlperf_llama.bench.execute import Work, execute, exit_code
-from mlperf_llama.bench.session import Session, check_resume_inputs
+from mlperf_llama.bench.inputs import check_resume_inputs
+from mlperf_llama.bench.session import Session
 from mlperf_llama.errors import EXIT_INVALID, EXIT_OK, UsageError
 from mlperf_llama.records.events import Events
 from mlperf_llama.records.run_folder import RunFolder

@@ -1,69 +1,32 @@
-"""Out of memory: what vLLM 0.27.1 and torch say, the steps that give what is missing, and the reloads."""
+"""Out of memory: what vLLM 0.27.1 and torch say, the steps that give what is missing, and the advice."""
 
 from __future__ import annotations
 
-import asyncio
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import pytest
+from oom_texts import (
+    AVAILABLE,
+    CPU_STARTUP,
+    FINE,
+    FULL,
+    LOADED,
+    LOADING,
+    NO_BLOCKS,
+    ONE_REQUEST,
+    START,
+    STARTUP,
+    TORCH,
+    VAGUE,
+)
 
-from mlperf_llama import config, rules
-from mlperf_llama.bench import oom
-from mlperf_llama.bench.session import Session
-from mlperf_llama.engine import EngineInfo, derive, oom_fallback, preset, tuned
+from mlperf_llama.engine import derive, oom_fallback
 from mlperf_llama.engine.oom_advice import advice
 from mlperf_llama.engine.oom_fallback import FallbackStep, Load, make_plan
 from mlperf_llama.engine.oom_messages import Phase, Shortage, is_out_of_memory, shortage
-from mlperf_llama.engine.settings import EngineSettings, ModelFacts, engine_settings
-from mlperf_llama.errors import BrokeError, MissingError, PipelineError
-from mlperf_llama.records.codec import to_json
-from mlperf_llama.records.events import Events
-from mlperf_llama.records.run_folder import RunFolder
-from mlperf_llama.records.schema import Gpu, Provenance
 from mlperf_llama.rules import MODEL_SHAPE, ModelShape
 from mlperf_llama.sources.model.shape import shape_of
-
-LOADING = "(EngineCore pid=7) INFO 11-27 12:00:00 [gpu_model_runner.py:5309] Starting to load model /m...\n"
-LOADED = "INFO [gpu_model_runner.py:5406] Model loading took 8.52 GiB memory and 3.120000 seconds\n"
-AVAILABLE = "INFO [gpu_worker.py:563] Available KV cache memory: {} GiB\n"
-NO_BLOCKS = (
-    "ERROR [core.py:1160] ValueError: No available memory for the cache blocks. Try increasing "
-    "`gpu_memory_utilization` when initializing the engine (this flag also controls CPU memory reservation "
-    "on the CPU backend, despite its name). See https://docs.vllm.ai/en/latest/configuration/"
-    "conserving_memory/ for more details.\n"
-)
-ONE_REQUEST = (
-    "ValueError: To serve at least one request with the model's max seq len (2944), ({} GiB KV cache is "
-    "needed, which is larger than the available KV cache memory ({} GiB). Based on the available memory, the "
-    "estimated maximum model length is 512. Try increasing `gpu_memory_utilization` (which also controls "
-    "CPU memory on the CPU backend) or decreasing `max_model_len` when initializing the engine. See https://docs.vllm.ai/en/"
-    "latest/configuration/conserving_memory/ for more details.\n"
-)
-STARTUP = (
-    "ValueError: Free memory on device cuda:0 (39.5/79.18 GiB) on startup is less than desired GPU memory "
-    "utilization (0.95, 75.22 GiB). Decrease GPU memory utilization or reduce GPU memory used by other "
-    "processes.\n"
-)
-CPU_STARTUP = (
-    "ValueError: Available memory on node 0 (3.1/7.75 GiB) on startup is less than desired CPU memory "
-    "utilization (0.9, 6.97 GiB). On the CPU backend, the `--gpu-memory-utilization` flag controls the "
-    "fraction of CPU memory reserved (despite its name).\n"
-)
-TORCH = (
-    "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate {tried}. GPU 0 has a total capacity of "
-    "79.18 GiB of which {free} is free. Including non-PyTorch memory, this process has {own} GiB memory in "
-    "use. Of the allocated memory 70.00 GiB is allocated by PyTorch, and 512.00 MiB is reserved by PyTorch "
-    "but unallocated. If reserved but unallocated memory is large try setting PYTORCH_CUDA_ALLOC_CONF="
-    "expandable_segments:True to avoid fragmentation.  See documentation for Memory Management\n"
-)
-FULL = TORCH.format(tried="2.00 GiB", free="512.00 MiB", own="78.62")
-FINE = (
-    "INFO [gpu_worker.py:767] Free memory on device (78.6/79.18 GiB) on startup. Desired GPU memory "
-    "utilization is (0.95, 75.22 GiB). Actual usage is 8.7 GiB for consumed memory (weights + non-torch)\n"
-)
-VAGUE = "Engine core initialization failed. See root cause above. Failed core proc(s): {'EngineCore': 1}"
 
 
 @pytest.mark.parametrize(
@@ -95,16 +58,16 @@ VAGUE = "Engine core initialization failed. See root cause above. Failed core pr
 )  # fmt: skip
 def test_what_the_messages_say(text: str, expected: Shortage) -> None:
     assert is_out_of_memory(text)
-    found = shortage(f"{text}\n{VAGUE}")
-    assert found.phase is expected.phase
+    lack = shortage(f"{text}\n{VAGUE}")
+    assert lack.phase is expected.phase
     for name in ("missing", "free", "total", "others", "one_request", "cache"):
         value = getattr(expected, name)
-        assert getattr(found, name) == (value if value is None else pytest.approx(value, abs=1e-6)), name
+        assert getattr(lack, name) == (value if value is None else pytest.approx(value, abs=1e-6)), name
 
 
 def test_an_engine_that_had_loaded_lacks_memory_beside_its_cache() -> None:
-    found = shortage("torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 20.00 MiB.", serving=True)
-    assert found == Shortage(Phase.SERVING, 20 / 1024)
+    lack = shortage("torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 20.00 MiB.", serving=True)
+    assert lack == Shortage(Phase.SERVING, 20 / 1024)
 
 
 def test_the_messages_are_those_of_the_vllm_that_is_installed() -> None:
@@ -124,7 +87,6 @@ def test_the_messages_are_those_of_the_vllm_that_is_installed() -> None:
         assert all(text in source for text in wanted), name
 
 
-START = {"max_num_seqs": 512, "max_num_batched_tokens": 8192, "gpu_memory_utilization": 0.95}
 H100_GIB = 79.18
 
 
@@ -240,10 +202,10 @@ def test_a_user_learns_which_share_is_needed() -> None:
         quantization="fp8",
     )
     assert "3.3" in said and "for the KV cache" in said
-    found = float(said.split("of at least ")[1][:4])
+    least = float(said.split("of at least ")[1][:4])
     unchanged = float(said.split("(")[1][:4])
     # What has been measured on that card: weights, activations and the rest.
-    assert 0.1 + (3.21 - 2.0) / H100_GIB < found < unchanged == 0.15
+    assert 0.1 + (3.21 - 2.0) / H100_GIB < least < unchanged == 0.15
 
 
 def test_a_model_too_large_needs_no_share() -> None:
@@ -272,133 +234,6 @@ def test_a_shape_is_that_of_the_model() -> None:
         MODEL_SHAPE,
     )
     assert (small.hidden, small.heads, small.layers, small.head_size) == (576, 9, 30, 64)
-
-
-# Session and the record
-
-
-class Scripted:
-    """An engine that logs and dies as vLLM does, once per text; then it loads."""
-
-    def __init__(self, texts: list[str], log: Path) -> None:
-        self._texts, self._log = texts, log
-
-    async def start(self, progress: Any) -> EngineInfo:
-        if self._texts:
-            with self._log.open("a") as stream:
-                stream.write(LOADING + self._texts.pop(0))
-            raise BrokeError(f"vLLM could not load /m: {VAGUE}")
-        return EngineInfo("vllm", "0.27.1", {}, 1.0)
-
-    async def close(self) -> None: ...
-
-
-class ScriptedSession(Session):
-    """A session without data and model; `loads` holds the arguments of every load."""
-
-    def __init__(self, run: RunFolder, flags: dict[str, str], texts: list[str]) -> None:
-        self.run, self.config, self.events = run, config.load({"ENGINE": "vllm", **flags}, {}), Events(None)
-        self.gpu = Gpu(name="NVIDIA H100 80GB HBM3", memory_gib=79.65, compute_capability="9.0")
-        self._memory = oom.MemoryFallback(run, self.gpu, {})
-        self.preset = preset.Preset("small", {**START, "quantization": "fp8"})
-        self._texts, self._info, self._scales = texts, None, None
-        self.loads: list[dict[str, object]] = []
-        self.engine = self._make_engine()
-
-    @property
-    def settings(self) -> EngineSettings:
-        facts = ModelFacts("/model", rules.MAX_MODEL_LEN)
-        steps = self._memory.steps
-        return engine_settings(
-            self.config, self.preset, tuned.NONE, facts, on_gpu=True, cpu_threads=1, oom_overrides=steps
-        )
-
-    def _make_engine(self) -> Any:
-        self.loads.append(dict(self.settings.arguments))
-        return Scripted(self._texts, self.run.file("run.log"))
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> RunFolder:
-    (tmp_path / "config.json").write_text("{}")
-    run = RunFolder.open(tmp_path)
-    run.update(Provenance)
-    return run
-
-
-SHORT = LOADED + ONE_REQUEST.format(0.36, 0.11)
-
-
-def test_one_reload_with_all_that_is_needed(folder: RunFolder) -> None:
-    session = ScriptedSession(folder, {}, [LOADED + AVAILABLE.format(-0.6) + NO_BLOCKS])
-    asyncio.run(session.start())
-    assert len(session.loads) == 2
-    steps = to_json(folder.read(Provenance).memory_steps)
-    assert [s["name"] for s in steps] == ["max_cudagraph_capture_size", "max_num_batched_tokens"]
-    assert session.loads[1]["max_num_batched_tokens"] == steps[1]["after"] < steps[1]["before"] == 8192
-
-
-def test_three_reloads_are_the_most(folder: RunFolder) -> None:
-    session = ScriptedSession(folder, {}, [SHORT] * 9)
-    with pytest.raises(PipelineError, match=r"GPU memory: 0\.25 GiB .*at least 0\.9"):
-        asyncio.run(session.start())
-    assert len(session.loads) <= 1 + oom_fallback.MOST_RELOADS
-
-
-def test_after_three_reloads_the_engine_broke(folder: RunFolder) -> None:
-    little = LOADED + ONE_REQUEST.format(0.36, 0.35)
-    session = ScriptedSession(folder, {}, [little] * 9)
-    with pytest.raises(BrokeError, match="loaded 3 times again with less"):
-        asyncio.run(session.start())
-    assert len(session.loads) == 4
-
-
-def test_no_reload_where_nothing_helps(folder: RunFolder) -> None:
-    flags = {"GPU_MEMORY_UTILIZATION": "0.1"}
-    session = ScriptedSession(folder, flags, [LOADED + AVAILABLE.format(-3.2) + NO_BLOCKS])
-    with pytest.raises(MissingError, match=r"needs GPU_MEMORY_UTILIZATION of at least 0\.1"):
-        asyncio.run(session.start())
-    assert len(session.loads) == 1 and folder.read(Provenance).memory_steps is None
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        LOADED + "RuntimeError: an illegal memory access was encountered\n",
-        # Killed: no last word.
-        LOADED,
-        # Told of, and not what it died of.
-        LOADED + FULL + "RuntimeError: an illegal memory access was encountered\n",
-        LOADED + "WARNING: larger steps may run out of memory\nRuntimeError: NCCL error\n",
-    ],
-)
-def test_another_failure_is_its_own(text: str, folder: RunFolder) -> None:
-    """Also where an earlier load of this run lacked memory."""
-    session = ScriptedSession(folder, {}, [SHORT, text])
-    with pytest.raises(BrokeError, match="could not load"):
-        asyncio.run(session.start())
-    assert len(session.loads) == 2
-
-
-def test_a_worker_s_lack_of_memory_is_found_below_its_parents_words(folder: RunFolder) -> None:
-    """With tensor parallelism."""
-    parent = (
-        "Exception: WorkerProc initialization failed due to an exception in a background process. See stack "
-        "trace for root cause.\n"
-    )
-    session = ScriptedSession(folder, {"TENSOR_PARALLEL": "2"}, [SHORT + parent])
-    asyncio.run(session.start())
-    assert len(session.loads) == 2
-
-
-def test_an_engine_that_died_of_it_in_a_run_starts_again(folder: RunFolder) -> None:
-    session = ScriptedSession(folder, {}, [])
-    asyncio.run(session.start())
-    asyncio.run(session.restart("CUDA out of memory. Tried to allocate 900.00 MiB. GPU 0"))
-    assert session.loads[-1]["gpu_memory_utilization"] == 0.93
-    fixed = ScriptedSession(folder, {"GPU_MEMORY_UTILIZATION": "0.9"}, [])
-    asyncio.run(fixed.restart("CUDA out of memory. Tried to allocate 40.00 GiB. GPU 0"))
-    assert fixed.loads[0] == fixed.loads[-1], "nothing helps: the same again"
 
 
 @pytest.mark.parametrize(

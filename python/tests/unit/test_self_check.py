@@ -11,7 +11,7 @@ import dataclasses
 from pathlib import Path
 
 import pytest
-from test_oom import ScriptedSession
+from test_oom_reloads import ScriptedSession
 
 from mlperf_llama.engine import EngineInfo, Progress, hopper
 from mlperf_llama.engine.hopper import bounds

@@ -18,8 +18,8 @@ from mlperf_llama.tune.search import (
     UNSTEADY,
     Step,
     next_step,
-    steadiness,
 )
+from mlperf_llama.tune.steadiness import steadiness
 
 PROBE_S = 90.0
 # What binds: seats run out long before the time per token, the reverse, or both at one load; or, as on
@@ -63,14 +63,19 @@ class Search:
         if machine is None:
             return Seen(step.kind, step.qps, None)
         if step.kind == CONFIRM:
-            found = full_run(machine, self.goal, step.qps, 7000 + 100 * self.seed + number)
+            requests = full_run(machine, self.goal, step.qps, 7000 + 100 * self.seed + number)
             return Seen(
-                CONFIRM, step.qps, forecast(found, step.qps, self.goal, whole=True), valid(found, self.goal)
+                CONFIRM,
+                step.qps,
+                forecast(requests, step.qps, self.goal, whole=True),
+                valid(requests, self.goal),
             )
         due = self.goal.arrivals_s(step.qps)
         # A probe has other prompts than the full run begins with.
-        found = machine.run(due[: int((due <= PROBE_S).sum())], self.goal.seed + 1, 100 * self.seed + number)
-        return Seen(PROBE, step.qps, forecast(found, step.qps, self.goal))
+        requests = machine.run(
+            due[: int((due <= PROBE_S).sum())], self.goal.seed + 1, 100 * self.seed + number
+        )
+        return Seen(PROBE, step.qps, forecast(requests, step.qps, self.goal))
 
     @property
     def probes(self) -> int:
@@ -173,12 +178,12 @@ def test_goes_on_where_it_stopped(stopped_after: int) -> None:
 @pytest.mark.slow
 def test_a_tighter_limit_never_gives_a_higher_load() -> None:
     search, _ = search_of("tpot", 5)
-    found = search.finish().answer
+    answer = search.finish().answer
     tight, _ = search_of("tpot", 5)
     tight.goal = Goal(2000.0, 40.0, search.goal.seed, 13368, 600.0)
     lower = tight.finish().answer
-    assert found and lower and lower < found
-    assert math.log(found / lower) > 0.02
+    assert answer and lower and lower < answer
+    assert math.log(answer / lower) > 0.02
 
 
 def best_confirmed(search: Search) -> float | None:

@@ -44,8 +44,6 @@ _OPERATIONS = (
     "vllm::mlperf_rope_attention",
     "vllm::mlperf_qkv_attention",
 )
-
-
 # Each must be 1: every GPU has all layers and whole sequences.
 _WHOLE = ("pipeline_parallel_size", "decode_context_parallel_size", "prefill_context_parallel_size")
 # These replace linear layers, read hidden states, or split a step.

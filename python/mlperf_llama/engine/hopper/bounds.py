@@ -45,29 +45,29 @@ def record(extension: str, figures: Mapping[str, float]) -> SelfCheck:
     )
 
 
-def text(found: SelfCheck) -> str:
+def text(check: SelfCheck) -> str:
     """A line on a self-check's figures."""
     return (
-        f"revision {found.revision}, logits are off by {found.mean:.3g} standard deviations on average "
-        f"(at most {found.mean_bound:.3g}; vLLM's own {found.own_mean:.3g}), by {found.largest:.3g} for "
-        f"a single token (at most {found.largest_bound:.3g}; vLLM's own {found.own_largest:.3g}), "
-        f"{found.prompts} prompts"
+        f"revision {check.revision}, logits are off by {check.mean:.3g} standard deviations on average "
+        f"(at most {check.mean_bound:.3g}; vLLM's own {check.own_mean:.3g}), by {check.largest:.3g} for "
+        f"a single token (at most {check.largest_bound:.3g}; vLLM's own {check.own_largest:.3g}), "
+        f"{check.prompts} prompts"
     )
 
 
-def within(found: SelfCheck) -> bool:
+def within(check: SelfCheck) -> bool:
     """Whether it passed by what is recorded, and by these bounds. Records are rounded."""
     rounding = 1e-5
     return (
-        found.passed
-        and found.mean <= min(found.mean_bound, mean_bound(found.own_mean)) + rounding
-        and found.largest <= min(found.largest_bound, largest_bound(found.own_largest)) + rounding
+        check.passed
+        and check.mean <= min(check.mean_bound, mean_bound(check.own_mean)) + rounding
+        and check.largest <= min(check.largest_bound, largest_bound(check.own_largest)) + rounding
     )
 
 
-def refuse_failed(found: SelfCheck | None) -> None:
+def refuse_failed(check: SelfCheck | None) -> None:
     """BrokeError where a self-check was not passed. Made-up weights run all the same, and the verdict fails:
     they are for speed alone, and rounding may grow in them as in no trained model."""
-    if found is None or found.passed or found.extension == RANDOM_EXTENSION:
+    if check is None or check.passed or check.extension == RANDOM_EXTENSION:
         return
-    raise BrokeError(f"the kernels for Hopper are refused: {text(found)}; {OWN_PATH}")
+    raise BrokeError(f"the kernels for Hopper are refused: {text(check)}; {OWN_PATH}")

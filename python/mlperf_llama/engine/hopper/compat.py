@@ -33,7 +33,7 @@ NAMES: dict[str, tuple[str, str]] = {
     "Scheduler": ("vllm.v1.core.sched.scheduler", "Scheduler"),
     # random_weights.py
     "dummy_loader": ("vllm.model_executor.model_loader.dummy_loader", ""),
-    # int8.py
+    # int8.py, own_quantization.py
     "LinearBase": ("vllm.model_executor.layers.linear", "LinearBase"),
     "LinearMethodBase": ("vllm.model_executor.layers.linear", "LinearMethodBase"),
     "ModelWeightParameter": ("vllm.model_executor.parameter", "ModelWeightParameter"),

@@ -60,13 +60,13 @@ def _attend(layer: Any, lengths: list[int], *states: torch.Tensor, **_: object) 
     heads = (layer.num_heads, layer.num_kv_heads, layer.num_kv_heads)
     # [heads, tokens, head size]
     q, k, v = (x.unflatten(-1, (n, -1)).transpose(0, 1) for x, n in zip(states[:3], heads, strict=True))
-    found = []
+    outputs = []
     for queries, keys, values in zip(*(x.split(lengths, dim=1) for x in (q, k, v)), strict=True):
-        part = scaled_dot_product_attention(
+        output = scaled_dot_product_attention(
             queries[None], keys[None], values[None], is_causal=True, scale=layer.impl.scale, enable_gqa=True
         )
-        found.append(part[0])
-    return torch.cat(found, dim=1).transpose(0, 1).flatten(1)
+        outputs.append(output[0])
+    return torch.cat(outputs, dim=1).transpose(0, 1).flatten(1)
 
 
 def build(builder: Any, common: Any) -> Any:

@@ -66,21 +66,16 @@ class Comparison:
         exact = own_path.exact_attention(self._network, self.lengths)
         with own_path.own_path(self._network), exact:
             with set_forward_context({}, self._config, num_tokens=len(tokens), skip_compiled=True):
-                states = self._network(
-                    input_ids=tokens.to(self._device),
-                    positions=positions.to(self._device),
-                    intermediate_tensors=None,
-                    inputs_embeds=None,
-                )
-            logits = self._network.compute_logits(states[self._places.to(self._device)])
+                states = self._states(tokens, positions)
+            logits = self._logits_of(states, self._places)
         return None if logits is None else [logits]
 
     def _logits(self, build: Build, around: AbstractContextManager[None], eager: bool) -> Logits:
         self._fill(UNWRITTEN_CODE, UNWRITTEN)
         with around:
-            found = [self._forward(step, build, eager) for step in self._tensors]
+            of_steps = [self._forward(step, build, eager) for step in self._tensors]
         self._fill(0, 0.0)
-        return [part for part in found if part is not None] or None
+        return [logits for logits in of_steps if logits is not None] or None
 
     def _caches(self) -> list[torch.Tensor]:
         layers = self._config.compilation_config.static_forward_context
@@ -115,28 +110,35 @@ class Comparison:
         with set_forward_context(
             metadata, self._config, num_tokens=len(step.positions), slot_mapping=slots, skip_compiled=eager
         ):
-            states = self._network(
-                input_ids=step.input_ids.to(self._device),
-                positions=step.positions.to(self._device),
-                intermediate_tensors=None,
-                inputs_embeds=None,
-            )
-        logits: torch.Tensor | None = self._network.compute_logits(states[step.wanted.to(self._device)])
+            states = self._states(step.input_ids, step.positions)
+        return self._logits_of(states, step.wanted)
+
+    def _states(self, tokens: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
+        states: torch.Tensor = self._network(
+            input_ids=tokens.to(self._device),
+            positions=positions.to(self._device),
+            intermediate_tensors=None,
+            inputs_embeds=None,
+        )
+        return states
+
+    def _logits_of(self, states: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor | None:
+        logits: torch.Tensor | None = self._network.compute_logits(states[wanted.to(self._device)])
         return logits
 
 
-def errors(found: Sequence[torch.Tensor], exact: Sequence[torch.Tensor]) -> torch.Tensor:
+def errors(logits: Sequence[torch.Tensor], exact: Sequence[torch.Tensor]) -> torch.Tensor:
     """Of each token, in the order of the steps: [tokens]."""
-    one, reference = torch.cat(list(found)).float(), torch.cat(list(exact)).float()
-    each = (one - reference).pow(2).mean(-1).sqrt() / reference.std(-1)
+    computed, reference = torch.cat(list(logits)).float(), torch.cat(list(exact)).float()
+    each = (computed - reference).pow(2).mean(-1).sqrt() / reference.std(-1)
     return each.nan_to_num(NOT_A_NUMBER, NOT_A_NUMBER, NOT_A_NUMBER).clamp(max=NOT_A_NUMBER)
 
 
-def figures(found: Logits, own: Logits, exact: Logits) -> dict[str, float] | None:
+def figures(extended: Logits, own: Logits, exact: Logits) -> dict[str, float] | None:
     """Mean and largest error of the extension and of vLLM's own; None where there are no logits."""
-    if found is None or own is None or exact is None:
+    if extended is None or own is None or exact is None:
         return None
-    ours, theirs = errors(found, exact), errors(own, exact)
+    ours, theirs = errors(extended, exact), errors(own, exact)
     return {
         "mean": float(ours.mean()),
         "largest": float(ours.max()),
@@ -153,8 +155,8 @@ def run(runner: Any, vllm_config: Any) -> dict[str, float] | None:
         comparison = Comparison(runner, vllm_config)
         # Each is computed by every worker, since they exchange parts.
         logits = comparison.extended_logits(), comparison.own_logits(), comparison.exact_logits()
-        found = figures(*logits)
-    if found is None:
+        errors_of_both = figures(*logits)
+    if errors_of_both is None:
         return None
     counts = {"prompts": len(comparison.lengths), "steps": len(comparison.steps)}
-    return {**found, **counts, "seconds": time.perf_counter() - began}
+    return {**errors_of_both, **counts, "seconds": time.perf_counter() - began}

@@ -108,16 +108,14 @@ def step_tensors(
     rows: Sequence[Row], prompts: Sequence[torch.Tensor], table: torch.Tensor, page: int
 ) -> Step:
     """On the CPU."""
-    places = [torch.arange(row.past, row.past + row.tokens) for row in rows]
+    positions = [torch.arange(row.past, row.past + row.tokens) for row in rows]
+    placed = list(zip(rows, positions, strict=True))
     starts = [0, *accumulate(row.tokens for row in rows)]
-    slots = [
-        table[row.sequence, at // page].long() * page + at % page
-        for row, at in zip(rows, places, strict=True)
-    ]
+    slots = [table[row.sequence, at // page].long() * page + at % page for row, at in placed]
     wanted = [start + at for start, row in zip(starts, rows, strict=False) for at in compared(row)]
     return Step(
-        input_ids=torch.cat([prompts[row.sequence][at] for row, at in zip(rows, places, strict=True)]).int(),
-        positions=torch.cat(places),
+        input_ids=torch.cat([prompts[row.sequence][at] for row, at in placed]).int(),
+        positions=torch.cat(positions),
         slots=torch.cat(slots),
         starts=torch.tensor(starts, dtype=torch.int32),
         lengths=torch.tensor([row.past + row.tokens for row in rows], dtype=torch.int32),

@@ -52,9 +52,9 @@ def article_ids() -> tuple[str, ...]:
     path = Path(__file__).with_name("ids.json")
     ids = read_object(path)["ids"]
     listed = tuple(map(str, ids)) if isinstance(ids, list) else ()
-    found = hashlib.sha256("".join(f"{name}\n" for name in listed).encode()).hexdigest()
-    if found != pins.CALIBRATION_IDS:
+    sha256 = hashlib.sha256("".join(f"{name}\n" for name in listed).encode()).hexdigest()
+    if sha256 != pins.CALIBRATION_IDS:
         raise BrokeError(
-            f"{path}: expected the published ids (SHA-256 {pins.CALIBRATION_IDS}), found {found}"
+            f"{path}: expected the published ids (SHA-256 {pins.CALIBRATION_IDS}), found {sha256}"
         )
     return listed

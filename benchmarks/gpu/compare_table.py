@@ -86,7 +86,11 @@ def fit(steps: Arrays, seconds: Any, kind: Any) -> dict[str, float]:
     if with_prompts.sum() >= 6:
         columns = np.stack([np.ones(len(seconds)), steps["tokens"] - answers, answers], axis=1)[with_prompts]
         base, prompt, answer = np.linalg.lstsq(columns, seconds[with_prompts], rcond=None)[0]
-        coefficients |= {"mixed_ms": 1e3 * base, "us_a_prompt_token": 1e6 * prompt, "us_an_answer": 1e6 * answer}
+        coefficients |= {
+            "mixed_ms": 1e3 * base,
+            "us_a_prompt_token": 1e6 * prompt,
+            "us_an_answer": 1e6 * answer,
+        }
     if (~with_prompts).sum() >= 6:
         columns = np.stack([np.ones(len(seconds)), answers], axis=1)[~with_prompts]
         base, answer = np.linalg.lstsq(columns, seconds[~with_prompts], rcond=None)[0]

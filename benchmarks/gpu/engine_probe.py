@@ -67,7 +67,9 @@ def profile(core: EngineCore, on: bool) -> Any:
     wall = time.perf_counter() - core.bench_started
     core.bench_profile.stop()
     averages = core.bench_profile.key_averages()
-    rows = [[e.key[:160], e.count, e.self_device_time_total / 1e6] for e in averages if e.self_device_time_total]
+    rows = [
+        [e.key[:160], e.count, e.self_device_time_total / 1e6] for e in averages if e.self_device_time_total
+    ]
     return wall, sorted(rows, key=lambda row: -row[2])[:KERNELS], idle(core.bench_profile.events())
 
 

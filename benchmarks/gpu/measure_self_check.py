@@ -76,7 +76,9 @@ class Measurement:
         line = f"{title:50} {' '.join(columns)} {measured['own_largest']:11.4f} {measured['seconds']:6.1f}"
         print(line, words.get((passed, sound), "caught"), flush=True)
         with (self.out / "self_check.jsonl").open("a") as file:
-            file.write(json.dumps({"kind": self.kind, "mutation": title, "passed": passed, **measured}) + "\n")
+            file.write(
+                json.dumps({"kind": self.kind, "mutation": title, "passed": passed, **measured}) + "\n"
+            )
 
 
 def main() -> int:

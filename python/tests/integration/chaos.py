@@ -20,6 +20,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
+import chaos_harms
 import chaos_rounds
 import chaos_world
 import clock_shim
@@ -28,7 +29,7 @@ from chaos_world import World
 PURPOSE = "Random harm to whole runs; nothing may be lost, mislabelled, hang or be left behind."
 Round = Callable[[World, random.Random, int], str]
 ROUNDS: Mapping[str, Round] = {
-    **{name: partial(chaos_rounds.harmed, name=name) for name in chaos_rounds.HARMS},
+    **{name: partial(chaos_rounds.harmed, name=name) for name in chaos_harms.HARMS},
     "network": chaos_rounds.cut_network,
     "cache": chaos_rounds.damaged_cache,
     "clock": chaos_rounds.wrong_clock,

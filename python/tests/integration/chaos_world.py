@@ -17,7 +17,7 @@ import forked_runs
 import namespaces
 import psutil
 import standin_servers
-from forked_runs import SETTINGS, Driver, Run, outcomes
+from forked_runs import Driver, Run, outcomes
 from standin_servers import StandIn
 
 from mlperf_llama import rules
@@ -88,14 +88,12 @@ def made(folder: Path) -> Iterator[World]:
         disk = stack.enter_context(small_disk(folder / "work", DISK_BYTES))
         for name in ("first", "second"):
             (folder / name).mkdir()
-        drivers = [
-            stack.enter_context(forked_runs.driver(folder / name, SETTINGS)) for name in ("first", "second")
-        ]
+        first, second = (stack.enter_context(forked_runs.driver(path)) for path in places)
         store = stack.enter_context(standin_servers.serve())
         store.add_r2(URI_NAME, {"cnn_eval.json": articles()})
-        world = World(folder, disk, *drivers, store)
+        world = World(folder, disk, first, second, store)
         run = world.run_in(world.place(0), fresh_cache=False)
-        for driver in drivers:
+        for driver in (first, second):
             driver.results = folder / "work/round-0/results"
         calm = forked_runs.uninterrupted(world.first, run)
         world.second.prepare(forked_runs.tokenizer(calm))

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeAlias
+from typing import IO, TypeAlias
 
 from pipeline_runs import environment
 
@@ -98,12 +98,17 @@ def driver(folder: Path, settings: Mapping[str, object] = SETTINGS) -> Iterator[
     )
     lines: queue.Queue[str] = queue.Queue()
     assert process.stdout is not None
-    threading.Thread(target=lambda out: [lines.put(line) for line in out], args=(process.stdout,)).start()
+    threading.Thread(target=_hand_on, args=(process.stdout, lines)).start()
     try:
         yield Driver(folder / "results", process, log, lines)
     finally:
         process.kill()
         process.wait()
+
+
+def _hand_on(output: IO[str], lines: queue.Queue[str]) -> None:
+    for line in output:
+        lines.put(line)
 
 
 @dataclass

@@ -86,8 +86,9 @@ def made(folder: Path) -> Iterator[World]:
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     with ExitStack() as stack:
         disk = stack.enter_context(small_disk(folder / "work", DISK_BYTES))
-        for name in ("first", "second"):
-            (folder / name).mkdir()
+        places = [folder / "first", folder / "second"]
+        for path in places:
+            path.mkdir()
         first, second = (stack.enter_context(forked_runs.driver(path)) for path in places)
         store = stack.enter_context(standin_servers.serve())
         store.add_r2(URI_NAME, {"cnn_eval.json": articles()})

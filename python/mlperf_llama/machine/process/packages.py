@@ -14,12 +14,14 @@ import importlib.util
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from ...errors import BrokeError
 from ...records import codec
 from ...records.files import digest
 from ...records.schema import ImportedPackage
@@ -158,14 +160,21 @@ class Examination:
             env={**os.environ, "PYTHONPATH": root},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
         )
 
     def finish(self) -> tuple[ImportedPackage, ...]:
-        """Wait for the result; nothing where the process was ended."""
-        output, _ = self._process.communicate()
-        if self._process.returncode != 0:
-            return ()
+        """Wait for the result. BrokeError where the process was ended: a run that goes on without it can
+        never be submitted, and would say so only at its end."""
+        output, errors = self._process.communicate()
+        code = self._process.returncode
+        if code:
+            how = (
+                f"it was ended by {signal.Signals(-code).name}" if code < 0 else f"it ended with code {code}"
+            )
+            last = errors.decode(errors="replace").strip().splitlines()[-1:]
+            why = "; ".join([how, *last])
+            raise BrokeError(f"hashing the packages' files: expected its process to finish, {why}; run again")
         return tuple(codec.from_json(ImportedPackage, entry) for entry in json.loads(output))
 
 

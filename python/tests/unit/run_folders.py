@@ -363,8 +363,9 @@ def record_performance(run: RunFolder, scenario: str) -> None:
 def reseal(run: RunFolder) -> None:
     """Seal the folder as it is now, as a stage that wrote it would have."""
     run.file(Seal.FILE).unlink(missing_ok=True)
-    stage = SealedStage(seal.MEASURED, "2026-01-01T00:00:00+00:00", source_sha256())
-    run.write(Seal((stage,), (), seal.hashes(run)))
+    time, source = "2026-01-01T00:00:00+00:00", source_sha256()
+    stages = tuple(SealedStage(name, time, source) for name in (seal.CREATED, seal.MEASURED))
+    run.write(Seal(stages, (), seal.hashes(run)))
 
 
 def edit_json(path: Path, change: Callable[[Json], None]) -> None:

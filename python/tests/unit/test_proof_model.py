@@ -194,6 +194,43 @@ def test_a_config_that_makes_another_model_of_them(changed: dict[str, object], t
     assert next(iter(changed)) in served.reason
 
 
+# --- files beside the official ones
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "consolidated.safetensors",
+        "params.json",
+        "hf_quant_config.json",
+        "model-00005-of-00005.safetensors",
+        "pytorch_model.bin",
+        "modeling_mine.py",
+    ],
+)
+def test_a_file_that_the_engine_would_read_as_well(name: str, tmp_path: Path) -> None:
+    """vLLM takes consolidated*.safetensors before the shards that the index names."""
+    folder = support.write({**model_files(), name: b"{}"}, tmp_path / "model")
+    served = from_path(tmp_path, folder)
+    assert not served.eligible
+    assert f"also holds {name}" in served.reason
+
+
+def test_files_that_no_engine_reads_do_no_harm(tmp_path: Path) -> None:
+    files = dict.fromkeys(("LICENSE", "README.md", "llama.md5", ".complete.json", "tokenizer.model"), b"")
+    folder = support.write({**model_files(), **files}, tmp_path / "model")
+    support.write({"consolidated.00.pth": b"", "params.json": b"{}"}, folder / "original")
+    served = from_path(tmp_path, folder)
+    assert (served.eligible, served.reason) == (True, "")
+
+
+@pytest.mark.parametrize("ids", [[128001, 128008, 128009, 13], [128001]])
+def test_answers_that_would_end_elsewhere(ids: list[int], tmp_path: Path) -> None:
+    files = {**model_files(), "generation_config.json": json.dumps({"eos_token_id": ids}).encode()}
+    served = from_path(tmp_path, support.write(files, tmp_path / "model"))
+    assert not served.eligible and "would end at" in served.reason
+
+
 # meta-llama/Llama-3.1-8B-Instruct's config.json at the published revision, whole.
 PUBLISHED_CONFIG = """{
   "architectures": ["LlamaForCausalLM"],

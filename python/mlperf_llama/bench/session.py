@@ -187,7 +187,7 @@ class Session:
         )
         self.run.update(Results, engine=engine)
         members.record(self)
-        engine_record.add_load(self.run, info, self.preset)
+        engine_record.add_loads(self.run, members.infos(self) or {None: info}, self.preset)
         self.events.emit("engine", message=f"loaded in {info.load_s:.0f} s")
         return info
 

@@ -52,6 +52,7 @@ SYSTEM: Json = {
             "pcie_generation": 5,
             "pcie_width": 16,
             "nvlink_links": 18,
+            "source": "nvml",
         }
     ],
     "git": {"commit": "0123456789abcdef0123456789abcdef01234567", "dirty": False, "from": "git"},

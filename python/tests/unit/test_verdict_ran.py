@@ -97,6 +97,10 @@ BROKEN: dict[str, tuple[tuple[str, Change], set[str]]] = {
         _load(lambda d: d["resolved"]["device_config"].update(device_type="cpu")),
         {"gpu"},
     ),
+    "a GPU by the command nvidia-smi alone": (
+        ("system.json", lambda d: d["gpus"][0].update(source="nvidia-smi")),
+        {"gpu"},
+    ),
     "the caller's folder first": (
         _process(lambda p: p["flags"].update(safe_path=False)),
         {"python_start"},

@@ -29,6 +29,7 @@ CODE = "VERSION = 1\n"
         ("MLPERF_LLAMA_SCALES", "/data/scales.json"),
         ("MLPERF_LLAMA_KERNEL_CACHE", "/cache/kernels"),
         ("NCCL_P2P_DISABLE", "1"),
+        ("NVSHMEM_DEBUG", "INFO"),
         ("CUDA_VERSION", "13.0"),
         ("LD_LIBRARY_PATH", "/usr/local/nvidia/lib:/usr/local/nvidia/lib64:/environment/lib"),
         ("PYTHONPATH", "/app/python"),
@@ -51,6 +52,10 @@ def test_variables_that_change_no_result(name: str, value: str) -> None:
     ("name", "value"),
     [
         ("LD_PRELOAD", "/tmp/clock.so"),
+        ("K_SCALE_CONSTANT", "50"),
+        ("NVSHMEM_LIB_DIR", "/tmp/mine"),
+        ("TRUST_REMOTE_CODE", "1"),
+        ("USE_HUB_KERNELS", "1"),
         ("LD_LIBRARY_PATH", "/usr/lib:/tmp/mine"),
         ("LD_LIBRARY_PATH", "relative"),
         ("LD_LIBRARY_PATH", "/usr/lib;/tmp/mine"),

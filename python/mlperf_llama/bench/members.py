@@ -92,6 +92,7 @@ def _settings(session: Session) -> settings.MemberSettings:
         model_dir=str(session.model_dir.absolute()),
         model_sha256=model.sha256 if model else None,
         host_id=settings.host_id(),
+        thorough=not session.scope.shortened,
         engine_silence_s=ENGINE_SILENCE_S if session.scope.on_gpu else None,
     )
 

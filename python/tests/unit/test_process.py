@@ -326,6 +326,14 @@ def test_an_edited_environment_is_named(what: str, environment: Path) -> None:
     assert installed_packages.examine(environment)[0].differing == (named,)
 
 
+def test_of_a_file_that_two_wheels_bring_the_last_stays(environment: Path) -> None:
+    """As those of NVIDIA's libraries for several versions of CUDA do."""
+    info = environment / f"nvidia_nccl_cu13-{packages.locked('nvidia-nccl-cu13')[0]}.dist-info"
+    info.mkdir()
+    (info / "RECORD").write_text("torch/nn.py,sha256=AAAA,1\ntorch/gone.py,sha256=AAAA,1\n")
+    assert installed_packages.examine(environment)[0].differing == ("torch/gone.py (gone)",)
+
+
 def test_bytecode_that_python_made_is_its_own(environment: Path) -> None:
     py_compile.compile(str(environment / "torch/nn.py"))
     assert installed_packages.examine(environment)[0].differing == ()

@@ -6,7 +6,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from ...records.schema import InstalledPackages
@@ -23,7 +24,7 @@ def examine(site: Path) -> tuple[InstalledPackages, dict[str, str]]:
     listed = {path for rows in lists.values() for path, _ in rows}
     differing = [
         *(f"{path} (not in any wheel)" for path in _importable(site) if path not in listed),
-        *packages.differing(site, hashed),
+        *_differing(site, hashed),
         *_other_bytecode(site, (path for path, _ in hashed)),
     ]
     total = hashlib.sha256()
@@ -62,6 +63,14 @@ def _names(paths: Iterable[str]) -> Iterator[str]:
         folder, _, rest = path.partition("/")
         if packages.is_importable(path) and folder != "..":
             yield folder if rest else folder.partition(".")[0]
+
+
+def _differing(site: Path, hashed: Sequence[tuple[str, str]]) -> Iterator[str]:
+    """Files that are as no wheel lists them: of one that two bring, the last to be installed stays."""
+    brought_by, unlike = Counter(path for path, _ in hashed), Counter(packages.differing(site, hashed))
+    for name, times in unlike.items():
+        if times == brought_by[name.removesuffix(packages.GONE)]:
+            yield name
 
 
 def _importable(site: Path) -> Iterator[str]:

@@ -41,8 +41,8 @@ DISTRIBUTIONS: Mapping[str, tuple[str, ...]] = {
 MODULE = f"{__package__}.examine"
 LOCKS = Path(__file__).resolve().parents[4] / "locks"
 _LOCKED = re.compile(r"""(?:^|["'])([\w.-]+)==(\d[^\s"'\\;]+)""", re.MULTILINE)
-# Differing files that are named.
-MOST = 5
+# Differing files that are named, and what follows the name of one that is not there.
+MOST, GONE = 5, " (gone)"
 
 
 def hash_of(hexadecimal: str) -> str:
@@ -144,7 +144,7 @@ def differing(site: Path, hashed: Sequence[tuple[str, str]]) -> list[str]:
         try:
             return "" if _hash(site / row[0]) == row[1] else row[0]
         except OSError:
-            return f"{row[0]} (gone)"
+            return f"{row[0]}{GONE}"
 
     with ThreadPoolExecutor(THREADS) as threads:
         return [name for name in threads.map(fault, hashed, chunksize=16) if name]

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from ...records import codec
+from ...records.source import PACKAGE, other_bytecode
 from . import installed, packages
 
 
@@ -18,7 +19,8 @@ def main(order: str) -> None:
         for name, file in told["files"].items()
     ]
     record, unlocked = installed.examine(Path(told["site"])) if told["site"] else (None, {})
-    print(json.dumps(codec.to_json(packages.Examined(tuple(examined), record, unlocked))))
+    bytecode = tuple(other_bytecode(PACKAGE)[: packages.MOST])
+    print(json.dumps(codec.to_json(packages.Examined(tuple(examined), bytecode, record, unlocked))))
 
 
 if __name__ == "__main__":

@@ -181,9 +181,11 @@ def file_of(name: str) -> str | None:
 
 @dataclass(frozen=True)
 class Examined:
-    """`unlocked`: names to import, each with the distribution that brings it and that no lock file names."""
+    """`own_bytecode`: files of this package whose kept bytecode is not theirs; `unlocked`: names to import,
+    each with the distribution that brings it and that no lock file names."""
 
     packages: tuple[ImportedPackage, ...] = ()
+    own_bytecode: tuple[str, ...] = ("nothing of it was examined",)
     installed: InstalledPackages | None = None
     unlocked: dict[str, str] = field(default_factory=dict)
 

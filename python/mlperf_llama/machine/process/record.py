@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ... import __version__
 from ...records.schema import ImportedPackage, PythonProcess
-from ...records.source import PACKAGE, other_bytecode, source_sha256
+from ...records.source import source_sha256
 from . import installed, packages, startup, variables
 
 # What each engine imports beside this package.
@@ -59,14 +59,13 @@ class Recorder:
             preloaded=self._preloaded,
             variables=self._given,
             engine_variables={n: v for n, v in now.items() if v != self._given.get(n)},
-            packages=(_own_package(), *imported),
+            packages=(_own_package(examined.own_bytecode), *imported),
             installed=examined.installed and replace(examined.installed, unlocked=unlocked),
         )
 
 
-def _own_package() -> ImportedPackage:
+def _own_package(differing: tuple[str, ...]) -> ImportedPackage:
     file = str(Path(__file__).resolve().parents[2] / "__init__.py")
-    differing = tuple(other_bytecode(PACKAGE)[: packages.MOST])
     return ImportedPackage("mlperf_llama", file, __version__, sha256=source_sha256(), differing=differing)
 
 

@@ -153,7 +153,8 @@ async def _measure_with(session: Session, work: Work, given: Mapping[str, str]) 
     run, config = session.run, session.config
     record_scope(run, session.scope)
     version = rules.ROUNDS[config.round].loadgen_version
-    environment = environment_record.Recorder(run, config.engine, version, given)
+    thorough = not session.scope.shortened
+    environment = environment_record.Recorder(run, config.engine, version, given, thorough)
     try:
         await session.start()
         environment.add(await asyncio.to_thread(environment.wait))

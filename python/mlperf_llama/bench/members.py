@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from ..config import Config
-from ..engine import Engine
+from ..engine import Engine, EngineInfo
 from ..engine.replicas import places, settings
 from ..engine.replicas.head import ReplicaEngine
 from ..engine.replicas.launch_processes import ProcessLauncher, local
@@ -92,6 +92,7 @@ def _settings(session: Session) -> settings.MemberSettings:
         model_dir=str(session.model_dir.absolute()),
         model_sha256=model.sha256 if model else None,
         host_id=settings.host_id(),
+        thorough=not session.scope.shortened,
         engine_silence_s=ENGINE_SILENCE_S if session.scope.on_gpu else None,
     )
 
@@ -112,6 +113,13 @@ def record(session: Session) -> None:
         theirs = tuple(gpu for _, report in reports for gpu in report.gpus)
         if session.placed and theirs:
             session.run.update(System, gpus=theirs)
+
+
+def infos(session: Session) -> dict[int | None, EngineInfo]:
+    """What each member loaded, by its index; empty where there is one engine."""
+    engine = session.engine
+    members = engine.members.values() if isinstance(engine, ReplicaEngine) else ()
+    return {member.index: member.report.info for member in members if member.report}
 
 
 def _member(index: int, report: settings.Loaded) -> Member:

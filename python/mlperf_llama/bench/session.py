@@ -21,9 +21,10 @@ from ..machine.processes import end_children
 from ..records.events import Events
 from ..records.files import digest, read_object
 from ..records.run_folder import RunFolder
-from ..records.schema import LoadedEngine, Provenance, Results, System
+from ..records.schema import LoadedEngine, Provenance, Provided, Results, System
 from ..sources import model
 from ..sources.dataset import prepare
+from ..sources.model import unchanged
 from . import engine_record, inputs, members, oom, scales
 from .scope import first_gpu, scope_of
 from .warm_up import Speed, answer_all, made_up_prompts
@@ -173,6 +174,7 @@ class Session:
     async def _load(self) -> EngineInfo:
         self._memory.begin_load()
         info = await self.engine.start(lambda message: self.events.emit("engine", message=message))
+        unchanged.check_loaded(self.run.read(Provenance).model or Provided())
         self._info = info
         engine = LoadedEngine(
             name=info.name,
@@ -187,7 +189,7 @@ class Session:
         )
         self.run.update(Results, engine=engine)
         members.record(self)
-        engine_record.add_load(self.run, info, self.preset)
+        engine_record.add_loads(self.run, members.infos(self) or {None: info}, self.preset)
         self.events.emit("engine", message=f"loaded in {info.load_s:.0f} s")
         return info
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import report_samples as samples
+import run_folders as folders
 
 from mlperf_llama.errors import UsageError
 from mlperf_llama.report import compare
@@ -39,6 +40,7 @@ def tree(root: Path, system: str, qps: float) -> Path:
 
 def test_equal_runs_are_comparable_with_ratio_one(tmp_path: Path) -> None:
     run = samples.h100(tmp_path)
+    folders.reseal(run)
     shutil.copytree(run.path, tmp_path / "again")
     text = compare.compare(run.path, tmp_path / "again")
     assert "✅ Comparable" in text
@@ -51,10 +53,22 @@ def test_what_differs_is_listed_and_the_ratio_is_b_over_a(tmp_path: Path) -> Non
     with samples.edited(b, "results.json") as results:
         results["scenarios"]["Offline"]["performance"]["samples_per_second"] = 114.06
         results["engine"]["settings"]["max_num_seqs"] = 1024
+    for run in (a, b):
+        folders.reseal(run)
     text = compare.compare(a.path, b.path)
     assert "✅ Comparable" in text and "| samples/s | 57.03 | 114.06 | 2.000 |" in text
     differs = text.split("What differs")[1]
     assert r"| engine setting max\_num\_seqs | 512 | 1024 |" in differs and "rouge" not in differs
+
+
+def test_an_edited_folder_is_named(tmp_path: Path) -> None:
+    run = samples.h100(tmp_path)
+    folders.reseal(run)
+    shutil.copytree(run.path, tmp_path / "again")
+    with samples.edited(run, "results.json") as results:
+        results["scenarios"]["Offline"]["performance"]["samples_per_second"] = 114.06
+    text = compare.compare(run.path, tmp_path / "again")
+    assert "✅" not in text and "not as its stages sealed it: results.json changed" in text
 
 
 def test_a_stand_in_and_a_real_run_are_not_comparable(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ are older than the words used elsewhere (`rung`, `stood_on`, `memory_steps`).
 from __future__ import annotations
 
 from .engine import EngineLoad, EngineLoads, UsedExtension, UsedPreset
-from .environment import Environment, ImportedPackage, PythonProcess
+from .environment import Environment, ImportedPackage, InstalledPackages, PythonProcess
 from .events import Event, EventFields
 from .fields import COMPLETE, DYNAMIC, FAILED, INTERRUPTED, RUNNING, SCHEMA_VERSION, STATIC, absent
 from .hashes import OpenStage, Seal, SealedStage
@@ -68,6 +68,7 @@ __all__ = [
     "GpuReading",
     "Hosts",
     "ImportedPackage",
+    "InstalledPackages",
     "LoadedEngine",
     "LostMember",
     "Machine",

@@ -10,13 +10,14 @@ from typing import Protocol
 
 from ..config import Config
 from ..engine import Engine
-from ..engine.replicas import places, settings
+from ..engine.replicas import places, plan, settings
 from ..engine.replicas.head import ReplicaEngine
 from ..engine.replicas.launch_processes import ProcessLauncher, local
 from ..engine.replicas.places import Placed
 from ..engine.replicas.protocol import MemberSpec
 from ..engine.replicas.router import TokenRouter
 from ..engine.settings import EngineSettings
+from ..errors import UsageError
 from ..records import scales
 from ..records.events import Events
 from ..records.run_folder import RunFolder
@@ -49,6 +50,15 @@ class Session(Protocol):
     def settings(self) -> EngineSettings: ...
     @property
     def engine(self) -> Engine: ...
+
+
+def several(run: RunFolder, config: Config) -> bool:
+    """Whether engines in processes of their own serve, here or on other hosts; yes also where GPUS is wrong,
+    which is told where the members are made."""
+    try:
+        return bool(config.hosts) or len(plan.members(config, run.read(System).gpus)) > 1
+    except UsageError:
+        return True
 
 
 @asynccontextmanager
@@ -112,6 +122,7 @@ def record(session: Session) -> None:
         theirs = tuple(gpu for _, report in reports for gpu in report.gpus)
         if session.placed and theirs:
             session.run.update(System, gpus=theirs)
+        session.events.follow(engine.gpu_readings, engine.member_counts)
 
 
 def _member(index: int, report: settings.Loaded) -> Member:

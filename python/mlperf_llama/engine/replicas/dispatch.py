@@ -110,6 +110,7 @@ class Dispatch:
             answered += len(request.prompt)
             jobs.pop(number).sink.completed(number, tokens[start:end])
             start = end
+        member.answered += len(ids)
         member.answered_tokens += answered
         member.ended = member.heard
         if self._waiting:

@@ -10,9 +10,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, astuple, replace
 
 from ...errors import BrokeError
+from ...records.schema import GpuReading, MemberCounts
 from .. import EngineInfo, Limits, Progress, Request, Sink, Tokens
 from ..pacing import Pacing
-from . import failure, wire
+from . import failure, tally, wire
 from .dispatch import Dispatch, measured_rates, seats_of
 from .door import Door
 from .member import Member, Prompts
@@ -107,11 +108,15 @@ class ReplicaEngine:
 
     def counters(self) -> dict[str, float]:
         """Sums over the members."""
-        total: dict[str, float] = {}
-        for member in self.members.values():
-            for name, value in member.counters.items():
-                total[name] = total.get(name, 0.0) + value
-        return total
+        return tally.summed(self.members.values())
+
+    def gpu_readings(self) -> list[GpuReading]:
+        """The latest of every member's GPUs, as its host reads them."""
+        return tally.gpu_readings(self._serving())
+
+    def member_counts(self) -> list[MemberCounts]:
+        """How far each member is, also of those that are lost."""
+        return tally.counts(self.members.values())
 
     async def close(self) -> None:
         self._closing = True

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
@@ -88,7 +88,7 @@ def make_engine(session: Session) -> ReplicaEngine:
 def _settings(session: Session) -> settings.MemberSettings:
     config = session.config
     if config.engine == "fake":
-        return settings.MemberSettings("fake", dict(config.fake))
+        return settings.MemberSettings("fake", dict(config.fake), engine_silence_s=ENGINE_SILENCE_S)
     wanted = session.settings
     model = session.run.read(Provenance).model
     cache_dir = config.cache_dir
@@ -159,6 +159,29 @@ def counters(session: Session) -> tuple[dict[str, float], ...] | None:
     if not isinstance(engine, ReplicaEngine):
         return None
     return tuple(dict(member.counters) for member in engine.members.values())
+
+
+@contextmanager
+def one_alone(session: Session, wanted: bool = True) -> Iterator[int]:
+    """Inside, the first of the members that are alike answers for all. How many there are: so many times its
+    load the whole takes; 1 where all answer."""
+    engine, count = session.engine, alike(session) if wanted else 1
+    if count == 1 or not isinstance(engine, ReplicaEngine):
+        yield 1
+        return
+    engine.use_members(1)
+    try:
+        yield count
+    finally:
+        engine.use_members(None)
+
+
+def alike(session: Session) -> int:
+    """How many members there are, all with one kind of GPU; 1 where they differ, or one engine is all."""
+    engine = session.engine
+    reports = [m.report for m in engine.members.values()] if isinstance(engine, ReplicaEngine) else []
+    kinds = {tuple(gpu.name for gpu in report.gpus) for report in reports if report}
+    return len(reports) if len(kinds) == 1 else 1
 
 
 def losses(session: Session) -> tuple[LostMember, ...] | None:

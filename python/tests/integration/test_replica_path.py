@@ -80,6 +80,18 @@ def test_a_killed_member_ends_a_performance_run(tmp_path: Path) -> None:
 
 
 @pytest.mark.timeout(300)
+def test_an_engine_that_hangs_ends_a_performance_run(tmp_path: Path) -> None:
+    """Its process lives, and says so."""
+    script = json.dumps({"ttft_ms": 20, "tpot_ms": 1, "fault": {"hang_at": 30}, "member": 1})
+    settings = {**FAKE, "FAKE": script, "SAMPLES": 60, "TARGET_QPS": 60, "SCENARIO": "Server"}
+    ended = entrypoint(tmp_path, "run", MODE="performance", DURATION_S=20, **settings)
+    assert (ended.code, ended.read("results.json")["status"]) == (4, "failed")
+    assert re.search(
+        r"member 1 on \S+, GPU 1: its engine gave no sign for 8 s and has \d+ requests", ended.stderr
+    )
+
+
+@pytest.mark.timeout(300)
 def test_an_accuracy_run_goes_on_and_says_so(tmp_path: Path) -> None:
     ended, _ = with_a_member_killed(tmp_path, "accuracy")
     assert ended.code == 0, ended.stderr

@@ -67,7 +67,7 @@ class Dispatch:
         self._router.queue(requests)
         self._waiting += len(requests)
         for member in self._members.values():
-            if not member.gone:
+            if not (member.gone or member.idle):
                 self._feed(member)
 
     def _feed(self, member: Member) -> None:

@@ -70,8 +70,8 @@ class Prompts:
 
 class Member(asyncio.Protocol):
     """`requests`: what it was given and has not answered. `heard`: when it last sent anything (loop time).
-    `engine_silent_s`: how long its engine had given no sign then. `gone`: it serves no more. `settings`: the
-    frame that it is sent first."""
+    `engine_silent_s`: how long its engine had given no sign then. `gone`: it serves no more. `idle`: it is
+    given no requests. `settings`: the frame that it is sent first."""
 
     def __init__(self, spec: MemberSpec, settings: bytes, head: Head, prompts: Prompts) -> None:
         self.spec, self.index = spec, spec.index
@@ -81,7 +81,7 @@ class Member(asyncio.Protocol):
         self.readings: tuple[GpuReading, ...] = ()
         # Requests, since it was loaded.
         self.answered = 0
-        self.connected = self.gone = False
+        self.connected = self.gone = self.idle = False
         self.heard = self.engine_silent_s = 0.0
         # For its rate: prompt tokens answered, when the first was given, when the last was done.
         self.answered_tokens = 0

@@ -153,6 +153,8 @@ class Serving(asyncio.Protocol):
         self._outbox.completed(request_id, tokens)
 
     def failed(self, error: Exception) -> None:
+        # Why it died may stand there alone.
+        self._send_printed()
         self._write(wire.text(wire.FAILED, asdict(Failure(settings.BROKE, f"its engine died: {error}"))))
         self._end(f"the engine died: {error}")
 
@@ -171,13 +173,16 @@ class Serving(asyncio.Protocol):
     def _send_beat(self) -> None:
         now = time.monotonic()
         self._write(wire.beat(now - self._sign if self._asks else 0.0))
-        if printed := self._printed():
-            self._write(wire.words(wire.LOG, printed))
+        self._send_printed()
         self._send_readings()
         if now - self._heard > HEAD_SILENCE_S:
             self._end(f"no word from the head for {HEAD_SILENCE_S:g} s")
         if not self.ended.done():
             self._loop.call_later(wire.BEAT_S, self._send_beat)
+
+    def _send_printed(self) -> None:
+        if printed := self._printed():
+            self._write(wire.words(wire.LOG, printed))
 
     def _send_readings(self) -> None:
         latest = self._readings()

@@ -23,6 +23,7 @@ from ..records.run_folder import RunFolder
 from ..records.schema import COMPLETE, FAILED, INTERRUPTED, Provenance, Results, System
 from ..settings import PREFIX
 from ..terminal import console, signals
+from ..terminal.member_lines import MemberLines
 from ..terminal.progress import TerminalProgress
 from ..terminal.style import colour_wanted
 from . import early_import, environment_record, finalize, loadgen_runs, members, scales, stages
@@ -49,14 +50,15 @@ def execute(
     run: RunFolder, config: Config, env: Mapping[str, str], work: Work, write_report: stages.WriteReport
 ) -> int:
     """Do everything the config asks for; returns the exit code. Finished runs are kept."""
-    # Those of other hosts cannot be read from here.
-    gpus, given = (() if config.hosts else run.read(System).gpus), dict(os.environ)
+    # Members read their own, wherever they are.
+    gpus, given = (() if members.several(run, config) else run.read(System).gpus), dict(os.environ)
     debug = bool(env.get(f"{PREFIX}DEBUG"))
     # A line that is redrawn and a log that goes by do not go together.
     shown = {**env, "TERM": "dumb"} if debug else env
     with console.captured(run.file("run.log"), follow=debug) as terminal, GpuSampler(gpus) as sampler:
         progress = TerminalProgress(terminal, shown, log=run.file("run.log"))
-        events = Events(run, progress, gpu=lambda: sampler.latest)
+        listeners = (progress, MemberLines(terminal)) if debug else (progress,)
+        events = Events(run, *listeners, gpu=lambda: sampler.latest)
         try:
             with seal.stage(run, seal.MEASURED):
                 if run.is_tuning or loadgen_runs.missing(run, config):

@@ -25,8 +25,14 @@ def throughput(events: Sequence[TimedEvent]) -> tuple[list[Point], str] | None:
     tokens = [(e.at_s - start_s, e.event["tokens_per_s"]) for e in events if "tokens_per_s" in e.event]
     if len(tokens) >= FEWEST_POINTS:
         return tokens, "tokens/s"
-    samples = [(e.at_s - start_s, e.event["samples_per_s"]) for e in events if "samples_per_s" in e.event]
+    samples = sample_rates(events)
     return (samples, "samples/s") if len(samples) >= FEWEST_POINTS else None
+
+
+def sample_rates(events: Sequence[TimedEvent]) -> list[Point]:
+    """(seconds since the stage began, samples per second)."""
+    start_s = events[0].at_s
+    return [(e.at_s - start_s, e.event["samples_per_s"]) for e in events if "samples_per_s" in e.event]
 
 
 def power(events: Sequence[TimedEvent]) -> list[Point]:
@@ -61,7 +67,7 @@ def over_time(run: Run) -> list[Chart]:
     return [c for c in charts if c]
 
 
-def _percentiles(detail: Mapping[str, object], pattern: str) -> list[tuple[str, float]]:
+def percentiles(detail: Mapping[str, object], pattern: str) -> list[tuple[str, float]]:
     values = []
     for name in PERCENTILES:
         nanoseconds = detail.get(pattern.format(name))
@@ -77,7 +83,7 @@ def latencies(run: Run) -> list[Chart]:
         limits = rules.TOKEN_LATENCY_LIMITS_MS.get(scenario, (None, None))
         names = ("time to first token", "time per output token")
         for name, pattern, limit in zip(names, (TTFT_KEY, TPOT_KEY), limits, strict=True):
-            values = _percentiles(detail, pattern)
+            values = percentiles(detail, pattern)
             if len(values) < FEWEST_POINTS:
                 continue
             title = f"{scenario}: {name} by percentile"

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from .. import rules
-from ..config import Config
+from ..config import Config, verbosity
 from ..credentials import redaction
 from ..engine import importing
 from ..errors import EXIT_INVALID, EXIT_OK, MEANINGS, BrokeError, Interrupted, PipelineError
@@ -21,8 +21,9 @@ from ..records import seal
 from ..records.events import Events
 from ..records.run_folder import RunFolder
 from ..records.schema import COMPLETE, FAILED, INTERRUPTED, Provenance, Results, System
-from ..settings import PREFIX
+from ..settings import DEBUG, QUIET
 from ..terminal import console, signals
+from ..terminal.aside import Aside
 from ..terminal.progress import TerminalProgress
 from ..terminal.style import colour_wanted
 from . import command, early_import, environment_record, finalize, loadgen_runs, members, scales, stages
@@ -51,11 +52,12 @@ def execute(
     """Do everything the config asks for; returns the exit code. Finished runs are kept."""
     # Those of other hosts cannot be read from here.
     gpus, given = (() if config.hosts else run.read(System).gpus), dict(os.environ)
-    debug = bool(env.get(f"{PREFIX}DEBUG"))
+    level = verbosity(env, {}, config.verbosity)
     # A line that is redrawn and a log that goes by do not go together.
-    shown = {**env, "TERM": "dumb"} if debug else env
-    with console.captured(run.file("run.log"), follow=debug) as terminal, GpuSampler(gpus) as sampler:
-        progress = TerminalProgress(terminal, shown, log=run.file("run.log"))
+    shown = {**env, "TERM": "dumb"} if level == DEBUG else env
+    log_file = run.file("run.log")
+    with console.captured(log_file, follow=level == DEBUG) as terminal, GpuSampler(gpus) as sampler:
+        progress = Aside(TerminalProgress(terminal, shown, log=log_file, gpus=gpus, quiet=level == QUIET))
         events = Events(run, progress, gpu=lambda: sampler.latest)
         try:
             with seal.stage(run, seal.MEASURED):

@@ -86,6 +86,11 @@ def repeat_qps(samples_per_s: float) -> float:
     return _rounded(_WARM_UP_RULE.shares[rules.OFFLINE] * samples_per_s, _WARM_UP_RULE.digits)
 
 
+def offline_speed_of(tuned_qps: float) -> float:
+    """The Offline speed that tuning measured, of the TARGET_QPS that it kept."""
+    return tuned_qps / _RULES[SHORT_RUN].shares[rules.OFFLINE]
+
+
 def choose_latency_ms(user: float | None, tuned: Tuned = NONE, measured_ms: float | None = None) -> Choice:
     """What SingleStream expects of a query."""
     if user:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from .engine import EngineLoad, EngineLoads, UsedExtension, UsedPreset
 from .environment import Environment, ImportedPackage, InstalledPackages, PythonProcess
-from .events import Event, EventFields, MemberCounts
+from .events import Event, EventFields, MemberCounts, SearchState
 from .fields import COMPLETE, DYNAMIC, FAILED, INTERRUPTED, RUNNING, SCHEMA_VERSION, STATIC, absent
 from .hashes import OpenStage, Seal, SealedStage
 from .provenance import Attempt, Member, MemoryStep, Provenance, Provided, Resumed, ScalesUsed
@@ -18,6 +18,7 @@ from .results import (
     Accuracy,
     Compliance,
     Driven,
+    Expectation,
     LoadedEngine,
     LostMember,
     Performance,
@@ -64,6 +65,7 @@ __all__ = [
     "Environment",
     "Event",
     "EventFields",
+    "Expectation",
     "Gpu",
     "GpuReading",
     "Hosts",
@@ -90,6 +92,7 @@ __all__ = [
     "Scenario",
     "Seal",
     "SealedStage",
+    "SearchState",
     "SelfCheck",
     "System",
     "Target",

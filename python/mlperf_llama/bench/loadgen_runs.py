@@ -11,7 +11,7 @@ from typing import TypeAlias
 from .. import rules
 from ..config import Config
 from ..loadgen import drive, logs, plan
-from ..records import seal
+from ..records import requests, seal
 from ..records.run_folder import RunFolder
 from ..records.schema import Accuracy, Compliance, Performance, Results, Scenario
 from ..verdict import test06
@@ -91,12 +91,15 @@ async def _drive(session: Session, planned: plan.Plan) -> ModeRecord:
     out, conf = run.log_dir(scenario, mode), _user_conf(run, planned)
     session.events.emit(f"{scenario} {mode}", message=planner.describe(planned))
     before, members_before = await session.counters(), members.counters(session)
-    with seal.part(run, f"{scenario} {mode}", *run.names(out, conf)):
+    times = requests.path_in(run.scenario(scenario))
+    written = [out, conf, *([times] if mode == "performance" else [])]
+    with seal.part(run, f"{scenario} {mode}", *run.names(*written)):
         ended = await drive.drive(
             session.engine, session.samples, session.limits, planned, out, session.events, conf_path=conf
         )
         counters = _difference(before, await session.counters())
         if mode == "performance":
+            requests.write(times, ended.requests)
             each = _differences(members_before, members.counters(session))
             record = logs.performance(out, scenario)
             return replace(record, counters=counters, driven=ended.driven, member_counters=each)

@@ -12,9 +12,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+import numpy as np
+
 from ..engine import Engine, Limits
 from ..errors import BrokeError, MissingError, UsageError
 from ..records.events import Events
+from ..records.requests import Requests
 from ..records.schema import Driven
 from . import logs
 from .plan import Plan
@@ -43,6 +46,7 @@ class DriveResult:
     errors: tuple[str, ...]
     warnings: tuple[str, ...]
     driven: Driven
+    requests: Requests
 
 
 async def drive(
@@ -82,6 +86,7 @@ async def drive(
             transport.abort()
     for error in detail.errors:
         log.warning("loadgen_error text=%r folder=%s", error, out_dir)
+    requests = relay.requests()
     return DriveResult(
         out_dir,
         relay.samples,
@@ -89,17 +94,18 @@ async def drive(
         relay.seconds,
         detail.errors,
         detail.warnings,
-        _driven(relay),
+        _driven(relay, requests),
+        requests,
     )
 
 
-def _driven(relay: Relay) -> Driven:
+def _driven(relay: Relay, requests: Requests) -> Driven:
     """What was counted and timed here, beside LoadGen's own figures."""
     began, ended = relay.first or relay.last, relay.last
     return Driven(
         samples=relay.samples,
         tokens=relay.tokens,
-        prompt_tokens=relay.prompt_tokens,
+        prompt_tokens=int(requests.prompt_tokens.sum(dtype=np.int64)),
         seconds=round(ended[0] - began[0], 3),
         wall_seconds=round(ended[1] - began[1], 3),
         began=datetime.fromtimestamp(began[1], UTC).isoformat(timespec="seconds"),

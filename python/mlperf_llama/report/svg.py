@@ -1,7 +1,7 @@
-"""Small SVG charts: scales, axes, a line chart and a chart of percentiles.
+"""SVG charts: scales, axes, curves, percentiles and histograms.
 
-Colours come from the page's style sheet (classes), so that light, dark and print each
-look right. Every text is escaped here.
+Each chart is drawn twice, for a wide page and for a phone, and the style sheet shows one of them. Colours come
+from the style sheet (classes), so that light, dark and print each look right. Every text is escaped here.
 """
 
 from __future__ import annotations
@@ -12,9 +12,37 @@ from dataclasses import dataclass
 
 from .blocks import escape, number
 
-WIDTH, HEIGHT = 720, 240
-LEFT, RIGHT, TOP, BOTTOM = 62, 18, 14, 36
 Point = tuple[float, float]
+# Points of all curves of a wide chart together; a narrow one has a third of them.
+MOST_POINTS = 360
+FEWEST_PER_CURVE = 30
+
+
+@dataclass(frozen=True)
+class Canvas:
+    """The size of a chart, its margins and about how many ticks its axis of x has."""
+
+    kind: str
+    width: float
+    height: float
+    left: float
+    right: float
+    top: float
+    bottom: float
+    ticks: int
+    points: int
+
+    @property
+    def x_range(self) -> Point:
+        return self.left, self.width - self.right
+
+    @property
+    def floor(self) -> float:
+        return self.height - self.bottom
+
+
+WIDE = Canvas("wide", 720, 240, 62, 18, 16, 36, 8, MOST_POINTS)
+NARROW = Canvas("narrow", 340, 230, 50, 10, 16, 34, 4, MOST_POINTS // 3)
 
 
 @dataclass(frozen=True)
@@ -30,6 +58,28 @@ class Axis:
     def __call__(self, value: float) -> float:
         span = (self.high - self.low) or 1.0
         return self.start + (value - self.low) / span * (self.end - self.start)
+
+    @property
+    def data(self) -> str:
+        """What a page's script needs to read a value off the chart."""
+        return f"{self.low:g} {self.high:g} {self.start:g} {self.end:g}"
+
+
+@dataclass(frozen=True)
+class Series:
+    """A curve and its name in the legend."""
+
+    name: str
+    points: Sequence[Point]
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A dashed line at a limit, with its words; `vertical`: at a value of x."""
+
+    value: float
+    words: str
+    vertical: bool = False
 
 
 def nice_step(span: float, wanted: int) -> float:
@@ -67,30 +117,49 @@ def clock(seconds: float) -> str:
     return f"{whole // 60}:{whole % 60:02d}" if whole < 3600 else f"{whole / 3600:.3g} h"
 
 
-def _text(x: float, y: float, text: str, kind: str, anchor: str = "middle") -> str:
-    return f'<text x="{x:.1f}" y="{y:.1f}" class="{kind}" text-anchor="{anchor}">{escape(text)}</text>'
+def text(x: float, y: float, words: str, kind: str, anchor: str = "middle") -> str:
+    return f'<text x="{x:.1f}" y="{y:.1f}" class="{kind}" text-anchor="{anchor}">{escape(words)}</text>'
 
 
-def _line(x1: float, y1: float, x2: float, y2: float, kind: str) -> str:
+def line(x1: float, y1: float, x2: float, y2: float, kind: str) -> str:
     return f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" class="{kind}"/>'
 
 
-def _frame(y: Axis, unit: str) -> list[str]:
+def drawn(draw: Callable[[Canvas], tuple[str, str]], description: str, names: Sequence[str] = ()) -> str:
+    """A chart for both widths, and the legend of its curves. `draw` gives attributes and content."""
+    charts = []
+    for canvas in (WIDE, NARROW):
+        attributes, content = draw(canvas)
+        size = f'viewBox="0 0 {canvas.width:g} {canvas.height:g}"'
+        words = f'role="img" aria-label="{escape(description)}"'
+        charts.append(f'<svg {size} class="chart {canvas.kind}" {words} {attributes}>{content}</svg>')
+    keys = "".join(f'<span class="key k{n % 8}">{escape(name)}</span>' for n, name in enumerate(names))
+    legend = f'<p class="legend">{keys}</p>' if len(names) > 1 else ""
+    return f'<div class="plot">{"".join(charts)}{legend}</div>'
+
+
+def frame(canvas: Canvas, y: Axis, unit: str) -> list[str]:
+    """Grid, ticks and the unit of y."""
     parts = []
     for tick in y.ticks:
-        parts.append(_line(LEFT, y(tick), WIDTH - RIGHT, y(tick), "grid"))
-        parts.append(_text(LEFT - 8, y(tick) + 4, label(tick), "tick", "end"))
-    parts.append(_text(14, (TOP + HEIGHT - BOTTOM) / 2, unit, "unit"))
-    parts[-1] = parts[-1].replace(
-        "<text ", f'<text transform="rotate(-90 14 {(TOP + HEIGHT - BOTTOM) / 2:.1f})" '
-    )
-    return parts
+        parts.append(line(canvas.left, y(tick), canvas.width - canvas.right, y(tick), "grid"))
+        parts.append(text(canvas.left - 6, y(tick) + 4, label(tick), "tick", "end"))
+    middle = (canvas.top + canvas.floor) / 2
+    turned = f'<text transform="rotate(-90 12 {middle:.1f})" '
+    return [*parts, text(12, middle, unit, "unit").replace("<text ", turned)]
 
 
-def _wrap(parts: Sequence[str], description: str) -> str:
-    label = escape(description)
-    head = f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" class="chart" aria-label="{label}">'
-    return head + "".join(parts) + "</svg>"
+def x_ticks(canvas: Canvas, x: Axis, x_label: Callable[[float], str]) -> list[str]:
+    return [
+        text(x(tick), canvas.floor + 18, x_label(tick), "tick", _anchor(tick, x))
+        for tick in x.ticks
+        if x.low <= tick <= x.high
+    ]
+
+
+def _anchor(tick: float, x: Axis) -> str:
+    """The last word ends where the axis does: it would be cut off."""
+    return "end" if x(tick) > x.end - 12 else "middle"
 
 
 def thin(points: Sequence[Point], most: int = 300) -> list[Point]:
@@ -110,51 +179,56 @@ def line_chart(
     points: Sequence[Point], unit: str, description: str, x_label: Callable[[float], str] = clock
 ) -> str:
     """Values over seconds, from zero, the last value marked. Two points or more."""
-    shown = thin(points)
-    x = axis(0, max(p[0] for p in points), LEFT, WIDTH - RIGHT, 8)
-    # The time axis ends where the data ends: an empty tail would look like a stop.
-    x = Axis(0, max(p[0] for p in points) or 1, LEFT, WIDTH - RIGHT, x.ticks)
-    y = axis(0, max(p[1] for p in points), HEIGHT - BOTTOM, TOP)
-    parts = _frame(y, unit)
-    for tick in x.ticks:
-        if tick <= x.high:
-            parts.append(_text(x(tick), HEIGHT - BOTTOM + 18, x_label(tick), "tick"))
-    path = " ".join(f"{x(a):.1f},{y(b):.1f}" for a, b in shown)
-    floor = HEIGHT - BOTTOM
-    first, last = x(shown[0][0]), x(shown[-1][0])
-    parts.append(f'<polygon class="area" points="{first:.1f},{floor} {path} {last:.1f},{floor}"/>')
-    parts.append(f'<polyline class="series" points="{path}"/>')
-    end = shown[-1]
-    parts.append(
-        f'<circle class="dot" cx="{x(end[0]):.1f}" cy="{y(end[1]):.1f}" r="3.5"><title>'
-        f"{escape(f'{x_label(end[0])}: {end[1]:g} {unit}')}</title></circle>"
-    )
-    return _wrap(parts, description)
+    return curves([Series("", points)], unit, description, x_label)
 
 
-def percentile_chart(
-    values: Sequence[tuple[str, float]], limit: float | None, unit: str, description: str
+def curves(
+    series: Sequence[Series],
+    unit: str,
+    description: str,
+    x_label: Callable[[float], str] = clock,
+    marks: Sequence[Mark] = (),
 ) -> str:
-    """One bar per percentile, each with its value on top; the limit, which binds at p99, as a dashed line."""
-    highest = max([v for _, v in values] + ([limit] if limit is not None else []))
-    y = axis(0, highest * 1.08, HEIGHT - BOTTOM, TOP)
-    parts = _frame(y, unit)
-    # Labels come last, over the bars and the line.
-    labels = []
-    slot = (WIDTH - LEFT - RIGHT) / len(values)
-    for n, (name, value) in enumerate(values):
-        middle, width = LEFT + slot * (n + 0.5), min(56.0, slot * 0.6)
-        over = " over" if limit is not None and value > limit and name == "p99" else ""
-        top, tooltip = y(value), escape(f"{name}: {value:g} {unit}")
-        parts.append(
-            f'<rect class="bar{over}" x="{middle - width / 2:.1f}" y="{top:.1f}" width="{width:.1f}" '
-            f'height="{max(0.0, HEIGHT - BOTTOM - top):.1f}" rx="3"><title>{tooltip}</title></rect>'
-        )
-        labels.append(_text(middle, top - 6, number(value, 0 if value >= 100 else 1), "value"))
-        labels.append(_text(middle, HEIGHT - BOTTOM + 18, name, "tick"))
-    if limit is not None:
-        parts.append(_line(LEFT, y(limit), WIDTH - RIGHT, y(limit), "limit"))
-        labels.append(
-            _text(LEFT + 4, y(limit) - 5, f"limit of the 99th: {limit:g} {unit}", "limit-word", "start")
-        )
-    return _wrap([*parts, *labels], description)
+    """Curves from zero in one frame, each of two points or more."""
+    across = max(max(p[0] for p in s.points) for s in series)
+    across = max([across, *(mark.value for mark in marks if mark.vertical)]) or 1
+    high = max(max(p[1] for p in s.points) for s in series)
+    high = max([high, *(mark.value for mark in marks if not mark.vertical)])
+
+    def draw(canvas: Canvas) -> tuple[str, str]:
+        # The axis ends where the data ends: an empty tail would look like a stop.
+        x = Axis(0, across, *canvas.x_range, axis(0, across, *canvas.x_range, canvas.ticks).ticks)
+        y = axis(0, high, canvas.floor, canvas.top)
+        parts = [*frame(canvas, y, unit), *x_ticks(canvas, x, x_label)]
+        most = max(FEWEST_PER_CURVE, canvas.points // len(series))
+        for n, one in enumerate(series):
+            parts.append(_curve(thin(one.points, most), x, y, n, canvas, alone=len(series) == 1))
+        parts += [part for mark in marks for part in _mark(mark, canvas, x, y)]
+        suffix = "clock" if x_label is clock else x_label(1.0).removeprefix("1")
+        data = f'data-x="{x.data}" data-y="{y.data}"'
+        return f'{data} data-unit="{escape(unit)}" data-suffix="{escape(suffix)}"', "".join(parts)
+
+    return drawn(draw, description, [s.name for s in series])
+
+
+def _curve(points: Sequence[Point], x: Axis, y: Axis, n: int, canvas: Canvas, alone: bool) -> str:
+    path = " ".join(f"{x(a):.1f},{y(b):.1f}" for a, b in points)
+    line_of = f'<polyline class="series k{n % 8}" points="{path}"/>'
+    if not alone:
+        return line_of
+    first, end = x(points[0][0]), points[-1]
+    area = f"{first:.1f},{canvas.floor:g} {path} {x(end[0]):.1f},{canvas.floor:g}"
+    dot = f'<circle class="dot" cx="{x(end[0]):.1f}" cy="{y(end[1]):.1f}" r="3.5"/>'
+    return f'<polygon class="area" points="{area}"/>{line_of}{dot}'
+
+
+def _mark(mark: Mark, canvas: Canvas, x: Axis, y: Axis) -> list[str]:
+    if not mark.vertical:
+        at = y(mark.value)
+        words = text(canvas.left + 4, at - 5, mark.words, "limit-word", "start")
+        return [line(canvas.left, at, canvas.width - canvas.right, at, "limit"), words]
+    at = x(mark.value)
+    # On the side that has more room.
+    left = at > (canvas.left + canvas.width) / 2
+    words = text(at - 5 if left else at + 5, canvas.floor - 8, mark.words, "limit-word", "end" if left else "start")
+    return [line(at, canvas.top, at, canvas.floor, "limit"), words]

@@ -15,11 +15,22 @@ import shlex
 import sys
 import traceback
 from collections.abc import Sequence
+from pathlib import Path
 
 from . import config
 from .cli import parser, table
 from .credentials import redaction
-from .errors import EXIT_BROKE, EXIT_FAULT, EXIT_MISSING, EXIT_OK, EXIT_USAGE, Interrupted, PipelineError
+from .errors import (
+    EXIT_BROKE,
+    EXIT_FAULT,
+    EXIT_INVALID,
+    EXIT_MISSING,
+    EXIT_OK,
+    EXIT_USAGE,
+    MEANINGS,
+    Interrupted,
+    PipelineError,
+)
 from .settings import PREFIX
 from .terminal import outputs, signals
 
@@ -54,6 +65,13 @@ def _say(prefix: str, message: str) -> None:
     colour = sys.stderr.isatty() and not os.environ.get("NO_COLOR")
     start, end = ("\033[31m", "\033[0m") if colour else ("", "")
     print(f"{start}{prefix}:{end} {redaction.visible(message)}", file=sys.stderr)
+
+
+def _say_end(code: int, run_dir: Path | None) -> None:
+    """The exit code in words, and the command that goes on with a run that has not finished."""
+    goes_on = run_dir is not None and code != EXIT_INVALID
+    resume = f"; `make resume RUN_DIR={shlex.quote(str(run_dir))}` goes on with it" if goes_on else ""
+    print(f"exit code {code}: {MEANINGS[code]}{redaction.visible(resume)}", file=sys.stderr)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -115,11 +133,12 @@ def _run(verb: table.Verb, arguments: argparse.Namespace) -> int:
         # A source that cannot serve is no error yet: the chain says what comes next.
         next_source = verb.name in ("dataset", "model") and error.exit_code in (EXIT_MISSING, EXIT_BROKE)
         _say(f"{verb.name} not here" if next_source else "error", str(error))
+        if verb.name == "execute":
+            _say_end(error.exit_code, arguments.run_dir)
         return error.exit_code
     except Interrupted as error:
-        folder = getattr(arguments, "run_dir", None)
-        further = f"; `make resume RUN_DIR={shlex.quote(str(folder))}` goes on with it" if folder else ""
-        _say("interrupted", f"stopped before the end; what was finished is kept{further}")
+        _say("interrupted", "stopped before the end; what was finished is kept")
+        _say_end(error.exit_code, getattr(arguments, "run_dir", None))
         return error.exit_code
     except ModuleNotFoundError as error:
         _say("error", f"the Python package {error.name} is missing here; `make doctor` tells how to mend it")

@@ -13,7 +13,7 @@ from .. import rules
 from ..config import Config
 from ..credentials import redaction
 from ..engine import importing
-from ..errors import EXIT_INVALID, EXIT_OK, BrokeError, Interrupted, PipelineError
+from ..errors import EXIT_INVALID, EXIT_OK, MEANINGS, BrokeError, Interrupted, PipelineError
 from ..machine import needs
 from ..machine.gpu_sampler import GpuSampler
 from ..machine.processes import end_children
@@ -25,7 +25,7 @@ from ..settings import PREFIX
 from ..terminal import console, signals
 from ..terminal.progress import TerminalProgress
 from ..terminal.style import colour_wanted
-from . import early_import, environment_record, finalize, loadgen_runs, members, scales, stages
+from . import command, early_import, environment_record, finalize, loadgen_runs, members, scales, stages
 from .scope import record_scope
 from .session import Session
 
@@ -78,8 +78,16 @@ def execute(
             progress.close()
             events.close()
             importing.VLLM.wait(LONGEST_IMPORT_S)
+        code = exit_code(run)
         print(redaction.text(work.summarize(run, colour_wanted(terminal, env))), file=terminal)
-    return exit_code(run)
+        print(_last_words(run, code), file=terminal)
+    return code
+
+
+def _last_words(run: RunFolder, code: int) -> str:
+    """The exit code in words, and the command that makes this run again."""
+    again = redaction.text(command.again(run.config(), "tune" if run.is_tuning else "run"))
+    return f"exit code {code}: {MEANINGS[code]}\nthe same again: {again}"
 
 
 def _salvage(run: RunFolder, error: BaseException, write_report: stages.WriteReport) -> None:

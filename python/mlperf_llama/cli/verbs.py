@@ -65,7 +65,8 @@ def verdict(arguments: argparse.Namespace, flags: Mapping[str, str], env: Env) -
     from ..bench import stages
 
     run = _run_or_latest(arguments, flags, env)
-    stages.judge_and_report(run, reports.write)
+    judged = stages.judge_and_report(run, reports.write)
+    print(reports.failed_checks(judged), file=sys.stderr)
     show(run.file("verdict.json"))
     return 0
 

@@ -77,7 +77,8 @@ def _bars(block: Bars) -> str:
         width = f"{max(0.5, 100 * bar.value / highest):.1f}%"
         rows.append(
             f'<tr{" class=mine" if bar.mine else ""}><th scope="row">{prose(bar.name)}{about}</th>'
-            f'<td><span class="length" style="width:{width}"></span></td><td class="r">{prose(bar.text)}</td></tr>'
+            f'<td><span class="length" style="width:{width}"></span></td>'
+            f'<td class="r">{prose(bar.text)}</td></tr>'
         )
     name, about, value = block.headers
     head = f'<th scope="col">{prose(name)} <span class="about">{prose(about)}</span></th><td></td>'

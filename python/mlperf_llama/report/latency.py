@@ -12,7 +12,9 @@ from ..records.requests import Requests
 Values: TypeAlias = "np.ndarray[tuple[int], np.dtype[np.float64]]"
 PERCENTILES = (50.0, 90.0, 95.0, 99.0, 99.9)
 # Of a distribution: finer where the limits bind.
-SHARES = np.concatenate([np.arange(0, 0.9, 0.01), np.arange(0.9, 0.99, 0.002), np.arange(0.99, 1.0001, 0.0002)])
+SHARES = np.concatenate(
+    [np.arange(0, 0.9, 0.01), np.arange(0.9, 0.99, 0.002), np.arange(0.99, 1.0001, 0.0002)]
+)
 TTFT, TPOT, WHOLE = "TTFT", "TPOT", "end to end"
 
 

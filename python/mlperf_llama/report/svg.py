@@ -1,7 +1,7 @@
 """SVG charts: scales, axes, curves, percentiles and histograms.
 
-Each chart is drawn twice, for a wide page and for a phone, and the style sheet shows one of them. Colours come
-from the style sheet (classes), so that light, dark and print each look right. Every text is escaped here.
+Each chart is drawn twice, for a wide page and for a phone, and the style sheet shows one of them. Colours
+come from the style sheet (classes), so that light, dark and print look right. Every text is escaped here.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from .blocks import escape, number
+from .blocks import escape
 
 Point = tuple[float, float]
 # Points of all curves of a wide chart together; a narrow one has a third of them.
@@ -230,5 +230,7 @@ def _mark(mark: Mark, canvas: Canvas, x: Axis, y: Axis) -> list[str]:
     at = x(mark.value)
     # On the side that has more room.
     left = at > (canvas.left + canvas.width) / 2
-    words = text(at - 5 if left else at + 5, canvas.floor - 8, mark.words, "limit-word", "end" if left else "start")
+    words = text(
+        at - 5 if left else at + 5, canvas.floor - 8, mark.words, "limit-word", "end" if left else "start"
+    )
     return [line(at, canvas.top, at, canvas.floor, "limit"), words]

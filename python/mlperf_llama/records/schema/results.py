@@ -36,7 +36,7 @@ class Driven:
 
 @dataclass(frozen=True)
 class Energy:
-    """What this host's GPUs drew from the first query to the last answer, as NVML tells it of the cards alone.
+    """What this host's GPUs drew from the first query to the last answer: NVML's word, of the cards alone.
 
     `method`: counter (NVML's energy counter) or power (the integral of its power readings, one every
     `interval_s`). `mean_w` and `peak_w` are of all `gpus` together.

@@ -14,7 +14,8 @@ from ..engine.replicas.plan import chosen_gpus, members
 from ..errors import UsageError
 from ..loadgen import plan
 from ..loadgen.plan import Plan
-from ..machine import roofline
+from ..machine import expected, roofline
+from ..machine.expected import Expected
 from ..machine.gpu_table import find_gpu
 from ..machine.memory import free_bytes
 from ..records.schema import STATIC, Gpu
@@ -24,8 +25,6 @@ from . import target_qps
 from .scope import Scope, scope_of
 from .target_qps import Choice, OfflineSpeed
 
-# What engines reach of a card's limit before anybody tunes them (published H100 and H200 results).
-REACHED = 0.6
 # Where MODEL takes the official weights.
 OFFICIAL = ("mlcommons", "huggingface")
 HEADS = ("scenario", "mode", "queries", "minutes", "at", "from")
@@ -128,8 +127,8 @@ def choose(config: Config, scenario: str, gpu: Gpu | None, replicas: int = 1) ->
     if scenario == rules.SINGLE_STREAM:
         choice = target_qps.choose_latency_ms(config.expected_latency_ms, values)
     else:
-        guess = _offline_speed(preset, gpu) if gpu else None
-        offline = OfflineSpeed(replicas * guess, target_qps.ESTIMATE) if guess else None
+        guess = expected_speed(preset, gpu) if gpu else None
+        offline = OfflineSpeed(replicas * guess.middle, target_qps.ESTIMATE) if guess else None
         duration_s = full_scope(config).duration_s
         choice = target_qps.choose_qps(scenario, duration_s, config.target_qps, values, offline)
     return replace(choice, source=f"tuned ({path.name})") if choice.source == target_qps.TUNED else choice
@@ -141,9 +140,8 @@ def _model_digest(config: Config) -> str | None:
     return checkpoint.combined(checkpoint.SHARDS) if official else None
 
 
-def _offline_speed(preset: Preset, gpu: Gpu) -> float | None:
-    """Samples per second that the card will reach, by its data sheet, at the precision its preset sets."""
+def expected_speed(preset: Preset, gpu: Gpu) -> Expected | None:
+    """What one such GPU is expected to reach in Offline, with the precision and the kernels of its preset."""
     card = find_gpu(gpu)
     precision = roofline.precision_of(preset.engine, card) or "fp16"
-    limit = roofline.predict(card, roofline.PRECISIONS[precision]) if card else None
-    return REACHED * limit.limit if limit else None
+    return expected.offline(card, precision, expected.kernels_of(preset.engine)) if card else None

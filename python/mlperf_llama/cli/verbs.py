@@ -122,7 +122,19 @@ def health(arguments: argparse.Namespace, flags: Mapping[str, str], env: Env) ->
 def compare(arguments: argparse.Namespace, flags: Mapping[str, str], env: Env) -> int:
     from ..report import compare as comparison
 
-    show(comparison.compare(arguments.a, arguments.b))
+    a, b = comparison.groups(comparison.folders(arguments.a), comparison.folders(arguments.b))
+    if arguments.page:
+        comparison.write_page(arguments.page, a, b)
+        print(f"compare: wrote {arguments.page}", file=sys.stderr)
+    show(comparison.summary(a, b) if arguments.json else comparison.text(a, b))
+    return 0
+
+
+def history(arguments: argparse.Namespace, flags: Mapping[str, str], env: Env) -> int:
+    """One page of all run folders below RESULTS_DIR."""
+    from ..report import history as page
+
+    show(page.write(Path(config.load(flags, env).results_dir)))
     return 0
 
 

@@ -10,8 +10,9 @@ from . import charts, latency
 from .bars import histogram
 from .blocks import NOTHING, Block, Chart, Section, Table, Text, number
 from .latency import TPOT, TTFT, WHOLE, Latencies, Values
+from .plot import Line, Series, plot
 from .run import Run
-from .svg import Mark, Series, curves, label
+from .svg import label
 
 TITLES = {
     TTFT: "time to first token (TTFT)",
@@ -74,12 +75,14 @@ def cdf(title: str, values: Values, limit: float | None) -> Chart:
     tail = latency.percentile(values, 99.9)
     # The slowest few would press the rest to the left edge.
     shown = [point for point in points if point[0] <= max(tail, 1.05 * (limit or 0))]
-    marks = [Mark(limit, f"limit {limit:g} ms", vertical=True)] if limit else []
+    line = Line(limit, f"limit {limit:g} ms") if limit else None
     percentiles = ", ".join(f"p{p:g} {number(latency.percentile(values, p), 1)}" for p in latency.PERCENTILES)
     end = f"; limit of the 99th: {limit:g}" if limit else ""
     description = f"{title}: in ms {percentiles}, longest {number(float(values.max()), 1)}{end}."
     across = [(0.0, 0.0), *shown] if len(shown) < 2 else shown
-    drawn = curves([Series("", across)], "% of requests", description, lambda v: f"{label(v)} ms", marks)
+    drawn = plot(
+        [Series("", across)], "% of requests", description, lambda v: f"{label(v)} ms", limit_of_x=line
+    )
     return Chart(title, drawn, description)
 
 

@@ -2,8 +2,9 @@
 // Reads values off the curves: by pointer, and with the arrow keys once a chart has the focus.
 const number = (value) => Number(value.toPrecision(4)).toLocaleString("en").replaceAll(",", " ");
 const pad = (value) => String(value).padStart(2, "0");
-function across(value, suffix) {
-  if (suffix !== "clock") return number(value) + suffix;
+function across(value, form) {
+  if (form.startsWith("unit:")) return number(value) + form.slice(5);
+  if (form.startsWith("names:")) return form.slice(6).split("|")[Math.round(value)];
   if (value < 60) return number(value) + " s";
   const whole = Math.round(value), minutes = Math.floor(whole / 60);
   return minutes < 60 ? `${minutes}:${pad(whole % 60)}` : `${Math.floor(minutes / 60)}:${pad(minutes % 60)}:${pad(whole % 60)}`;
@@ -49,7 +50,7 @@ function readable(plot) {
       chart.append(dot);
       return (names[n] ? names[n] + " " : "") + number(y(point.y)) + " " + chart.dataset.unit;
     });
-    said.textContent = across(x(near[0].x), chart.dataset.suffix) + ": " + words.join(", ");
+    said.textContent = across(x(near[0].x), chart.dataset.form) + ": " + words.join(", ");
   }
   plot.addEventListener("pointermove", (event) => {
     const chart = shown();

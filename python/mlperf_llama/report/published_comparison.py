@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from .. import rules
-from ..machine import roofline
+from ..machine import expected, roofline
+from ..machine.expected import Expected
 from ..machine.gpu_table import GpuSpec, find_gpu
 from . import published, roofline_chart
 from .blocks import NOTHING, Block, Table, Text, number
@@ -15,6 +16,7 @@ GPU_LIMIT_HEADS = (
     "limit",
     "at sustained clocks",
     "without overlap",
+    "expected",
     "this run reached",
 )
 
@@ -32,18 +34,19 @@ def gpu_limit(run: Run) -> list[Block]:
         missing = "the card's data sheet" if gpu is None else "the engine's precision"
         return [Text(f"No roofline: {missing} is not in the table.")]
     rate = offline.performance.samples_per_second / run.gpus_used
+    kernels = expected.kernels_of(run.engine_settings)
     rows = [
-        _limit_row(limit, rate if name == precision else None)
+        _limit_row(limit, expected.offline(gpu, name, kernels), rate if name == precision else None)
         for name in dict.fromkeys((precision, "fp16", "int8", "fp8-kv8"))
         if (limit := _limit(run, gpu, name))
     ]
     prompt = f"{roofline.PROMPT_MEAN:g} tokens"
     note = f"Samples/s of one {gpu.name} by its data sheet; prompts of {prompt} on average."
-    if gpu.name == "A30":
-        note += " An earlier private run on an A30 measured 3.40 samples/s at fp16."
-    table = Table(
-        GPU_LIMIT_HEADS, tuple(rows), "llrrrr", "Against the card's limit (Offline)", note, folded=True
-    )
+    note += " Expected: what known runs reached of the limit without overlap."
+    if speed := expected.offline(gpu, precision, kernels):
+        note += f" At {precision}: {speed.source}."
+    title = "Against the card's limit (Offline)"
+    table = Table(GPU_LIMIT_HEADS, tuple(rows), "llrrrrr", title, note, folded=True)
     limit = _limit(run, gpu, precision)
     return [roofline_chart.chart(gpu, limit, rate), table] if limit and rate > 0 else [table]
 
@@ -57,9 +60,10 @@ def _limit(run: Run, gpu: GpuSpec, precision: str) -> roofline.Prediction | None
     )
 
 
-def _limit_row(limit: roofline.Prediction, rate: float | None) -> tuple[str, ...]:
+def _limit_row(limit: roofline.Prediction, speed: Expected | None, rate: float | None) -> tuple[str, ...]:
     """`rate`: this run's samples/s of one GPU, where it ran at this precision."""
     reached = f"{100 * limit.share(rate):.0f}%" if rate is not None else NOTHING
     sustained = number(limit.sustained) if limit.sustained else NOTHING
-    speeds = (number(limit.limit), sustained, number(limit.serial))
+    likely = speed.words.removesuffix(" samples/s") if speed else NOTHING
+    speeds = (number(limit.limit), sustained, number(limit.serial), likely)
     return (limit.precision, limit.binds, *speeds, reached)

@@ -1,4 +1,4 @@
-"""SVG charts: scales, axes, curves, percentiles and histograms.
+"""The ground of SVG charts: canvases, scales, axes, text and lines.
 
 Each chart is drawn twice, for a wide page and for a phone, and the style sheet shows one of them. Colours
 come from the style sheet (classes), so that light, dark and print look right. Every text is escaped here.
@@ -15,7 +15,6 @@ from .blocks import escape
 Point = tuple[float, float]
 # Points of all curves of a wide chart together; a narrow one has a third of them.
 MOST_POINTS = 360
-FEWEST_PER_CURVE = 30
 
 
 @dataclass(frozen=True)
@@ -65,23 +64,6 @@ class Axis:
         return f"{self.low:g} {self.high:g} {self.start:g} {self.end:g}"
 
 
-@dataclass(frozen=True)
-class Series:
-    """A curve and its name in the legend."""
-
-    name: str
-    points: Sequence[Point]
-
-
-@dataclass(frozen=True)
-class Mark:
-    """A dashed line at a limit, with its words; `vertical`: at a value of x."""
-
-    value: float
-    words: str
-    vertical: bool = False
-
-
 def nice_step(span: float, wanted: int) -> float:
     """The step of 1, 2 or 5 times a power of ten that cuts `span` into about `wanted` parts."""
     raw = span / max(1, wanted)
@@ -125,16 +107,19 @@ def line(x1: float, y1: float, x2: float, y2: float, kind: str) -> str:
     return f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" class="{kind}"/>'
 
 
-def drawn(draw: Callable[[Canvas], tuple[str, str]], description: str, names: Sequence[str] = ()) -> str:
-    """A chart for both widths, and the legend of its curves. `draw` gives attributes and content."""
+def drawn(
+    draw: Callable[[Canvas], tuple[str, str]], description: str, keys: Sequence[tuple[str, str]] = ()
+) -> str:
+    """A chart for both widths. `draw` gives attributes and content; `keys`: name and colour's class of each
+    curve, for the legend."""
     charts = []
     for canvas in (WIDE, NARROW):
         attributes, content = draw(canvas)
         size = f'viewBox="0 0 {canvas.width:g} {canvas.height:g}"'
         words = f'role="img" aria-label="{escape(description)}"'
         charts.append(f'<svg {size} class="chart {canvas.kind}" {words} {attributes}>{content}</svg>')
-    keys = "".join(f'<span class="key k{n % 8}">{escape(name)}</span>' for n, name in enumerate(names))
-    legend = f'<p class="legend">{keys}</p>' if len(names) > 1 else ""
+    legend = "".join(f'<span class="key {kind}">{escape(name)}</span>' for name, kind in keys)
+    legend = f'<p class="legend">{legend}</p>' if legend else ""
     return f'<div class="plot">{"".join(charts)}{legend}</div>'
 
 
@@ -173,64 +158,3 @@ def thin(points: Sequence[Point], most: int = 300) -> list[Point]:
         pair = {min(part, key=lambda p: p[1]), max(part, key=lambda p: p[1])}
         kept.extend(sorted(pair))
     return kept
-
-
-def line_chart(
-    points: Sequence[Point], unit: str, description: str, x_label: Callable[[float], str] = clock
-) -> str:
-    """Values over seconds, from zero, the last value marked. Two points or more."""
-    return curves([Series("", points)], unit, description, x_label)
-
-
-def curves(
-    series: Sequence[Series],
-    unit: str,
-    description: str,
-    x_label: Callable[[float], str] = clock,
-    marks: Sequence[Mark] = (),
-) -> str:
-    """Curves from zero in one frame, each of two points or more."""
-    across = max(max(p[0] for p in s.points) for s in series)
-    across = max([across, *(mark.value for mark in marks if mark.vertical)]) or 1
-    high = max(max(p[1] for p in s.points) for s in series)
-    high = max([high, *(mark.value for mark in marks if not mark.vertical)])
-
-    def draw(canvas: Canvas) -> tuple[str, str]:
-        # The axis ends where the data ends: an empty tail would look like a stop.
-        x = Axis(0, across, *canvas.x_range, axis(0, across, *canvas.x_range, canvas.ticks).ticks)
-        y = axis(0, high, canvas.floor, canvas.top)
-        parts = [*frame(canvas, y, unit), *x_ticks(canvas, x, x_label)]
-        most = max(FEWEST_PER_CURVE, canvas.points // len(series))
-        for n, one in enumerate(series):
-            parts.append(_curve(thin(one.points, most), x, y, n, canvas, alone=len(series) == 1))
-        parts += [part for mark in marks for part in _mark(mark, canvas, x, y)]
-        suffix = "clock" if x_label is clock else x_label(1.0).removeprefix("1")
-        data = f'data-x="{x.data}" data-y="{y.data}"'
-        return f'{data} data-unit="{escape(unit)}" data-suffix="{escape(suffix)}"', "".join(parts)
-
-    return drawn(draw, description, [s.name for s in series])
-
-
-def _curve(points: Sequence[Point], x: Axis, y: Axis, n: int, canvas: Canvas, alone: bool) -> str:
-    path = " ".join(f"{x(a):.1f},{y(b):.1f}" for a, b in points)
-    line_of = f'<polyline class="series k{n % 8}" points="{path}"/>'
-    if not alone:
-        return line_of
-    first, end = x(points[0][0]), points[-1]
-    area = f"{first:.1f},{canvas.floor:g} {path} {x(end[0]):.1f},{canvas.floor:g}"
-    dot = f'<circle class="dot" cx="{x(end[0]):.1f}" cy="{y(end[1]):.1f}" r="3.5"/>'
-    return f'<polygon class="area" points="{area}"/>{line_of}{dot}'
-
-
-def _mark(mark: Mark, canvas: Canvas, x: Axis, y: Axis) -> list[str]:
-    if not mark.vertical:
-        at = y(mark.value)
-        words = text(canvas.left + 4, at - 5, mark.words, "limit-word", "start")
-        return [line(canvas.left, at, canvas.width - canvas.right, at, "limit"), words]
-    at = x(mark.value)
-    # On the side that has more room.
-    left = at > (canvas.left + canvas.width) / 2
-    words = text(
-        at - 5 if left else at + 5, canvas.floor - 8, mark.words, "limit-word", "end" if left else "start"
-    )
-    return [line(at, canvas.top, at, canvas.floor, "limit"), words]

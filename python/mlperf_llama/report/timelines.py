@@ -11,8 +11,9 @@ from .blocks import Block, Chart, Folded, Section, number
 from .charts import FEWEST_POINTS, throughput
 from .events import TimedEvent, by_stage, last_run
 from .latency import Latencies, Values
+from .plot import Line, Series, plot
 from .run import Run
-from .svg import Mark, Point, Series, curves
+from .svg import Point
 
 # Fields of a GPU's reading, each with its title and unit.
 READINGS = {
@@ -63,7 +64,7 @@ def gpu_series(events: Sequence[TimedEvent], field: str) -> list[Series]:
             value, index = reading.get(field), reading.get("index")
             if value is not None:
                 series.setdefault(int(index or 0), []).append((timed.at_s - events[0].at_s, float(value)))
-    return [Series(f"GPU {n}", points) for n, points in sorted(series.items())]
+    return [Series(f"GPU {n}", points, f"k{n % 8}") for n, points in sorted(series.items())]
 
 
 def _requests(scenario: str, latencies: Latencies) -> list[Chart]:
@@ -73,22 +74,22 @@ def _requests(scenario: str, latencies: Latencies) -> list[Chart]:
     moments = np.linspace(0.0, end_s, 2 * PIECES)
     if latencies.ttft_ms is None:
         unfinished = _open(requests.arrival_s, requests.end_s, moments)
-        return _chart(f"{scenario}: requests without an answer over time", "requests", [unfinished("")])
-    waiting = _open(requests.arrival_s, requests.first_token_s, moments)("waiting for the first token")
-    running = _open(requests.first_token_s, requests.end_s, moments)("running")
+        return _chart(f"{scenario}: requests without an answer over time", "requests", [unfinished("", "k0")])
+    waiting = _open(requests.arrival_s, requests.first_token_s, moments)("waiting for the first token", "k1")
+    running = _open(requests.first_token_s, requests.end_s, moments)("running", "k0")
     charts = _chart(f"{scenario}: requests waiting and running over time", "requests", [running, waiting])
     limit = rules.TOKEN_LATENCY_LIMITS_MS.get(scenario, (None,))[0]
-    marks = [Mark(limit, f"limit of the 99th: {limit:g} ms")] if limit else []
+    line = Line(limit, f"limit of the 99th: {limit:g} ms") if limit else None
     pieces = ttft_pieces(requests.arrival_s, latencies.ttft_ms, end_s)
-    return charts + _chart(f"{scenario}: TTFT over time, by arrival", "ms", pieces, marks)
+    return charts + _chart(f"{scenario}: TTFT over time, by arrival", "ms", pieces, line)
 
 
-def _open(begin_s: Values, end_s: Values, moments: Values) -> Callable[[str], Series]:
+def _open(begin_s: Values, end_s: Values, moments: Values) -> Callable[[str, str], Series]:
     """How many intervals are open at each moment."""
     begun = np.searchsorted(np.sort(begin_s), moments, side="right")
     ended = np.searchsorted(np.sort(end_s), moments, side="right")
     points = [(float(t), float(n)) for t, n in zip(moments, begun - ended, strict=True)]
-    return lambda name: Series(name, points)
+    return lambda name, kind: Series(name, points, kind)
 
 
 def ttft_pieces(arrival_s: Values, ttft_ms: Values, end_s: float) -> list[Series]:
@@ -102,10 +103,10 @@ def ttft_pieces(arrival_s: Values, ttft_ms: Values, end_s: float) -> list[Series
             middle = (piece + 0.5) * end_s / count
             median.append((middle, float(np.median(values))))
             longest.append((middle, float(values.max())))
-    return [Series("median", median), Series("longest", longest)]
+    return [Series("median", median), Series("longest", longest, "k1")]
 
 
-def _chart(title: str, unit: str, series: Sequence[Series], marks: Sequence[Mark] = ()) -> list[Chart]:
+def _chart(title: str, unit: str, series: Sequence[Series], limit: Line | None = None) -> list[Chart]:
     series = [one for one in series if len(one.points) >= FEWEST_POINTS]
     if not series or max(v for one in series for _, v in one.points) <= 0:
         return []
@@ -114,4 +115,4 @@ def _chart(title: str, unit: str, series: Sequence[Series], marks: Sequence[Mark
         values = [v for _, v in one.points]
         spans.append(f"{one.name} from {number(min(values))} to {number(max(values))} {unit}".strip())
     description = f"{title}: {', '.join(spans)} in {len(series[0].points)} readings."
-    return [Chart(title, curves(series, unit, description, marks=marks), description)]
+    return [Chart(title, plot(series, unit, description, limit=limit), description)]

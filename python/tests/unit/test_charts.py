@@ -6,7 +6,7 @@ import xml.etree.ElementTree as ET
 
 import pytest
 
-from mlperf_llama.report import bars, svg, timelines
+from mlperf_llama.report import bars, plot, svg, timelines
 from mlperf_llama.report.events import TimedEvent, last_run
 
 
@@ -37,7 +37,7 @@ def test_thinning_keeps_the_dip_and_the_peak() -> None:
 
 
 def test_a_line_chart_is_well_formed_and_draws_the_data() -> None:
-    drawn = svg.line_chart([(0, 0), (5, 50), (10, 100)], "<tokens> & more/s", 'a "title" <b>')
+    drawn = plot.line_chart([(0, 0), (5, 50), (10, 100)], "<tokens> & more/s", 'a "title" <b>')
     charts = [e for e in ET.fromstring(drawn).iter() if e.tag == "svg"]
     for canvas, chart in zip((svg.WIDE, svg.NARROW), charts, strict=True):
         assert chart.get("aria-label") == 'a "title" <b>'
@@ -51,9 +51,9 @@ def test_a_line_chart_is_well_formed_and_draws_the_data() -> None:
 
 
 def test_curves_have_a_legend_and_their_limits() -> None:
-    series = [svg.Series("<a>", [(0, 1), (9, 2)]), svg.Series("b", [(0, 3), (9, 4)])]
-    marks = [svg.Mark(5, "limit 5 ms"), svg.Mark(8, "limit 8 s", vertical=True)]
-    root = ET.fromstring(svg.curves(series, "ms", "words", marks=marks))
+    series = [plot.Series("<a>", [(0, 1), (9, 2)]), plot.Series("b", [(0, 3), (9, 4)])]
+    lines = {"limit": plot.Line(5, "limit 5 ms"), "limit_of_x": plot.Line(8, "limit 8 s")}
+    root = ET.fromstring(plot.plot(series, "ms", "words", **lines))
     keys = [e.text for e in root.iter() if str(e.get("class")).startswith("key")]
     assert keys == ["<a>", "b"]
     for chart in root.iter("svg"):
@@ -65,8 +65,8 @@ def test_curves_have_a_legend_and_their_limits() -> None:
 
 def test_many_curves_share_the_points_of_one() -> None:
     points = [(float(n), float(n % 7)) for n in range(5000)]
-    alone = len(svg.curves([svg.Series("", points)], "W", ""))
-    eight = len(svg.curves([svg.Series(f"GPU {n}", points) for n in range(8)], "W", ""))
+    alone = len(plot.plot([plot.Series("", points)], "W", ""))
+    eight = len(plot.plot([plot.Series(f"GPU {n}", points) for n in range(8)], "W", ""))
     assert eight < 2 * alone < 60_000
 
 

@@ -90,7 +90,8 @@ class WordOverlap:
 
 @dataclass(frozen=True)
 class Accuracy:
-    """Scores x 100; `gen_len` in characters. Until a run is scored there are its counters alone."""
+    """Scores x 100; `gen_len` in characters. Until a run is scored there are its counters alone.
+    `standard_errors`: of the means, by score."""
 
     rouge1: float | None = absent()
     rouge2: float | None = absent()
@@ -98,6 +99,7 @@ class Accuracy:
     rougeLsum: float | None = absent()
     gen_len: int | float | None = absent()
     gen_num: int | float | None = absent()
+    standard_errors: dict[str, float] | None = absent()
     word_overlap: WordOverlap | None = absent()
     targets: dict[str, Target] | None = absent()
     passed: bool | None = absent(until="rouge1")

@@ -67,7 +67,7 @@ def execute(
                 if run.is_tuning or loadgen_runs.missing(run, config):
                     early_import.begin(run, config)
                     scales.provide(run, config, env, events)
-                    asyncio.run(_measure(run, config, env, events, work, given))
+                    asyncio.run(_measure(run, config, env, events, work, given, sampler))
             with seal.stage(run, "score"):
                 stages.score_all(run, config, env, lambda s, d, n: events.emit(f"score {s}", done=d, total=n))
                 finalize.finalize_run(run, COMPLETE)
@@ -154,10 +154,11 @@ async def _measure(
     events: Events,
     work: Work,
     given: Mapping[str, str],
+    sampler: GpuSampler,
 ) -> None:
     needs.check(config)
     async with members.placed(run, config, env) as placed:
-        await _measure_with(Session(run, config, events, placed), work, given)
+        await _measure_with(Session(run, config, events, placed, sampler), work, given)
 
 
 async def _measure_with(session: Session, work: Work, given: Mapping[str, str]) -> None:

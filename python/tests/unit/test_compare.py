@@ -213,7 +213,7 @@ def test_the_page_draws_both_curves_over_each_other(tmp_path: Path) -> None:
     text = page.read_text(encoding="utf-8")
     figure = text.split("<figcaption>Offline: throughput over time")[1].split("</figure>")[0]
     assert 'class="series one" points=' in figure and 'class="series two" points=' in figure
-    assert ">A: a</text>" in figure and ">B: b</text>" in figure
+    assert ">A: a</span>" in figure and ">B: b</span>" in figure
     assert "Server: time to first token by percentile" in text and "limit of the 99th: 2000 ms" in text
 
 

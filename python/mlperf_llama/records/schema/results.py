@@ -45,6 +45,23 @@ class Expectation:
 
 
 @dataclass(frozen=True)
+class Energy:
+    """What this host's GPUs drew from the first query to the last answer: NVML's word, of the cards alone.
+
+    `method`: counter (NVML's energy counter) or power (the integral of its power readings, one every
+    `interval_s`). `mean_w` and `peak_w` are of all `gpus` together.
+    """
+
+    joules: float
+    seconds: float
+    mean_w: float
+    peak_w: float | None
+    gpus: int
+    method: str
+    interval_s: float
+
+
+@dataclass(frozen=True)
 class Performance:
     """LoadGen's own figures. `counters`: the engine's, over the run; `member_counters`: each member's.
     `repeated`: why it ran twice."""
@@ -64,6 +81,7 @@ class Performance:
     driven: Driven | None = absent()
     repeated: str | None = absent()
     expected: Expectation | None = absent()
+    energy: Energy | None = absent()
 
 
 @dataclass(frozen=True)

@@ -75,9 +75,9 @@ def test_plan_and_run_name_the_same_qps(tmp_path: Path, scenario: str, gpu: str,
     # The plan says that the run will measure; its estimate is what the run takes if it measures so much.
     assert planned.source in (target_qps.WARM_UP, target_qps.ESTIMATE)
     assert (planned.value is None) == (gpu == "unknown")
-    speed = planner._offline_speed(choose_preset(settings, card), card)
+    speed = planner.expected_speed(choose_preset(settings, card), card)
     if speed is not None:
-        assert planned.value == run_qps(settings, scenario, card, speed)
+        assert planned.value == run_qps(settings, scenario, card, speed.middle)
     assert run_qps(settings, scenario, card, 20.0) != run_qps(settings, scenario, card, 10.0)
 
 

@@ -112,7 +112,7 @@ def test_a_search_that_is_stopped_keeps_what_it_confirmed(
     )
     seen = iter([("probe", 50.0), ("confirm", 49.0), ("confirm", 52.0)])
 
-    async def run_one(_: Any, kind: str, scenario: str, qps: float) -> records.Probe:
+    async def run_one(_: Any, kind: str, scenario: str, qps: float, one_member: bool) -> records.Probe:
         if qps == 52.0:
             raise asyncio.CancelledError
         return records.Probe(

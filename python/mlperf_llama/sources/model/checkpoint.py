@@ -26,6 +26,17 @@ MAX_HEADER_BYTES = 100_000_000
 
 SHARDS = pins.WEIGHTS
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+# What vLLM and transformers read in a model's folder, of whatever name: weights, settings, code.
+_READ = (".safetensors", ".bin", ".pt", ".pth", ".gguf", ".json", ".py")
+# Of the official repository, beside the weights.
+_OFFICIAL = (
+    "config.json",
+    "generation_config.json",
+    "special_tokens_map.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    INDEX,
+)
 
 
 class CorruptedError(MissingError):
@@ -108,6 +119,14 @@ def combined(hashes: Mapping[str, str]) -> str:
     """One SHA-256 for all weight files: that of their sorted `sha256sum` lines."""
     lines = "".join(f"{sha256}  {name}\n" for name, sha256 in sorted(hashes.items()))
     return hashlib.sha256(lines.encode()).hexdigest()
+
+
+def unproven(folder: Path) -> list[str]:
+    """Files that an engine may read in the place of the proven ones: weights that the index does not name
+    (vLLM prefers consolidated*.safetensors), settings that the official repository has not."""
+    known = {*shard_names(folder), *_OFFICIAL}
+    names = (path.name for path in folder.iterdir() if path.suffix in _READ and not path.name.startswith("."))
+    return sorted(name for name in names if name not in known)
 
 
 def shape_difference(folder: Path) -> str:

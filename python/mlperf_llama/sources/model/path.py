@@ -13,7 +13,7 @@ from ..chain import Served
 from ..fetch import hub, hub_cache
 from ..fetch.http import Patience
 from ..fetch.publisher import Announce
-from . import checkpoint, proof
+from . import checkpoint, proof, unchanged
 
 log = logging.getLogger(__name__)
 
@@ -88,6 +88,7 @@ def describe(
         raise UsageError(f"MODEL: {problem}")
     trial = is_trial(config)
     remembered = trial or bool(checkpoint.other_model(folder))
+    before = unchanged.states(folder)
     named = weights or checkpoint.shard_names(folder)
     hashes = checkpoint.digests(folder, config.cache_path, remembered=remembered) if named else {}
     broken = checkpoint.corrupted(folder, hashes)
@@ -96,6 +97,8 @@ def describe(
     proved = proof.prove(folder, hashes, proof.trial if trial else announce)
     if proved.verified_by and trial:
         proved = proof.Proof(reason=TRIAL)
+    if others := unchanged.changed(folder, before):
+        raise UsageError(f"MODEL: {folder}: {', '.join(others[:4])} changed while it was hashed; run again")
     return Served(
         source=source,
         path=str(folder),
@@ -110,6 +113,7 @@ def describe(
             "announcement": proved.announced.record() if proved.announced else None,
             "model": config.model,
             "same_shape": not checkpoint.shape_difference(folder),
+            **({} if remembered else {unchanged.KEY: before}),
         },
     )
 

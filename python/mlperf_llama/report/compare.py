@@ -17,7 +17,7 @@ from ..loadgen import logs
 from ..records import codec
 from ..records.files import JsonObject, read_object
 from ..records.run_folder import RunFolder
-from ..records.schema import Accuracy, Performance, Provided
+from ..records.schema import NOT_JUDGED, Accuracy, Performance, Provided
 from ..score import accuracy_text
 from . import markdown, run
 from .blocks import NOTHING, Banner, Block, Document, Section, Table, Text, number, word
@@ -52,7 +52,7 @@ class Measured:
 
     @property
     def validity(self) -> str | None:
-        return self.performance.loadgen_result if self.performance else None
+        return self.performance.validity if self.performance else None
 
     def figure(self, key: str) -> float | None:
         """One of FIGURES; None where it was not measured or does not apply."""
@@ -183,7 +183,9 @@ def not_comparable(a: Side, b: Side) -> list[str]:
     for side in (a, b):
         for name in shared:
             validity = side.scenarios[name].validity
-            if validity != "VALID":
+            if validity == NOT_JUDGED:
+                reasons.append(f"{side.name}: {name} is not judged: too few queries.")
+            elif validity != "VALID":
                 reasons.append(f"{side.name}: LoadGen says {validity or 'nothing'} of {name}.")
     return reasons
 

@@ -29,10 +29,12 @@ def _figures(performance: Performance) -> list[str]:
 
 def _scenario(name: str, run: Run, style: Style) -> list[str]:
     performance, accuracy = run.scenarios[name].performance, run.scenarios[name].accuracy
-    validity = performance.loadgen_result if performance else "not run"
+    validity = performance.validity if performance else "not run"
     tone = {"VALID": "green", "INVALID": "red"}.get(validity, "yellow")
     parts = [f"{name:<12}", style.paint(f"{validity:<8}", tone)]
     lines = ["  " + " ".join([*parts, *(_figures(performance) if performance else [])])]
+    if performance and performance.not_judged:
+        lines.append(f"  {'':<12} {plain(performance.not_judged)}")
     if accuracy and accuracy.rouge1 is not None:
         scores = "  ".join(f"{key} {number(getattr(accuracy, key), 4)}" for key in rules.ROUGE_KEYS)
         lines.append(f"  {'':<12} {'accuracy':<8} {scores}")

@@ -215,7 +215,8 @@ RUN = Group("What is run", (
         "auto: all of them on a GPU, a few on a CPU."),
     Setting("DURATION_S", AUTO, number(float, 0, auto=True),
         "Shortest time of a performance run (seconds). "
-        "auto: the 600 of the rules on a GPU, less on a CPU."),
+        "auto: the 600 of the rules on a GPU, less on a CPU. A shortened run sends what fits into a "
+        "minute, or into this where it is longer, and is not judged where that is too little."),
     Setting("TARGET_QPS", AUTO, number(float, POSITIVE, auto=True),
         "Rate at which LoadGen sends queries; in Offline the rate that it expects (queries per second). "
         "auto: from a measurement."),

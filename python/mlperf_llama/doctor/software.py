@@ -47,11 +47,16 @@ def _python() -> Finding:
     if low <= sys.version_info[:2] < high:
         return Finding("Python", OK, here)
     span = f"{low[0]}.{low[1]} to {high[0]}.{high[1] - 1}"
-    return Finding("Python", FAIL, here, f"install Python {span} and start again")
+    remedy = f"have Python {span} beside it (uv python install 3.12), or take the container (CONTAINER=1)"
+    return Finding("Python", FAIL, here, remedy)
 
 
 def _environment(config: Config, system: System, build: str) -> list[Finding]:
-    packages = system.packages
+    packages, prefix = system.packages, Path(sys.prefix)
+    # native.sh takes the lock first and writes the stamp last.
+    if (prefix / ".lock").exists() and not (prefix / ".stamp-base").exists():
+        remedy = "`make run` makes it anew; where that fails, its last lines name the cause"
+        return [Finding("environment", WARN, f"{prefix}: its set-up did not come to its end", remedy)]
     if not in_environment(system):
         return [Finding("environment", WARN, "not made yet, or this is not its Python", MAKE)]
     missing = [name for name in NEEDED if name not in packages]

@@ -60,6 +60,19 @@ USER = (
         ((("--json",), {"action": "store_true", "help": "print the findings as JSON"}),),
         settings=True,
     ),
+    Verb(
+        "auth",
+        "which way to the weights works here, and how to get one: exit code 0, or 3 where none does",
+        verbs.auth,
+        (
+            (("--check",), {"action": "store_true", "help": "only check what is set, and ask nothing"}),
+            (
+                ("--keep",),
+                {"choices": ("env", "files"), "help": "keep what works in .env, or as files (mode 600)"},
+            ),
+        ),
+        settings=True,
+    ),
     Verb("plan", "how many queries and minutes each run takes", verbs.plan, settings=True),
     Verb("score", "score the accuracy logs of a run again", verbs.score, (RUN_OR_LATEST,), settings=True),
     Verb("verdict", "judge a run again", verbs.verdict, (RUN_OR_LATEST,), settings=True),

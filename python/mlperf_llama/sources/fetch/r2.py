@@ -96,7 +96,8 @@ def _fetch(
             log.info("downloading file=%s number=%d of=%d", name, number, len(files))
             http.download(_address(base, name, len(files)), dest / name, patience, headers, md5)
     except http.LoginPage as error:
-        cause = "the token was refused" if token else "no token is set"
+        which = "service token" if service_headers(env) or not token else "token of the log-in"
+        cause = f"the {which} was refused" if token else "no service token is set"
         raise MissingError(f"{error} ({cause}); {advice(env)}") from None
     except http.Refused as error:
         remedy = f"; {advice(env)}" if error.status in (401, 403) else ""

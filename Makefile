@@ -24,7 +24,7 @@ $(foreach pair,$(RENAMED),$(if $(filter undefined,$(origin $(firstword $(subst =
     $(error $(firstword $(subst =, ,$(pair))) was renamed: set $(lastword $(subst =, ,$(pair))))))
 # A misspelt setting would be ignored by make: better to stop.
 GIVEN := $(foreach name,$(.VARIABLES),$(if $(filter command,$(firstword $(origin $(name)))),$(name)))
-UNKNOWN := $(filter-out $(SETTINGS) $(SHELL_SETTINGS) A B NEED PAGE RUN_DIR SUBMISSION HF_% CF_% NO_COLOR -% MAKE%,$(GIVEN))
+UNKNOWN := $(filter-out $(SETTINGS) $(SHELL_SETTINGS) A B NEED PAGE RUN_DIR SUBMISSION CHECK KEEP HF_% CF_% NO_COLOR -% MAKE%,$(GIVEN))
 $(if $(UNKNOWN),$(error $(UNKNOWN): not a setting; `make help` lists them))
 
 # Folders: of a saved run, of two to compare (and the page to write), of a packed submission.
@@ -35,9 +35,12 @@ PAGE ?=
 SUBMISSION ?=
 # A load in queries/s.
 NEED ?=
-export RUN_DIR A B PAGE SUBMISSION NEED
-# Never expanded by make either, as the settings; and the secrets, where make's command line has one.
-$(foreach name,RUN_DIR A B PAGE SUBMISSION NEED $(filter HF_% CF_%,$(GIVEN)),$(eval override export $(name) := $$(value $(name))))
+# Of make auth.
+CHECK ?=
+KEEP ?=
+export RUN_DIR A B PAGE SUBMISSION NEED KEEP
+# Never expanded by make either, as the settings; and the secrets, where make has one on its command line.
+$(foreach name,RUN_DIR A B PAGE SUBMISSION NEED KEEP $(filter HF_% CF_%,$(GIVEN)),$(eval override export $(name) := $$(value $(name))))
 # $(call need,NAME,what it names): one line and code 2 where NAME is empty.
 need = [[ -n $$$(1) ]] || { printf 'error: %s: expected %s, found nothing: make $@ %s=results/...\n' $(1) '$(2)' $(1) >&2; exit 2; }
 
@@ -65,6 +68,10 @@ doctor: ## what this machine has, lacks, and how to mend it
 .PHONY: plan
 plan: ## how many queries and minutes each run takes, and what it will do here; NEED=500: GPUs for that load
 	@scripts/launch.sh --native plan $${NEED:+--need "$$NEED"}
+
+.PHONY: auth
+auth: ## which way to the weights works here, and how to get one; CHECK=1 asks nothing, KEEP=env or files keeps
+	@scripts/launch.sh --native auth $(if $(CHECK),--check) $(if $(KEEP),--keep "$$KEEP")
 
 .PHONY: build
 build: ## the CUDA image; TARGET=cpu: the CPU image

@@ -216,7 +216,8 @@ RUN = Group("What is run", (
         "auto: all of them on a GPU, a few on a CPU."),
     Setting("DURATION_S", AUTO, number(float, 0, auto=True),
         "Shortest time of a performance run (seconds). "
-        "auto: the 600 of the rules on a GPU, less on a CPU."),
+        "auto: the 600 of the rules on a GPU, less on a CPU. A shortened run sends what fits into a "
+        "minute, or into this where it is longer, and is not judged where that is too little."),
     Setting("TARGET_QPS", AUTO, number(float, POSITIVE, auto=True),
         "Rate at which LoadGen sends queries; in Offline the rate that it expects (queries per second). "
         "auto: from a measurement."),
@@ -361,6 +362,9 @@ SECRET = Group("Secrets (empty: none); each may come as a file instead: NAME_FIL
         "Cloudflare Access service token for MLCommons' gated downloads: its id.", prefix=""),
     Setting("CF_ACCESS_CLIENT_SECRET", "", text,
         "Cloudflare Access service token for MLCommons' gated downloads: its secret.", prefix=""),
+    Setting("CF_ACCESS_TOKEN", "", text,
+        "In the service token's place: a log-in in a browser, as make auth gets it; it lasts for hours.",
+        prefix=""),
     Setting("REPLICAS_TOKEN", "", text,
         "Lets the members of a run in that were started by hand; a run makes one up for those it starts.",
         prefix=""),

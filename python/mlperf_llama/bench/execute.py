@@ -116,13 +116,13 @@ def _with_cause(run: RunFolder, error: BaseException) -> BaseException:
 
 
 def exit_code(run: RunFolder) -> int:
-    """5 where LoadGen said INVALID, or an eligible run missed a target; else 0."""
+    """5 where a judged run is INVALID by LoadGen, or an eligible run missed a target; else 0."""
     scenarios = run.read(Results).scenarios.values()
     provenance = run.read(Provenance)
     eligible = all(p is not None and p.eligible for p in (provenance.dataset, provenance.model))
     eligible = eligible and (provenance.articles is None or bool(provenance.articles.eligible))
     eligible = eligible and not run.config().ignore_eos
-    invalid = any(s.performance and s.performance.loadgen_result == "INVALID" for s in scenarios)
+    invalid = any(s.performance and s.performance.validity == "INVALID" for s in scenarios)
     missed = any(s.accuracy and s.accuracy.passed is False for s in scenarios)
     return EXIT_INVALID if invalid or (missed and eligible) else EXIT_OK
 

@@ -61,6 +61,19 @@ USER = (
         settings=True,
     ),
     Verb(
+        "auth",
+        "which way to the weights works here, and how to get one: exit code 0, or 3 where none does",
+        verbs.auth,
+        (
+            (("--check",), {"action": "store_true", "help": "only check what is set, and ask nothing"}),
+            (
+                ("--keep",),
+                {"choices": ("env", "files"), "help": "keep what works in .env, or as files (mode 600)"},
+            ),
+        ),
+        settings=True,
+    ),
+    Verb(
         "plan",
         "how many queries and minutes each run takes, and what `make run` will do here",
         verbs.plan,

@@ -117,6 +117,15 @@ def doctor(arguments: argparse.Namespace, flags: Mapping[str, str], env: Env) ->
     return examination.main(config.load(flags, env), env, as_json=arguments.json)
 
 
+def auth(arguments: argparse.Namespace, flags: Mapping[str, str], env: Env) -> int:
+    """Which way to the weights works here."""
+    from .. import auth as access
+
+    questions = None if arguments.check else access.terminal()
+    settings = config.load(flags, env)
+    return access.main(settings, env, arguments.check, arguments.keep, questions, sys.stdout)
+
+
 def health(arguments: argparse.Namespace, flags: Mapping[str, str], env: Env) -> int:
     from ..machine import health as pulse
 

@@ -15,6 +15,7 @@ from .fields import COMPLETE, DYNAMIC, FAILED, INTERRUPTED, RUNNING, SCHEMA_VERS
 from .hashes import OpenStage, Seal, SealedStage
 from .provenance import Attempt, Member, MemoryStep, Provenance, Provided, Resumed, ScalesUsed
 from .results import (
+    NOT_JUDGED,
     Accuracy,
     Compliance,
     Driven,
@@ -50,6 +51,7 @@ __all__ = [
     "DYNAMIC",
     "FAILED",
     "INTERRUPTED",
+    "NOT_JUDGED",
     "RUNNING",
     "SCHEMA_VERSION",
     "STATIC",

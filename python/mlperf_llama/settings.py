@@ -61,6 +61,9 @@ class SomeOf:
         return tuple(name for name in self.names if name in chosen)
 
 
+ENGINES = OneOf(("vllm", "fake"))
+
+
 def text(value: str) -> str:
     return value
 
@@ -140,6 +143,22 @@ def head_address(value: str) -> str | None:
     if colon and not (port.isascii() and port.isdigit() and 0 < int(port) < 65536):
         raise ValueError("HOST:PORT with a port from 1 to 65535")
     return value
+
+
+_SERVER = re.compile(r"https?://[A-Za-z0-9_.\[\]:-]+(/[\w./-]*)?", re.IGNORECASE)
+
+
+def engine(value: str) -> str:
+    """vllm or fake; or addresses of servers with commas between them, each without the /v1 of its paths."""
+    if "://" not in value:
+        return ENGINES(value)
+    addresses = [part.strip().rstrip("/").removesuffix("/v1") for part in value.split(",")]
+    if not all(_SERVER.fullmatch(address) for address in addresses) or len(set(addresses)) < len(addresses):
+        raise ValueError(
+            "addresses of servers (http://HOST:PORT, with commas, each once), without user and password: "
+            "the server's key comes in ENDPOINT_API_KEY"
+        )
+    return ",".join(addresses)
 
 
 def switch(value: str) -> bool:
@@ -254,8 +273,10 @@ DATA = Group("Dataset and model", (
 ))
 
 ENGINE = Group("Engine", (
-    Setting("ENGINE", "vllm", OneOf(("vllm", "fake")),
-        "Engine. fake gives scripted answers, to test the pipeline: never a result."),
+    Setting("ENGINE", "vllm", engine,
+        "Engine: vllm; or the addresses of servers that run already, with commas (http://HOST:PORT), to "
+        "measure them: the speed of an endpoint, never a result (docs/endpoints.md); or fake, which gives "
+        "scripted answers, to test the pipeline: never a result."),
     Setting("PRESET", AUTO, text,
         "Engine settings for a kind of GPU (name or path). auto: by this machine's GPU."),
     Setting("DTYPE", AUTO, OneOf((AUTO, "bfloat16", "float16", "float32")),
@@ -356,6 +377,8 @@ SECRET = Group("Secrets (empty: none); each may come as a file instead: NAME_FIL
         "Cloudflare Access service token for MLCommons' gated downloads: its id.", prefix=""),
     Setting("CF_ACCESS_CLIENT_SECRET", "", text,
         "Cloudflare Access service token for MLCommons' gated downloads: its secret.", prefix=""),
+    Setting("ENDPOINT_API_KEY", "", text,
+        "Bearer token of the servers that ENGINE names; it is sent to them alone.", prefix=""),
     Setting("REPLICAS_TOKEN", "", text,
         "Lets the members of a run in that were started by hand; a run makes one up for those it starts.",
         prefix=""),

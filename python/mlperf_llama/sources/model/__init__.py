@@ -39,6 +39,9 @@ class _Source(Protocol):
 def chain(config: Config) -> tuple[str, ...]:
     """The sources to try, in order: all, the one that MODEL names, or the path or Hub id in it."""
     if config.model == AUTO:
+        if config.endpoints:
+            # The prompts of another model than the server's are of no use to it.
+            return ("huggingface",)
         return (FAKE,) if config.engine == "fake" else CHAIN
     if config.model == FAKE and config.engine != "fake":
         raise UsageError("MODEL: fake is only a tokenizer and needs ENGINE=fake")

@@ -15,7 +15,7 @@ from ..fetch import hub
 from ..fetch.http import Patience
 from ..fetch.publisher import Announce
 from . import checkpoint
-from .path import describe, download
+from .path import describe, download, loads_weights
 
 # rules.MODEL_REVISION is what the reference's README names. It is a commit of the 405B
 # repository; this one is the 8B repository's, whose shards checkpoint.SHARDS lists.
@@ -27,7 +27,7 @@ def serve(config: Config, env: Mapping[str, str]) -> Served:
     """A copy that is already in the hub's cache needs no token and no network."""
     for revision in REVISIONS:
         folder = hub.find(rules.MODEL_ID, revision, env)
-        if folder is not None and not checkpoint.problem(folder):
+        if folder is not None and not checkpoint.problem(folder, loads_weights(config)):
             return _described(folder, revision, config, env)
     token = secret("HF_TOKEN", env)
     if not token:

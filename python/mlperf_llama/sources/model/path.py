@@ -8,12 +8,14 @@ from pathlib import Path
 
 from ...config import Config, secret
 from ...errors import MissingError, UsageError
+from ...records.files import digest
 from ..chain import Served
 from ..fetch import hub
 from ..fetch.http import Patience
 from ..fetch.publisher import Announce
 from . import checkpoint, proof
 
+SERVER = "the server has the weights; this is the tokenizer of its prompts"
 TRIAL = "a trial run (SAMPLES, IGNORE_EOS): the hashes of its weights are remembered, not made again"
 # organisation/name, and a branch, tag or commit after @.
 _HUB_ID = re.compile(r"([\w-][\w.-]*/[\w.-]+)(?:@([\w./-]+))?")
@@ -33,7 +35,7 @@ def serve(config: Config, env: Mapping[str, str]) -> Served:
         )
     repo, revision = match[1], match[2] or "main"
     snapshot = hub.find(repo, revision, env)
-    if snapshot is None or checkpoint.problem(snapshot):
+    if snapshot is None or checkpoint.problem(snapshot, loads_weights(config)):
         token = secret("HF_TOKEN", env)
         half = Patience(config.source_stall_s / 2, config.source_timeout_s)
         hub.check_access(repo, revision, token, env, half)
@@ -42,9 +44,12 @@ def serve(config: Config, env: Mapping[str, str]) -> Served:
 
 
 def download(repo: str, revision: str, token: str | None, config: Config, env: Mapping[str, str]) -> Path:
-    """The folder of a repository of the hub, whole; MissingError says what it lacks."""
-    folder = hub.snapshot(repo, revision, token, env, config.source_stall_s, config.source_timeout_s)
-    if problem := checkpoint.problem(folder):
+    """The folder of a repository of the hub, whole; MissingError says what it lacks. Without the weights
+    where the engine loads none."""
+    weights = loads_weights(config)
+    limits = config.source_stall_s, config.source_timeout_s
+    folder = hub.snapshot(repo, revision, token, env, *limits, weights)
+    if problem := checkpoint.problem(folder, weights):
         raise MissingError(f"{problem}; remove {folder.parents[1]} to have all of it fetched again")
     return folder
 
@@ -56,14 +61,16 @@ def describe(
     revision: str | None = None,
     announce: Announce = proof.pinned_only,
 ) -> Served:
-    """The Served record of a folder. For the fake engine a tokenizer and config are enough.
+    """The Served record of a folder. For an engine that loads none a tokenizer and config are enough.
 
     `announce`: asks the publisher that the folder came from.
     """
-    weights = config.engine != "fake"
+    weights = loads_weights(config)
     problem = checkpoint.problem(folder, weights)
     if problem:
         raise UsageError(f"MODEL: {problem}")
+    if config.endpoints:
+        return _tokenizer(folder, source, config, revision)
     trial = is_trial(config)
     remembered = trial or bool(checkpoint.other_model(folder))
     named = weights or checkpoint.shard_names(folder)
@@ -92,7 +99,21 @@ def describe(
     )
 
 
+def _tokenizer(folder: Path, source: str, config: Config, revision: str | None) -> Served:
+    """The folder makes the prompts of a server, which has the weights."""
+    files = [folder / name for name in checkpoint.TOKENIZERS]
+    sha256 = digest(next(path for path in files if path.is_file()))
+    return Served(
+        source, str(folder), sha256, False, SERVER, revision=revision, details={"model": config.model}
+    )
+
+
+def loads_weights(config: Config) -> bool:
+    """Whether the engine is one that loads the weights here."""
+    return config.engine == "vllm"
+
+
 def is_trial(config: Config) -> bool:
     """Whether its own settings keep the run from being submitted, whatever its weights are."""
     subset = config.samples is not None and config.samples < config.full_sample_count
-    return subset or config.ignore_eos or config.engine == "fake"
+    return subset or config.ignore_eos or config.engine != "vllm"

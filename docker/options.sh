@@ -73,6 +73,18 @@ add_bind_mounts() {
     done
 }
 
+# add_server: the host's own network, so that SERVE_ADDRESS means the same inside, and vLLM's health check.
+add_server() {
+    local address url
+    address=$(setting SERVE_ADDRESS 127.0.0.1:8000)
+    url="http://${address/#0.0.0.0:/127.0.0.1:}/health"
+    options+=(
+        --network host
+        --health-cmd "python3 -c 'import urllib.request as u; u.urlopen(\"$url\", timeout=5)'"
+        --health-start-period 10m
+    )
+}
+
 # add_environment: settings, secrets, proxies, pip's settings by name only, so that their values stay off
 # the command line; and the CA bundle.
 add_environment() {

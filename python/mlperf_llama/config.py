@@ -61,6 +61,7 @@ class Config:
     tensor_parallel: int
     hosts: str
     head_address: str | None
+    serve_address: str
     engine_args: dict[str, object]
     ignore_eos: bool
     seed: int

@@ -161,6 +161,14 @@ def engine(value: str) -> str:
     return ",".join(addresses)
 
 
+def serve_address(value: str) -> str:
+    """HOST:PORT."""
+    parsed = head_address(value)
+    if parsed is None or ":" not in parsed:
+        raise ValueError("HOST:PORT with a port from 1 to 65535")
+    return parsed
+
+
 def switch(value: str) -> bool:
     if value.lower() in ("1", "true", "yes", "on"):
         return True
@@ -308,6 +316,9 @@ ENGINE = Group("Engine", (
     Setting("HEAD_ADDRESS", AUTO, head_address,
         "Where other hosts reach this one (HOST or HOST:PORT). auto: the address of the route to them, and "
         "any free port."),
+    Setting("SERVE_ADDRESS", "127.0.0.1:8000", serve_address,
+        "Where serve listens (HOST:PORT). Whoever reaches it may use the engine: set ENDPOINT_API_KEY where "
+        "that is more than this host."),
     Setting("ENGINE_ARGS", "{}", json_object,
         "Further engine arguments of vLLM (JSON object)."),
     Setting("IGNORE_EOS", "0", switch,

@@ -6,6 +6,7 @@ run will know.
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +31,7 @@ WEIGHTS_GB, DATA_GB, STAND_IN_GB, RUN_GB = 16.1, 1.0, 0.3, 0.2
 ENVIRONMENT_GB = {"cuda": 7.4, "cpu": 2.2}
 # What comes on top of the LoadGen runs: loading, compiling, warm-up and scoring, warm and at the first start.
 AROUND_MINUTES = {"cuda": (3, 15), "cpu": (1, 6)}
+WIDTH = 100  # columns of text
 STAND_IN_WHY = "neither HF_TOKEN nor MLCommons' token is set, and the weights are not in the hub's cache"
 
 
@@ -59,9 +61,12 @@ def lines(config: Config, gpus: Sequence[Gpu], env: Mapping[str, str]) -> list[L
 
 
 def render(told: Sequence[Line]) -> str:
-    """The lines as text, one each."""
-    width = max(len(line.name) for line in told)
-    return "\n".join(f"{line.name:<{width}}  {line.text}" for line in told)
+    """The lines as text, wrapped, each behind its name."""
+    width = max(len(line.name) for line in told) + 2
+    return "\n".join(
+        textwrap.fill(line.text, WIDTH, initial_indent=f"{line.name:<{width}}", subsequent_indent=" " * width)
+        for line in told
+    )
 
 
 def _build(gpus: Sequence[Gpu]) -> str:

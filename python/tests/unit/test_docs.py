@@ -78,3 +78,17 @@ def test_the_checks_that_the_verdicts_page_names_exist() -> None:
     named = {name for name in names if not name.endswith((".json", ".txt", ".html"))} - {"jq", "warn"}
     assert {"seal", "whole_passes", "accuracy.rouge1", "ttft_p99"} <= named
     assert not {name for name in named if name not in tests}
+
+
+def test_every_anchor_leads_to_a_heading(page: Path) -> None:
+    for target, anchor in re.findall(r"\]\(([^)#:]*)#([^)]+)\)", page.read_text()):
+        text = (page.parent / target if target else page).read_text()
+        headings = re.findall(r"^#+ (.*)", text, re.MULTILINE)
+        assert anchor in {re.sub(r"[^\w -]", "", h).lower().replace(" ", "-") for h in headings}, target
+
+
+def test_a_rate_is_written_with_per(page: Path) -> None:
+    """Not as in "tokens a step", over which a reader stumbles."""
+    nouns = r"(?:tokens|queries|samples|answers|objects?|scales?|bytes|records?|us|ms)"
+    units = r"(?:second|step|token|line|sample|answer|tensor|matrix|query|member|machine)"
+    assert not re.findall(rf"\b{nouns} an? {units}\b.*", page.read_text())

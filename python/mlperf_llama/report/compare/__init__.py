@@ -16,10 +16,12 @@ from ..blocks import NOTHING, Banner, Block, Chart, Document, Section, Table, Te
 from . import curves, sentences
 from .differences import Difference, difference, every_difference, mean_of, shared_scenarios
 from .reading import read, read_group
-from .sides import FIGURES, Group, not_comparable
+from .sides import FIGURES, Group, not_comparable, notes
 
 __all__ = ["compare", "document", "folders", "groups", "read", "summary", "text", "write_page"]
 SETTINGS = ("setting ", "engine setting ")
+# Settings that say where something lies or what is shown, and nothing about the run.
+PLACES = frozenset({"results_dir", "cache_dir", "verbosity", "system_file", "inference_dir"})
 
 
 def folders(listed: str) -> list[Path]:
@@ -55,9 +57,10 @@ def document(a: Group, b: Group, charts: Sequence[Chart] = ()) -> Document:
     scores = [text for name in shared_scenarios(a, b) if (text := sentences.accuracy(a, b, name))]
     settings = _settings(a, b)
     changed = f"Settings that differ: {settings}." if settings else "No setting differs."
-    lines = (*(said if reasons else said[1:]), *scores, changed, *a.notes, *b.notes)
+    remarks = notes(a, b)
+    lines = (*(said if reasons else said[1:]), *scores, changed, *remarks)
     title = "Not comparable" if reasons else said[0]
-    tone = "bad" if reasons else ("warn" if (*a.notes, *b.notes) else "good")
+    tone = "bad" if reasons else ("warn" if remarks else "good")
     banner = Banner(title, (*reasons, *lines), tone)
     sections = (Section("Side by side", (*_figures(a, b), *charts, _differences(a, b))),)
     return Document("Comparison", f"{a.title} · {b.title}", banner, "", sections)
@@ -72,7 +75,7 @@ def _settings(a: Group, b: Group) -> str:
         if prefix and facts_a.get(key) != facts_b.get(key):
             change = f"{word(facts_a.get(key))} → {word(facts_b.get(key))}"
             names.setdefault(key.removeprefix(prefix), change)
-    return ", ".join(f"{name} {change}" for name, change in names.items())
+    return ", ".join(f"{name} {change}" for name, change in names.items() if name not in PLACES)
 
 
 def _ratio(both: Difference) -> str:
@@ -140,7 +143,7 @@ def summary(a: Group, b: Group) -> str:
         "b": [side.name for side in b.sides],
         "comparable": not reasons,
         "reasons": reasons,
-        "notes": [*a.notes, *b.notes],
+        "notes": notes(a, b),
         "scenarios": scenarios,
         "differing": differing,
     }

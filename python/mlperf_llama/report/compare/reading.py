@@ -68,9 +68,8 @@ def read_run(path: Path) -> Side:
         for name, scenario in ours.scenarios.items()
         if scenario.performance or scenario.accuracy or name in answers
     }
-    name = ours.path.name
-    edits = [f"not as its stages sealed it: {fault}" for fault in seal.faults(RunFolder(ours.path))[:1]]
-    return Side(name, measured, facts, [f"{name}: {reason}" for reason in (*edits, *ours.not_eligible())])
+    edits = [f"Not as its stages sealed it: {fault}" for fault in seal.faults(RunFolder(ours.path))[:1]]
+    return Side(ours.path.name, measured, facts, [*edits, *ours.not_eligible()])
 
 
 def _asked(detail: Mapping[str, object], config: Config | None, scenario: str) -> float | None:

@@ -46,6 +46,8 @@ class Line:
 
 def lines(config: Config, gpus: Sequence[Gpu], env: Mapping[str, str]) -> list[Line]:
     """Everything that can be said before a run starts."""
+    if config.endpoints:
+        return _of_servers(config)
     used = chosen_gpus(config, gpus)
     weights = weights_line(config, env)
     against = not_submittable(config, used, weights)
@@ -57,6 +59,19 @@ def lines(config: Config, gpus: Sequence[Gpu], env: Mapping[str, str]) -> list[L
         Line("dataset", _dataset(config)),
         Line("disk and download", _disk(config, used, weights)),
         Line("submittable", against or "yes, if each run is VALID and reaches its accuracy", not against),
+    ]
+
+
+def _of_servers(config: Config) -> list[Line]:
+    """With ENGINE naming servers: they alone know their speed."""
+    count = len(config.endpoints)
+    servers = f"{count} servers that run" if count > 1 else "a server that runs"
+    return [
+        Line("runs on", f"{servers} already, {', '.join(config.endpoints)}; no GPU of this host is used"),
+        Line("time", "by the servers' speed, which the warm-up measures"),
+        Line("weights", f"those of the server; the tokenizer of {config.model} makes the prompts", False),
+        Line("dataset", _dataset(config)),
+        Line("submittable", "no: a server cannot show the hash of the weights that it loaded", False),
     ]
 
 

@@ -41,6 +41,15 @@ def test_an_a30_with_a_token_and_all_runs_is_submittable() -> None:
     assert lines["submittable"].good and lines["submittable"].text.startswith("yes")
 
 
+def test_servers_bring_their_own_gpus_and_weights() -> None:
+    lines = told(TOKEN, A30, ENGINE="http://a:8000,http://b:8000", MODEL="/models/Llama", SCENARIO="Server")
+    assert lines["runs on"].text.startswith(
+        "2 servers that run already, http://a:8000, http://b:8000; no GPU"
+    )
+    assert "speed" not in lines and not lines["submittable"].good
+    assert lines["weights"].text == "those of the server; the tokenizer of /models/Llama makes the prompts"
+
+
 def test_one_scenario_alone_lacks_the_rest() -> None:
     line = told(TOKEN, A30, MODE="performance")["submittable"]
     assert not line.good

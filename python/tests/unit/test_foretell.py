@@ -180,3 +180,13 @@ def test_a_need_that_makes_no_sense(need: float, scenario: str, message: str) ->
 def test_the_plan_takes_a_need() -> None:
     assert table.BY_NAME["plan"].arguments
     assert parser.build().parse_args(["plan", "--need", "500", "--scenario", "Server"]).need == 500
+
+
+def test_without_a_gpu_the_table_says_that_it_is_a_gpus(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("mlperf_llama.machine.gpus.describe", lambda env: System(gpus=()))
+    arguments = parser.build().parse_args(["plan"])
+    for flags, first in (({}, "Full-length runs, as a machine with a GPU"), ({"SAMPLES": "64"}, "scenario")):
+        assert table.BY_NAME["plan"].function(arguments, flags, {}) == 0
+        assert capsys.readouterr().out.startswith(first)

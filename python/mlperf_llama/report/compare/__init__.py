@@ -104,7 +104,7 @@ def _table(a: Group, b: Group, scenario: str) -> Table:
         ratio = _ratio(both) if both else NOTHING
         noise = f"±{sentences.percent(both.noise)}" if both and both.noise is not None else NOTHING
         rows.append((unit, *(number(mean, digits) for mean in means), ratio, noise))
-    heads = ("", a.title, b.title, "B / A", "noise")[:columns]
+    heads = ("", a.letter, b.letter, "B / A", "noise")[:columns]
     return Table(heads, tuple(row[:columns] for row in rows), "lrrrr"[:columns], scenario)
 
 
@@ -116,7 +116,7 @@ def _differences(a: Group, b: Group) -> Table:
         if facts_a.get(key) != facts_b.get(key)
     )
     note = "A dash: not recorded there."
-    return Table(("fact", a.title, b.title), rows, "lll", "What differs", note)
+    return Table(("fact", a.letter, b.letter), rows, "lll", "What differs", note)
 
 
 def summary(a: Group, b: Group) -> str:

@@ -75,12 +75,12 @@ def _of_servers(config: Config) -> list[Line]:
     ]
 
 
-def render(told: Sequence[Line]) -> str:
+def render(expectations: Sequence[Line]) -> str:
     """The lines as text, wrapped, each behind its name."""
-    width = max(len(line.name) for line in told) + 2
+    width = max(len(line.name) for line in expectations) + 2
     return "\n".join(
         textwrap.fill(line.text, WIDTH, initial_indent=f"{line.name:<{width}}", subsequent_indent=" " * width)
-        for line in told
+        for line in expectations
     )
 
 
@@ -176,7 +176,7 @@ def _disk(config: Config, gpus: Sequence[Gpu], weights: Line) -> str:
     place = Path(config.cache_dir).expanduser()
     return (
         f"at the first run {fetched:.3g} GB fetched into {place} at most, and {environment:g} GB for the "
-        f"environment; {run_gb:.2g} GB a run folder"
+        f"environment; {run_gb:.2g} GB per run folder"
     )
 
 

@@ -218,7 +218,7 @@ def test_the_comparison_as_json(tmp_path: Path) -> None:
     speed = data["scenarios"]["Offline"]["figures"]["samples_per_second"]
     assert speed["a"] == [57.0, 57.6] and speed["beyond_noise"]
     assert speed["change"] == pytest.approx(41.2 / 57.3 - 1)
-    assert data["scenarios"]["Server"]["asked_qps"] == {"a": [47.0, 47.0], "b": [47.0, 47.0]}
+    assert data["scenarios"]["Server"]["requested_qps"] == {"a": [47.0, 47.0], "b": [47.0, 47.0]}
 
 
 def test_the_page_draws_both_curves_over_each_other(tmp_path: Path) -> None:

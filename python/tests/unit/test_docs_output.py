@@ -41,8 +41,8 @@ def expected(name: str, command: str) -> str:
     """The command and what it prints on a machine with these GPUs and a token."""
     flags = dict(word.split("=", 1) for word in command.split() if "=" in word)
     settings = config.load(flags, CACHE)
-    told = foretell.render(foretell.lines(settings, gpus(name), ENV))
-    return f"{command}\n{planner.table(settings, gpus(name))}\n\n{told}"
+    lines = foretell.render(foretell.lines(settings, gpus(name), ENV))
+    return f"{command}\n{planner.table(settings, gpus(name))}\n\n{lines}"
 
 
 def shown() -> list[tuple[str, str, str]]:

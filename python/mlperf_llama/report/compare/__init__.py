@@ -53,13 +53,13 @@ def write_page(path: Path, a: Group, b: Group) -> None:
 def document(a: Group, b: Group, charts: Sequence[Chart] = ()) -> Document:
     """The comparison as data."""
     reasons = not_comparable(a.first, b.first)
-    said = [sentences.sentence(a, b, name) for name in shared_scenarios(a, b)]
+    results = [sentences.sentence(a, b, name) for name in shared_scenarios(a, b)]
     scores = [text for name in shared_scenarios(a, b) if (text := sentences.accuracy(a, b, name))]
     settings = _settings(a, b)
     changed = f"Settings that differ: {settings}." if settings else "No setting differs."
     remarks = notes(a, b)
-    lines = (*(said if reasons else said[1:]), *scores, changed, *remarks)
-    title = "Not comparable" if reasons else said[0]
+    lines = (*(results if reasons else results[1:]), *scores, changed, *remarks)
+    title = "Not comparable" if reasons else results[0]
     tone = "bad" if reasons else ("warn" if remarks else "good")
     banner = Banner(title, (*reasons, *lines), tone)
     sections = (Section("Side by side", (*_figures(a, b), *charts, _differences(a, b))),)
@@ -126,7 +126,7 @@ def summary(a: Group, b: Group) -> str:
         name: {
             "sentence": sentences.sentence(a, b, name),
             "accuracy": sentences.accuracy(a, b, name),
-            "asked_qps": {g.letter.lower(): [m.asked_qps for m in g.measured(name)] for g in (a, b)},
+            "requested_qps": {g.letter.lower(): [m.requested_qps for m in g.measured(name)] for g in (a, b)},
             "tuned": {g.letter.lower(): [m.tuned for m in g.measured(name)] for g in (a, b)},
             "figures": {d.key: _plain(d) for d in every_difference(a, b, name)},
         }

@@ -31,17 +31,17 @@ SAME = {
 }
 
 
-ASKED_QPS = "effective_target_qps"
+REQUESTED_QPS = "effective_target_qps"
 
 
 @dataclass(frozen=True)
 class Measured:
-    """What one scenario measured. `asked_qps`: the rate that LoadGen was told to send, which is a result
+    """What one scenario measured. `requested_qps`: the rate that LoadGen was told to send, which is a result
     in no scenario. `tuned`: the highest load that a tuning confirmed. `rates`: throughput over seconds."""
 
     performance: Performance | None = None
     accuracy: Accuracy | None = None
-    asked_qps: float | None = None
+    requested_qps: float | None = None
     tuned: float | None = None
     rates: tuple[Point, ...] = ()
     detail: Mapping[str, object] = field(default_factory=dict)
@@ -91,7 +91,7 @@ class Group:
         return f"{self.letter}: {self.name}"
 
     def measured(self, scenario: str) -> list[Measured]:
-        """A scenario's measurements, one a repeat that has it."""
+        """A scenario's measurements, one per repeat that has it."""
         return [side.scenarios[scenario] for side in self.sides if scenario in side.scenarios]
 
 

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
+import numpy as np
+
 from .. import rules
 from ..records.schema import Performance
 from .blocks import number
@@ -144,11 +146,9 @@ def _load(run: Run, latencies: Latencies | None) -> Load:
     if latencies is None or latencies.ttft_ms is None or not len(latencies.whole_ms):
         return Load(seats=total)
     requests = latencies.requests
-    changes = sorted([(t, 1) for t in requests.first_token_s] + [(t, -1) for t in requests.end_s])
-    running = most = 0
-    for _, change in changes:
-        running += change
-        most = max(most, running)
+    changes = np.repeat([1, -1], len(requests))
+    order = np.argsort(np.concatenate([requests.first_token_s, requests.end_s]), kind="stable")
+    most = int(np.cumsum(changes[order]).max())
     # By Little's law: what waited, over the time.
     waited_s = float(latencies.ttft_ms.sum()) / 1000
     return Load(most, waited_s / max(1e-9, float(requests.end_s.max())), total)

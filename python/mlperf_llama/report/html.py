@@ -119,7 +119,7 @@ def _watermark(text: str) -> str:
     """Text across the page, behind all else; each printed page repeats fixed elements."""
     if not text:
         return ""
-    lines = "".join(f"<span>{escape(text)}</span>" for _ in range(12))
+    lines = f'<span data-text="{escape(text)}"></span>' * 12
     return f'<div class="watermark" aria-hidden="true">{lines}</div>'
 
 

@@ -31,7 +31,7 @@ from .errors import (
     Interrupted,
     PipelineError,
 )
-from .settings import PREFIX
+from .settings import DEBUG
 from .terminal import outputs, signals
 
 # A full, read-only or failing disk is the machine's trouble, not a bug of ours.
@@ -67,11 +67,11 @@ def _say(prefix: str, message: str) -> None:
     print(f"{start}{prefix}:{end} {redaction.visible(message)}", file=sys.stderr)
 
 
-def _say_end(code: int, run_dir: Path | None) -> None:
+def _end(code: int, run_dir: Path | None) -> str:
     """The exit code in words, and the command that goes on with a run that has not finished."""
     goes_on = run_dir is not None and code != EXIT_INVALID
     resume = f"; `make resume RUN_DIR={shlex.quote(str(run_dir))}` goes on with it" if goes_on else ""
-    print(f"exit code {code}: {MEANINGS[code]}{redaction.visible(resume)}", file=sys.stderr)
+    return f"exit code {code}: {MEANINGS[code]}{redaction.visible(resume)}"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -127,18 +127,19 @@ def _run(verb: table.Verb, arguments: argparse.Namespace) -> int:
     try:
         env = config.environment()
         redaction.install(env)
-        set_up_logging(bool(env.get(PREFIX + "DEBUG")))
-        return verb.function(arguments, parser.flags(arguments), env)
+        flags = parser.flags(arguments)
+        set_up_logging(config.verbosity(env, flags) == DEBUG)
+        return verb.function(arguments, flags, env)
     except PipelineError as error:
         # A source that cannot serve is no error yet: the chain says what comes next.
         next_source = verb.name in ("dataset", "model") and error.exit_code in (EXIT_MISSING, EXIT_BROKE)
-        _say(f"{verb.name} not here" if next_source else "error", str(error))
         if verb.name == "execute":
-            _say_end(error.exit_code, arguments.run_dir)
+            print(_end(error.exit_code, arguments.run_dir), file=sys.stderr)
+        _say(f"{verb.name} not here" if next_source else "error", str(error))
         return error.exit_code
     except Interrupted as error:
-        _say("interrupted", "stopped before the end; what was finished is kept")
-        _say_end(error.exit_code, getattr(arguments, "run_dir", None))
+        end = _end(error.exit_code, getattr(arguments, "run_dir", None))
+        _say("interrupted", f"stopped before the end; what was finished is kept; {end}")
         return error.exit_code
     except ModuleNotFoundError as error:
         _say("error", f"the Python package {error.name} is missing here; `make doctor` tells how to mend it")

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from .. import rules
-from ..config import Config
+from ..config import Config, verbosity
 from ..credentials import redaction
 from ..engine import importing
 from ..errors import EXIT_INVALID, EXIT_OK, MEANINGS, BrokeError, Interrupted, PipelineError
@@ -21,8 +21,10 @@ from ..records import seal
 from ..records.events import Events
 from ..records.run_folder import RunFolder
 from ..records.schema import COMPLETE, FAILED, INTERRUPTED, Provenance, Results, System
-from ..settings import PREFIX
+from ..settings import DEBUG, QUIET
 from ..terminal import console, signals
+from ..terminal.aside import Aside
+from ..terminal.member_lines import MemberLines
 from ..terminal.progress import TerminalProgress
 from ..terminal.style import colour_wanted
 from . import command, early_import, environment_record, finalize, loadgen_runs, members, scales, stages
@@ -49,14 +51,17 @@ def execute(
     run: RunFolder, config: Config, env: Mapping[str, str], work: Work, write_report: stages.WriteReport
 ) -> int:
     """Do everything the config asks for; returns the exit code. Finished runs are kept."""
-    # Those of other hosts cannot be read from here.
-    gpus, given = (() if config.hosts else run.read(System).gpus), dict(os.environ)
-    debug = bool(env.get(f"{PREFIX}DEBUG"))
+    # Members read their own, wherever they are.
+    gpus, given = run.read(System).gpus, dict(os.environ)
+    sampled = () if members.several(run, config) else gpus
+    level = verbosity(env, {}, config.verbosity)
     # A line that is redrawn and a log that goes by do not go together.
-    shown = {**env, "TERM": "dumb"} if debug else env
-    with console.captured(run.file("run.log"), follow=debug) as terminal, GpuSampler(gpus) as sampler:
-        progress = TerminalProgress(terminal, shown, log=run.file("run.log"))
-        events = Events(run, progress, gpu=lambda: sampler.latest)
+    shown = {**env, "TERM": "dumb"} if level == DEBUG else env
+    log_file = run.file("run.log")
+    with console.captured(log_file, follow=level == DEBUG) as terminal, GpuSampler(sampled) as sampler:
+        progress = Aside(TerminalProgress(terminal, shown, log=log_file, gpus=gpus, quiet=level == QUIET))
+        listeners = (progress, MemberLines(terminal)) if level == DEBUG else (progress,)
+        events = Events(run, *listeners, gpu=lambda: sampler.latest)
         try:
             with seal.stage(run, seal.MEASURED):
                 if run.is_tuning or loadgen_runs.missing(run, config):
@@ -162,7 +167,8 @@ async def _measure_with(session: Session, work: Work, given: Mapping[str, str]) 
     run, config = session.run, session.config
     record_scope(run, session.scope)
     version = rules.ROUNDS[config.round].loadgen_version
-    environment = environment_record.Recorder(run, config.engine, version, given)
+    thorough = not session.scope.shortened
+    environment = environment_record.Recorder(run, config.engine, version, given, thorough)
     try:
         await session.start()
         environment.add(await asyncio.to_thread(environment.wait))

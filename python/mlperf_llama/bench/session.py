@@ -22,9 +22,10 @@ from ..machine.processes import end_children
 from ..records.events import Events
 from ..records.files import digest, read_object
 from ..records.run_folder import RunFolder
-from ..records.schema import Energy, LoadedEngine, Provenance, Results, System
+from ..records.schema import Energy, LoadedEngine, Provenance, Provided, Results, System
 from ..sources import model
 from ..sources.dataset import prepare
+from ..sources.model import unchanged
 from . import engine_record, inputs, members, oom, scales
 from .scope import first_gpu, scope_of
 from .warm_up import Speed, answer_all, made_up_prompts
@@ -94,6 +95,12 @@ class Session:
         self.engine = self._make_engine()
         # QPS of a run again, where the guess for the first proved too low.
         self.repeat_qps: dict[str, float] = {}
+
+    @property
+    def has_official_shape(self) -> bool:
+        """Whether the model is as large as Llama-3.1-8B, so that known runs tell of its speed."""
+        shape = (self._model_config.get("hidden_size"), self._model_config.get("num_hidden_layers"))
+        return self.config.engine != "fake" and shape == (rules.MODEL_SHAPE.hidden, rules.MODEL_SHAPE.layers)
 
     @property
     def settings(self) -> EngineSettings:
@@ -182,6 +189,7 @@ class Session:
     async def _load(self) -> EngineInfo:
         self._memory.begin_load()
         info = await self.engine.start(lambda message: self.events.emit("engine", message=message))
+        unchanged.check_loaded(self.run.read(Provenance).model or Provided())
         self._info = info
         engine = LoadedEngine(
             name=info.name,
@@ -196,7 +204,7 @@ class Session:
         )
         self.run.update(Results, engine=engine)
         members.record(self)
-        engine_record.add_load(self.run, info, self.preset)
+        engine_record.add_loads(self.run, members.infos(self) or {None: info}, self.preset)
         self.events.emit("engine", message=f"loaded in {info.load_s:.0f} s")
         return info
 

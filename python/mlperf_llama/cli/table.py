@@ -60,7 +60,22 @@ USER = (
         ((("--json",), {"action": "store_true", "help": "print the findings as JSON"}),),
         settings=True,
     ),
-    Verb("plan", "how many queries and minutes each run takes", verbs.plan, settings=True),
+    Verb(
+        "plan",
+        "how many queries and minutes each run takes, and what `make run` will do here",
+        verbs.plan,
+        (
+            (
+                ("--need",),
+                {
+                    "type": float,
+                    "metavar": "QUERIES_PER_S",
+                    "help": "how many of which GPU this load takes in SCENARIO; needs no GPU here",
+                },
+            ),
+        ),
+        settings=True,
+    ),
     Verb("score", "score the accuracy logs of a run again", verbs.score, (RUN_OR_LATEST,), settings=True),
     Verb("verdict", "judge a run again", verbs.verdict, (RUN_OR_LATEST,), settings=True),
     Verb("report", "write the report of a run again", verbs.report, (RUN_OR_LATEST,), settings=True),

@@ -18,11 +18,12 @@ from ..engine import Engine, Limits
 from ..errors import BrokeError, MissingError, UsageError
 from ..records.events import Events
 from ..records.requests import Requests
-from ..records.schema import Driven
+from ..records.schema import Driven, EventFields
 from . import logs
 from .plan import Plan
 from .process import Child, started, write_spec
 from .relay import Relay, SampleSource, check_order
+from .sofar import SoFar, eta_s
 
 log = logging.getLogger(__name__)
 
@@ -120,7 +121,8 @@ async def _watch(relay: Relay, plan: Plan, events: Events, stage: str, stall_s: 
     """Wait for the run's end, with an event at most every half second."""
     start = changed = time.monotonic()
     history = [(start, 0, 0)]
-    events.emit(stage, done=0, total=plan.expected_queries, unit="samples")
+    sofar, seen = SoFar(relay.timeline), (0, 0)
+    events.emit(stage, **_counts(relay, plan))
     while not relay.outcome.done():
         await asyncio.wait([relay.outcome], timeout=PROGRESS_S)
         now = time.monotonic()
@@ -130,7 +132,10 @@ async def _watch(relay: Relay, plan: Plan, events: Events, stage: str, stall_s: 
             # One point from before the window, so that a lone response does not look like a burst.
             before = history[: len(history) - len(recent)][-1:]
             history = [*before, *recent, (now, relay.samples, relay.tokens)]
-            _show(relay, plan, events, stage, history)
+        if seen != (relay.issued, relay.samples):
+            seen = (relay.issued, relay.samples)
+            sofar.look()
+            _show(relay, plan, events, stage, history, sofar)
         if not relay.ready and now - start > START_S:
             raise BrokeError(f"LoadGen {plan.loadgen_version}: expected it to start within {START_S:g} s")
         if relay.waiting and now - changed > stall_s:
@@ -140,18 +145,30 @@ async def _watch(relay: Relay, plan: Plan, events: Events, stage: str, stall_s: 
 
 
 def _show(
-    relay: Relay, plan: Plan, events: Events, stage: str, history: list[tuple[float, int, int]]
+    relay: Relay,
+    plan: Plan,
+    events: Events,
+    stage: str,
+    history: list[tuple[float, int, int]],
+    sofar: SoFar,
 ) -> None:
     then, samples, tokens = history[0]
     now = history[-1][0]
-    events.emit(
-        stage,
-        done=relay.samples,
-        total=max(plan.expected_queries, relay.issued),
-        unit="samples",
-        samples_per_s=round((relay.samples - samples) / (now - then), 2),
-        tokens_per_s=round((relay.tokens - tokens) / (now - then), 1),
-    )
+    fields = _counts(relay, plan) | sofar.fields(plan.streaming)
+    if now > then:
+        fields["samples_per_s"] = round((relay.samples - samples) / (now - then), 2)
+        fields["tokens_per_s"] = round((relay.tokens - tokens) / (now - then), 1)
+    events.emit(stage, **fields)
+
+
+def _counts(relay: Relay, plan: Plan) -> EventFields:
+    elapsed_s = time.monotonic() - relay.first[0] if relay.first else 0.0
+    total = max(plan.expected_queries, relay.issued)
+    fields = EventFields(done=relay.samples, total=total, unit="samples")
+    seconds = eta_s(plan, elapsed_s, relay.samples, relay.issued)
+    if seconds is not None:
+        fields["eta_s"] = round(seconds, 1)
+    return fields
 
 
 async def _settle(relay: Relay, child: Child, plan: Plan, out_dir: Path) -> logs.Detail:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ..bench import expectation
 from ..records.schema import Performance, Verdict
 from ..terminal.style import Style, plain
 from ..verdict.check import nearest_first
@@ -43,6 +44,8 @@ def sentences(name: str, run: Run) -> list[str]:
     if scenario.performance:
         asked = outcome.asked(run.logs.get(name, {}))
         texts.append(outcome.performance(name, scenario.performance, asked))
+        if off := expectation.after(scenario.performance):
+            texts.append(f"{name} {off}.")
     if scenario.accuracy and scenario.accuracy.rouge1 is not None:
         texts.append(outcome.accuracy(name, scenario.accuracy))
     if scenario.compliance:

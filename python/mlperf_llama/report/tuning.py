@@ -35,6 +35,8 @@ def _scenario(name: str, search: ScenarioTuning) -> list[Block]:
         return blocks
     rows = tuple(_row(probe, limits_ms) for probe in search.probes)
     note = "A probe is short: what it tells of a full-length run stands in tuning.json."
+    if any(probe.member_qps is not None for probe in search.probes):
+        note += " Probes before the first full-length run had one member alone, at its share of the load."
     blocks.append(Table(HEADS, rows, "lrrrrlr", f"Loads tried, {name}", note))
     return blocks + tuning_charts.charts(name, search, limits_ms)
 

@@ -80,14 +80,15 @@ def compute_scores(
     provenance = run.read(Provenance)
     references = _references(run, provenance)
     _, tokenizer = _provided(run, provenance.model, "model")
+    dataset = provenance.dataset or Provided()
     return score_log(
         run.log_dir(scenario, "accuracy") / logs.ACCURACY,
         references,
         tokenizer,
         workers,
         progress,
-        data=nltk_data.ensure(run.config().cache_path, env or {}),
-        quick=provenance.dataset is not None and provenance.dataset.source == "synthetic",
+        data=nltk_data.ensure(run.config().cache_path, env or {}, official=dataset.eligible is True),
+        quick=dataset.source == "synthetic",
     )
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import report_samples as samples
-from run_folders import write_json
+import run_folders as folders
 
 from mlperf_llama.errors import UsageError
 from mlperf_llama.report import compare, history
@@ -41,6 +41,7 @@ def tree(root: Path, system: str, qps: float) -> Path:
 
 def test_equal_runs_are_comparable_with_ratio_one(tmp_path: Path) -> None:
     run = samples.h100(tmp_path)
+    folders.reseal(run)
     shutil.copytree(run.path, tmp_path / "again")
     text = compare.compare(run.path, tmp_path / "again")
     assert "> ## ✅ Offline: A and B are equally fast (57.03 against 57.03 samples/s)." in text
@@ -54,12 +55,24 @@ def test_what_differs_is_listed_and_the_ratio_is_b_over_a(tmp_path: Path) -> Non
     with samples.edited(b, "results.json") as results:
         results["scenarios"]["Offline"]["performance"]["samples_per_second"] = 114.06
         results["engine"]["settings"]["max_num_seqs"] = 1024
+    for run in (a, b):
+        folders.reseal(run)
     text = compare.compare(a.path, b.path)
     assert "> ## ✅ Offline: B is 100% faster than A (114.1 against 57.03 samples/s); without repeats" in text
     assert "| samples/s | 57.03 | 114.06 | 2.000 |" in text
     assert r"Settings that differ: max\_num\_seqs 512 → 1024." in text
     differs = text.split("What differs")[1]
     assert r"| engine setting max\_num\_seqs | 512 | 1024 |" in differs and "rouge" not in differs
+
+
+def test_an_edited_folder_is_named(tmp_path: Path) -> None:
+    run = samples.h100(tmp_path)
+    folders.reseal(run)
+    shutil.copytree(run.path, tmp_path / "again")
+    with samples.edited(run, "results.json") as results:
+        results["scenarios"]["Offline"]["performance"]["samples_per_second"] = 114.06
+    text = compare.compare(run.path, tmp_path / "again")
+    assert "✅" not in text and "not as its stages sealed it: results.json changed" in text
 
 
 def test_a_stand_in_and_a_real_run_are_not_comparable(tmp_path: Path) -> None:
@@ -166,7 +179,7 @@ def test_tunings_are_compared_by_what_they_found(tmp_path: Path) -> None:
     runs = [samples.h100(tmp_path, name) for name in ("a", "b")]
     for made, answer in zip(runs, (47.6, 51.5), strict=True):
         search = {"probes": [], "answer": answer, "minutes": 12.0}
-        write_json(made, "tuning.json", {"search": ["qps"], "scenarios": {"Server": search}})
+        folders.write_json(made, "tuning.json", {"search": ["qps"], "scenarios": {"Server": search}})
     text = compare.compare(runs[0].path, runs[1].path)
     assert "Server, as tuned: B holds 8.2% more load than A (51.50 against 47.60 queries/s)." in text
 

@@ -35,6 +35,16 @@ class Driven:
 
 
 @dataclass(frozen=True)
+class Expectation:
+    """What a run was expected to reach, before it began. `source`: where that comes from."""
+
+    samples_per_second: float
+    source: str
+    ttft_p99_ms: float | None = absent()
+    tpot_p99_ms: float | None = absent()
+
+
+@dataclass(frozen=True)
 class Energy:
     """What this host's GPUs drew from the first query to the last answer: NVML's word, of the cards alone.
 
@@ -70,6 +80,7 @@ class Performance:
     member_counters: tuple[dict[str, float], ...] | None = absent()
     driven: Driven | None = absent()
     repeated: str | None = absent()
+    expected: Expectation | None = absent()
     energy: Energy | None = absent()
 
 

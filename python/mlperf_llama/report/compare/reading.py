@@ -9,7 +9,7 @@ from ... import rules
 from ...config import Config
 from ...errors import PipelineError, UsageError
 from ...loadgen import logs
-from ...records import codec
+from ...records import codec, seal
 from ...records.files import JsonObject, read_object
 from ...records.run_folder import RunFolder
 from ...records.schema import Accuracy, Provided
@@ -69,7 +69,8 @@ def read_run(path: Path) -> Side:
         if scenario.performance or scenario.accuracy or name in answers
     }
     name = ours.path.name
-    return Side(name, measured, facts, [f"{name}: {reason}" for reason in ours.not_eligible()])
+    edits = [f"not as its stages sealed it: {fault}" for fault in seal.faults(RunFolder(ours.path))[:1]]
+    return Side(name, measured, facts, [f"{name}: {reason}" for reason in (*edits, *ours.not_eligible())])
 
 
 def _asked(detail: Mapping[str, object], config: Config | None, scenario: str) -> float | None:

@@ -86,7 +86,8 @@ def report(arguments: argparse.Namespace, flags: Mapping[str, str], env: Env) ->
     differs = stages.judge_again(run)
     if differs:
         print(f"report: {differs}", file=sys.stderr)
-    reports.write(run, remarks=(differs,) if differs else ())
+    price = config.load(flags, env).price_per_hour
+    reports.write(run, remarks=(differs,) if differs else (), price_per_hour=price)
     show(run.file("report.md"))
     return 0
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .. import rules
 from ..records.schema import FAILED, INTERRUPTED, RUNNING, Accuracy, Check, Target
-from . import bottleneck, published_bars, published_comparison
+from . import bottleneck, outcome, published_bars, published_comparison
 from .blocks import NOTHING, Banner, Block, Items, Section, Table, Text, number, time, word
 from .run import UNKNOWN, Run
 
@@ -119,6 +119,19 @@ def _scores(run: Run, eligible: bool) -> list[Table]:
     return tables
 
 
+def _outcomes(run: Run) -> list[Block]:
+    """Each performance run in a sentence: the figure, its limit, the room or what to change."""
+    tones = {"VALID": "good", "INVALID": "bad"}
+    return [
+        Text(
+            outcome.performance(name, scenario.performance, outcome.asked(run.logs.get(name, {}))),
+            tones.get(scenario.performance.loadgen_result, "plain"),
+        )
+        for name, scenario in run.scenarios.items()
+        if scenario.performance
+    ]
+
+
 def _complaints(run: Run) -> list[Block]:
     """What LoadGen itself gave as reasons for INVALID, and its error lines."""
     lines = []
@@ -126,13 +139,13 @@ def _complaints(run: Run) -> list[Block]:
         if scenario.performance:
             lines += [f"{name}, LoadGen's INVALID: {text}" for text in scenario.performance.invalid_reasons]
             lines += [f"{name}, LoadGen's error: {text}" for text in scenario.performance.loadgen_errors]
-    return [Text(line, "bad") for line in lines]
+    return [Text(line, "plain") for line in lines]
 
 
 def section(run: Run) -> Section:
     eligible = not run.not_eligible()
     limits = [words for name in run.scenarios if (words := bottleneck.of(run, name))]
-    blocks: list[Block] = [_performance(run), *_complaints(run), *map(Text, limits)]
+    blocks: list[Block] = [_performance(run), *_outcomes(run), *map(Text, limits), *_complaints(run)]
     blocks += [*published_bars.blocks(run), *published_comparison.gpu_limit(run), *_scores(run, eligible)]
     failed = failed_checks(run)
     if failed:

@@ -47,9 +47,9 @@ class Load:
 
 
 def of(run: Run, scenario: str) -> str | None:
-    """The sentence; None where the scenario has no performance run."""
+    """The sentence; None where the scenario has no performance run, or a script decided its speed."""
     performance = run.scenarios[scenario].performance
-    if performance is None:
+    if performance is None or run.engine.name == "fake":
         return None
     events = last_run(by_stage(run.events).get(f"{scenario} performance", []))
     latencies = run.latencies.get(scenario)
@@ -62,7 +62,7 @@ def sentence(scenario: str, performance: Performance, gpus: Gpus, load: Load, on
     hardware = _power(gpus) or _seats(load) or _cpu(gpus, on_gpu)
     latency = _latency(scenario, performance)
     if latency:
-        return f"{begin} {latency}{f', with {hardware}' if hardware else ''}."
+        return f"{begin} {latency}{f'; behind it {hardware}' if hardware else ''}."
     if scenario in rules.TOKEN_LATENCY_LIMITS_MS:
         return f"{begin} the rate of the queries; neither TTFT nor TPOT came within 20% of its limit."
     if scenario == rules.SINGLE_STREAM:
@@ -107,7 +107,7 @@ def _seats(load: Load) -> str | None:
 
 def _cpu(gpus: Gpus, on_gpu: bool) -> str | None:
     if not on_gpu:
-        return "the CPU, which computes here"
+        return "the CPU, on which the engine ran"
     if gpus.utilisation is None or gpus.utilisation > 1 - IDLE:
         return None
     return f"the CPU's launches and scheduling: the GPU was busy {100 * gpus.utilisation:.0f}% of the time"

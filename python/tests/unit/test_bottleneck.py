@@ -28,7 +28,7 @@ def performance(ttft_ms: float | None = None, tpot_ms: float | None = None) -> P
         (rules.OFFLINE, performance(), COOL, FREE, "it was busy 99% of the time, at 1 980 of 1 980"),
         (rules.OFFLINE, performance(), Gpus(), FREE, "nothing that was recorded: the GPU's readings are"),
         (rules.SERVER, performance(1911, 25), COOL, FREE, "limited Server: TTFT, p99 1 911 of 2000 ms."),
-        (rules.SERVER, performance(900, 95.5), HOT, FREE, "TPOT, p99 95.5 of 100 ms, with power: clock"),
+        (rules.SERVER, performance(900, 95.5), HOT, FREE, "TPOT, p99 95.5 of 100 ms; behind it power: clock"),
         (rules.SERVER, performance(2829, 26), COOL, FULL, "all 256 sequences (MAX_NUM_SEQS) in use while 12"),
         (rules.SERVER, performance(700, 40), COOL, FREE, "the rate of the queries; neither TTFT nor TPOT"),
         (rules.INTERACTIVE, performance(450, 10), COOL, FREE, "TTFT, p99 450 of 500 ms."),
@@ -43,4 +43,4 @@ def test_one_sentence(scenario: str, measured: Performance, gpus: Gpus, load: Lo
 
 def test_without_a_gpu_it_is_the_cpu() -> None:
     said = bottleneck.sentence(rules.OFFLINE, performance(), Gpus(), Load(), on_gpu=False)
-    assert said == "What limited Offline: the CPU, which computes here."
+    assert said == "What limited Offline: the CPU, on which the engine ran."

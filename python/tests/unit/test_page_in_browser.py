@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import report_samples as samples
-from test_report_sections import whole_run
+from test_report_sections import png_size, whole_run
 
 from mlperf_llama import report
 from mlperf_llama.records.run_folder import RunFolder
@@ -22,6 +24,7 @@ pytestmark = pytest.mark.slow
 playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
 CHROMIUM = shutil.which("chromium")
 PROBE = Path(__file__).with_name("page_probe.js").read_text(encoding="utf-8")
+ROOT = Path(__file__).parents[3]
 WIDTHS = (390, 1280)
 
 
@@ -133,3 +136,19 @@ def test_without_scripts_everything_is_there_to_see(browser, pages: dict[str, st
     page.goto(pages["whole"])
     assert page.locator("svg.narrow").first.is_visible() and page.locator("table.bars").first.is_visible()
     context.close()
+
+
+def test_the_picture_of_the_docs_can_be_made_again(tmp_path: Path) -> None:
+    if CHROMIUM is None:
+        pytest.skip("there is no chromium here")
+    made, shown = tmp_path / "report.png", ROOT / "docs/report.png"
+    command = [
+        sys.executable,
+        "benchmarks/report_screenshot.py",
+        "python/tests/recorded/fake-server",
+        str(made),
+    ]
+    subprocess.run(command, cwd=ROOT, env={**os.environ, "PYTHONPATH": "python"}, check=True, timeout=120)
+    assert png_size(made) == png_size(shown)
+    # A page without its style or its charts is far smaller.
+    assert 0.7 < made.stat().st_size / shown.stat().st_size < 1.4

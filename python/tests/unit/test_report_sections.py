@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import shutil
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +18,8 @@ from mlperf_llama.records.run_folder import RunFolder
 from mlperf_llama.report import energy, published_bars
 from mlperf_llama.report.published import Published
 
+ROOT = Path(__file__).parents[3]
+RECORDED = ROOT / "python/tests/recorded/fake-server"
 FULL = 40_104
 ENERGY = {
     "joules": 460_000.0,
@@ -141,3 +145,37 @@ def test_the_fastest_and_the_nearest_are_shown() -> None:
     shown = [one.device for one in published_bars.nearest(every, 50.0)]
     assert len(shown) == published_bars.MOST and shown[:2] == ["card 1", "card 20"]
     assert {"card 19", "card 21"} < set(shown)
+
+
+def png_size(path: Path) -> tuple[int, ...]:
+    """Width and height out of a PNG's header."""
+    header = path.read_bytes()[:24]
+    assert header.startswith(b"\x89PNG\r\n\x1a\n")
+    return struct.unpack(">II", header[16:])
+
+
+def test_the_docs_show_a_picture_of_the_size_that_the_script_makes() -> None:
+    script = (ROOT / "benchmarks/report_screenshot.py").read_text(encoding="utf-8")
+    size = re.search(r"WIDTH, HEIGHT = (\d+), (\d+)", script)
+    assert size and png_size(ROOT / "docs/report.png") == tuple(map(int, size.groups()))
+    assert (ROOT / "docs/report.png").stat().st_size < 400_000
+    assert "](docs/report.png)" in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_recorded_run_is_reported_with_the_sentence_of_its_outcome(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path / "run")
+    shutil.copytree(RECORDED, run.path)
+    report.write(run)
+    text = run.file("report.md").read_text(encoding="utf-8")
+    assert "Server INVALID: TTFT p99 4,321 ms, limit 2,000 (116% over)" in text
+    assert "Goodput of Server: 85.30% of 1 000 requests kept both limits" in text
+    assert "What limited" not in text, "a script decided its speed"
+    assert "per million answer tokens, at 2.5 per hour" in text
+
+
+def test_the_report_takes_a_price_of_its_own(tmp_path: Path) -> None:
+    run = whole_run(tmp_path, count=100)
+    report.write(run, price_per_hour=6.0)
+    assert "Offline: 0.229 per million answer tokens, at 6 per hour" in run.file("report.md").read_text(
+        encoding="utf-8"
+    )

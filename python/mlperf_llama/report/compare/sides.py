@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from ... import rules
 from ...records.files import JsonObject
-from ...records.schema import Accuracy, Performance
+from ...records.schema import NOT_JUDGED, Accuracy, Performance
 from ..svg import Point
 
 # The figures set side by side, with their unit and decimals.
@@ -48,7 +48,7 @@ class Measured:
 
     @property
     def validity(self) -> str | None:
-        return self.performance.loadgen_result if self.performance else None
+        return self.performance.validity if self.performance else None
 
     def figure(self, key: str) -> float | None:
         """One of FIGURES; None where it was not measured or does not apply."""
@@ -113,6 +113,8 @@ def not_comparable(a: Side, b: Side) -> list[str]:
     for side in (a, b):
         for name in shared:
             validity = side.scenarios[name].validity
-            if validity != "VALID" and side.scenarios[name].tuned is None:
+            if validity == NOT_JUDGED:
+                reasons.append(f"{side.name}: {name} is not judged: too few queries.")
+            elif validity != "VALID" and side.scenarios[name].tuned is None:
                 reasons.append(f"{side.name}: LoadGen says {validity or 'nothing'} of {name}.")
     return reasons

@@ -19,6 +19,7 @@ from test_report_sections import png_size, whole_run
 
 from mlperf_llama import report
 from mlperf_llama.records.run_folder import RunFolder
+from mlperf_llama.report import compare, history
 
 pytestmark = pytest.mark.slow
 playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
@@ -56,11 +57,14 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     }
     for run in runs.values():
         report.write(run)
-    return {name: run.file("report.html").as_uri() for name, run in runs.items()}
+    compared = root / "compared.html"
+    compare.write_page(compared, *(compare.groups([runs["whole"].path], [runs["failed"].path])))
+    others = {"compared": compared.as_uri(), "history": history.write(root / "whole").as_uri()}
+    return {name: run.file("report.html").as_uri() for name, run in runs.items()} | others
 
 
 @pytest.mark.parametrize("width", WIDTHS)
-@pytest.mark.parametrize("name", ["whole", "failed", "no result"])
+@pytest.mark.parametrize("name", ["whole", "failed", "no result", "compared", "history"])
 def test_nothing_is_too_small_cut_or_beside_the_page(
     browser, pages: dict[str, str], name: str, width: int
 ) -> None:

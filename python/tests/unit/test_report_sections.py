@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import re
 import shutil
 import struct
@@ -76,9 +77,8 @@ def whole_run(root: Path, gpus: int = 1, count: int = FULL) -> RunFolder:
     return run
 
 
-@pytest.mark.parametrize("gpus", [1, 8])
-def test_a_full_page_stays_under_400_kb(tmp_path: Path, gpus: int) -> None:
-    run = whole_run(tmp_path, gpus)
+def test_a_full_page_stays_under_400_kb(tmp_path: Path) -> None:
+    run = whole_run(tmp_path, gpus=8)
     report.write(run)
     assert run.file("report.html").stat().st_size < 400_000
 
@@ -120,6 +120,18 @@ def test_energy_names_its_method_and_what_it_is_not(tmp_path: Path) -> None:
     assert "Offline: 0.115 per million answer tokens, at 3 per hour" in text
 
 
+def test_the_csv_tells_of_requests_and_energy(tmp_path: Path) -> None:
+    run = whole_run(tmp_path, count=1000)
+    report.write(run)
+    with run.file("results.csv").open(encoding="utf-8") as stream:
+        offline, server = csv.DictReader(stream)
+    assert offline["goodput_percent"] == offline["ttft_p50_ms"] == ""
+    assert 99 < float(server["goodput_percent"]) <= 100
+    assert 200 < float(server["ttft_p50_ms"]) < 350 and 30 < float(server["tpot_p50_ms"]) < 50
+    assert float(offline["end_to_end_p99_ms"]) > 600_000
+    assert offline["joules_per_token"] == "0.0902"
+
+
 def test_the_cost_is_that_of_the_time_that_a_million_tokens_take() -> None:
     assert energy.cost_per_million(1_000_000 / 3600, 2.5) == pytest.approx(2.5)
     assert energy.cost_per_million(8421, 3.0) == pytest.approx(0.099, abs=0.001)
@@ -132,6 +144,20 @@ def test_a_broken_record_of_the_requests_leaves_a_gap(tmp_path: Path) -> None:
     text = run.file("report.md").read_text(encoding="utf-8")
     assert "requests.parquet" in text.split("Missing records")[1].split("## Latencies")[0]
     assert "Server: time to first token by percentile in ms" in text, "LoadGen's own percentiles"
+
+
+@pytest.mark.parametrize("strange", ["no request", "one request", "never", "all at once"])
+def test_strange_requests_are_reported_without_a_fault(tmp_path: Path, strange: str) -> None:
+    run = samples.h100(tmp_path)
+    made = arrivals({"no request": 0, "one request": 1}.get(strange, 200), 10, streamed=True)
+    if strange == "never":
+        made.end_s[::2], made.first_token_s[::3], made.arrival_s[5] = np.inf, np.nan, -np.inf
+    if strange == "all at once":
+        made.arrival_s[:], made.first_token_s[:], made.end_s[:] = 0, 0, 0
+    path = requests.path_in(run.scenario("Server"))
+    requests.write(path, made)
+    report.write(run)
+    assert "Missing records" not in run.file("report.md").read_text(encoding="utf-8")
 
 
 def published(device: str, rate: float) -> Published:

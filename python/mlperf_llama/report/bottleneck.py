@@ -9,7 +9,10 @@ from statistics import fmean
 import numpy as np
 
 from .. import rules
+from ..machine import roofline
+from ..machine.gpu_table import find_gpu
 from ..records.schema import Performance
+from . import published
 from .blocks import number
 from .events import TimedEvent, by_stage, last_run
 from .latency import Latencies
@@ -27,13 +30,15 @@ RAMP = 0.1
 
 @dataclass(frozen=True)
 class Gpus:
-    """Means over the steady part of a run and over its GPUs; None where it was not read."""
+    """Means over the steady part of a run and over its GPUs; None where it was not read. `binds`: what runs
+    out first by the roofline."""
 
     power_w: float | None = None
     power_limit_w: float | None = None
     clock_mhz: float | None = None
     highest_clock_mhz: float | None = None
     utilisation: float | None = None
+    binds: str | None = None
 
 
 @dataclass(frozen=True)
@@ -117,7 +122,8 @@ def _full(gpus: Gpus) -> str:
     if gpus.utilisation is None:
         return "nothing that was recorded: the GPU's readings are missing"
     clock = f", at {_clocks(gpus)}" if gpus.clock_mhz and gpus.highest_clock_mhz else ""
-    return f"the GPU's arithmetic or its memory: it was busy {100 * gpus.utilisation:.0f}% of the time{clock}"
+    binds = f"{gpus.binds}, by the roofline" if gpus.binds else "arithmetic or memory bandwidth"
+    return f"{binds}: the GPU was busy {100 * gpus.utilisation:.0f}% of the time{clock}"
 
 
 def _gpus(run: Run, events: Sequence[TimedEvent]) -> Gpus:
@@ -136,7 +142,18 @@ def _gpus(run: Run, events: Sequence[TimedEvent]) -> Gpus:
         mean("sm_clock_mhz"),
         first.max_sm_clock_mhz if first else None,
         None if used is None else used / 100,
+        _binds(run),
     )
+
+
+def _binds(run: Run) -> str | None:
+    """By the card's data sheet; None where it or the precision is not known, or the model is another."""
+    card = find_gpu(run.gpus[0]) if run.gpus else None
+    precision = roofline.precision_of(run.engine_settings, card)
+    if card is None or precision is None or not published.has_the_shape(run.provenance.model):
+        return None
+    limit = roofline.predict(card, roofline.PRECISIONS[precision])
+    return limit.binds if limit else None
 
 
 def _load(run: Run, latencies: Latencies | None) -> Load:

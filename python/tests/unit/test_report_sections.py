@@ -108,6 +108,20 @@ def test_timelines_are_of_the_performance_runs_and_others_are_folded(tmp_path: P
     assert "Offline accuracy: throughput" in folded and "accuracy" not in shown
 
 
+def test_what_limited_each_run_is_said_from_its_readings(tmp_path: Path) -> None:
+    run = whole_run(tmp_path, count=1000)
+    report.write(run)
+    answer = run.file("report.md").read_text(encoding="utf-8").split("## Latencies")[0]
+    assert "What limited Offline: compute, by the roofline: the GPU was busy 98% of the time." in answer
+    assert "What limited Server: TTFT, p99 1 911 of 2000 ms." in answer
+    with samples.edited(run, "system.json") as system:
+        system["gpus"][0]["max_sm_clock_mhz"], system["gpus"][0]["power_limit_w"] = 1980, 650
+    report.write(run)
+    answer = run.file("report.md").read_text(encoding="utf-8").split("## Latencies")[0]
+    assert "What limited Offline: power: clock 1 700 of 1 980 MHz at 644 of 650 W." in answer
+    assert "1 911 of 2000 ms; behind it power: clock" in answer
+
+
 def test_energy_names_its_method_and_what_it_is_not(tmp_path: Path) -> None:
     run = whole_run(tmp_path, count=1000)
     with samples.edited(run, "config.json") as config:

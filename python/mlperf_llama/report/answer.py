@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .. import rules
 from ..records.schema import FAILED, INTERRUPTED, RUNNING, Accuracy, Check, Target
-from . import bottleneck, outcome, published_bars, published_comparison
+from . import bottleneck, gpu_limit, outcome, published_bars
 from .blocks import NOTHING, Banner, Block, Items, Section, Table, Text, number, time, word
 from .run import UNKNOWN, Run
 
@@ -151,7 +151,7 @@ def section(run: Run) -> Section:
     eligible = not run.not_eligible()
     limits = [words for name in run.scenarios if (words := bottleneck.of(run, name))]
     blocks: list[Block] = [_performance(run), *_outcomes(run), *map(Text, limits), *_complaints(run)]
-    blocks += [*published_bars.blocks(run), *published_comparison.gpu_limit(run), *_scores(run, eligible)]
+    blocks += [*published_bars.blocks(run), *gpu_limit.blocks(run), *_scores(run, eligible)]
     failed = failed_checks(run)
     if failed:
         rows = tuple((check.name, word(check.detail), word(check.fix)) for check in failed)

@@ -51,6 +51,8 @@ def lines(stage: Stage, elapsed_s: float, columns: int, rows: int, frame: Frame)
     bottom = []
     if state := fields.get("search"):
         bottom.append(_row("search", "  ".join(figures.search(state))))
+        if text := figures.margins(state):
+            bottom.append(_row("", text))
     if fields.get("runs"):
         bottom.append(_row("all runs", _whole(stage)))
     if frame.folder:

@@ -23,6 +23,7 @@ from . import grid, probes, records, table
 from .estimate import CONFIRM
 from .records import EngineSearch, MeasuredPoint, Probe, Tuning
 from .search import STOP, Step, next_step
+from .state import state
 
 QPS, ENGINE = "qps", "engine"
 
@@ -79,7 +80,11 @@ async def _search(session: Session, scenario: str, speed: Speed) -> float | None
         if step.kind == STOP:
             return _conclude(session, scenario, step)
         qps = float(f"{step.qps:.4g}")
-        session.events.emit(f"{scenario} {step.kind}", message=f"{qps:g} queries/s: {step.reason}")
+        session.events.emit(
+            f"{scenario} {step.kind}",
+            message=f"{qps:g} queries/s: {step.reason}",
+            search=state(probes_so_far, step, goal, session.config.probe_s),
+        )
         probe = await probes.run_one(session, step.kind, scenario, qps)
         now = datetime.now(UTC).isoformat(timespec="seconds")
         records.add_probe(run, scenario, replace(probe, finished=now, reason=step.reason))

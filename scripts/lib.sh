@@ -70,6 +70,12 @@ require() {
     command -v "$1" >/dev/null || die "$EXIT_MISSING" "$1 is needed ($2), but is not on PATH: install it"
 }
 
+# temporary_folder: prints the path of a new one.
+temporary_folder() {
+    mktemp -d 2>/dev/null || die "$EXIT_MISSING" "expected a folder for temporary files that can be written," \
+        "found ${TMPDIR:-/tmp}: set TMPDIR to another"
+}
+
 # meaning CODE: an exit code in words.
 meaning() {
     case $1 in

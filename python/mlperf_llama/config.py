@@ -71,6 +71,7 @@ class Config:
     submitter: str
     division: str
     system_file: str
+    price_per_hour: float | None
     inference_dir: str
     fake: dict[str, object]
 

@@ -313,6 +313,9 @@ RESULTS = Group("Scoring, results, submission", (
         "Division of the submission."),
     Setting("SYSTEM_FILE", "system.toml", text,
         "What a submission says of the system and the machine does not tell (path of a TOML file)."),
+    Setting("PRICE_PER_HOUR", AUTO, number(float, POSITIVE, auto=True),
+        "What an hour of the machine costs (in any one currency): the report then names the cost of a "
+        "million answer tokens. auto: none is named."),
     Setting("INFERENCE_DIR", "", text,
         "Checkout of mlcommons/inference with the official checker (path). "
         "Empty: the image's, or a clone."),

@@ -24,6 +24,7 @@ from ..records.schema import COMPLETE, FAILED, INTERRUPTED, Provenance, Results,
 from ..settings import DEBUG, QUIET
 from ..terminal import console, signals
 from ..terminal.aside import Aside
+from ..terminal.member_lines import MemberLines
 from ..terminal.progress import TerminalProgress
 from ..terminal.style import colour_wanted
 from . import command, early_import, environment_record, finalize, loadgen_runs, members, scales, stages
@@ -50,21 +51,23 @@ def execute(
     run: RunFolder, config: Config, env: Mapping[str, str], work: Work, write_report: stages.WriteReport
 ) -> int:
     """Do everything the config asks for; returns the exit code. Finished runs are kept."""
-    # Those of other hosts cannot be read from here.
-    gpus, given = (() if config.hosts else run.read(System).gpus), dict(os.environ)
+    # Members read their own, wherever they are.
+    gpus, given = run.read(System).gpus, dict(os.environ)
+    sampled = () if members.several(run, config) else gpus
     level = verbosity(env, {}, config.verbosity)
     # A line that is redrawn and a log that goes by do not go together.
     shown = {**env, "TERM": "dumb"} if level == DEBUG else env
     log_file = run.file("run.log")
-    with console.captured(log_file, follow=level == DEBUG) as terminal, GpuSampler(gpus) as sampler:
+    with console.captured(log_file, follow=level == DEBUG) as terminal, GpuSampler(sampled) as sampler:
         progress = Aside(TerminalProgress(terminal, shown, log=log_file, gpus=gpus, quiet=level == QUIET))
-        events = Events(run, progress, gpu=lambda: sampler.latest)
+        listeners = (progress, MemberLines(terminal)) if level == DEBUG else (progress,)
+        events = Events(run, *listeners, gpu=lambda: sampler.latest)
         try:
             with seal.stage(run, seal.MEASURED):
                 if run.is_tuning or loadgen_runs.missing(run, config):
                     early_import.begin(run, config)
                     scales.provide(run, config, env, events)
-                    asyncio.run(_measure(run, config, env, events, work, given))
+                    asyncio.run(_measure(run, config, env, events, work, given, sampler))
             with seal.stage(run, "score"):
                 stages.score_all(run, config, env, lambda s, d, n: events.emit(f"score {s}", done=d, total=n))
                 finalize.finalize_run(run, COMPLETE)
@@ -151,10 +154,11 @@ async def _measure(
     events: Events,
     work: Work,
     given: Mapping[str, str],
+    sampler: GpuSampler,
 ) -> None:
     needs.check(config)
     async with members.placed(run, config, env) as placed:
-        await _measure_with(Session(run, config, events, placed), work, given)
+        await _measure_with(Session(run, config, events, placed, sampler), work, given)
 
 
 async def _measure_with(session: Session, work: Work, given: Mapping[str, str]) -> None:
@@ -163,7 +167,8 @@ async def _measure_with(session: Session, work: Work, given: Mapping[str, str]) 
     run, config = session.run, session.config
     record_scope(run, session.scope)
     version = rules.ROUNDS[config.round].loadgen_version
-    environment = environment_record.Recorder(run, config.engine, version, given)
+    thorough = not session.scope.shortened
+    environment = environment_record.Recorder(run, config.engine, version, given, thorough)
     try:
         await session.start()
         environment.add(await asyncio.to_thread(environment.wait))

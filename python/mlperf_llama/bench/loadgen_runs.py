@@ -135,7 +135,8 @@ async def _drive(session: Session, planned: plan.Plan) -> ModeRecord:
             requests.write(times, ended.requests)
             each = _differences(members_before, members.counters(session))
             record = logs.performance(out, scenario)
-            return replace(record, counters=counters, driven=ended.driven, member_counters=each)
+            drawn = await session.energy(ended.timed_s)
+            return replace(record, counters=counters, driven=ended.driven, member_counters=each, energy=drawn)
         if mode == "compliance":
             return Compliance(test06.verify_run(run, scenario).passed, counters, ended.driven)
         return Accuracy(counters=counters, lost_members=members.losses(session), driven=ended.driven)

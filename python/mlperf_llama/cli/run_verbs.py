@@ -74,8 +74,9 @@ def try_source(arguments: argparse.Namespace, flags: Mapping[str, str], env: Env
     from ..bench import finalize
     from ..records import lock, seal
     from ..sources import chain, dataset, model
-    from ..terminal import activity
+    from ..terminal import activity, signals
 
+    signals.end_with_parent()
     run, settings = _run_folder(arguments)
     kind, source = arguments.verb, arguments.source
     serve = dataset.serve if kind == "dataset" else model.serve

@@ -38,7 +38,8 @@ STALL_S = 900.0
 
 @dataclass(frozen=True)
 class DriveResult:
-    """What a finished run did; its figures are in LoadGen's logs (see logs.performance)."""
+    """What a finished run did; its figures are in LoadGen's logs (see logs.performance). `timed_s`: the first
+    query and the last answer, by the monotonic clock."""
 
     out_dir: Path
     samples: int
@@ -48,6 +49,7 @@ class DriveResult:
     warnings: tuple[str, ...]
     driven: Driven
     requests: Requests
+    timed_s: tuple[float, float]
 
 
 async def drive(
@@ -97,6 +99,7 @@ async def drive(
         detail.warnings,
         _driven(relay, requests),
         requests,
+        ((relay.first or relay.last)[0], relay.last[0]),
     )
 
 

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
+from .. import rules
 from . import roofline
 from .gpu_table import GpuSpec, specs
 
@@ -51,8 +52,13 @@ class Expected:
     @property
     def words(self) -> str:
         """The range, or the figure, with its unit."""
+        return f"{self.figures} samples/s"
+
+    @property
+    def figures(self) -> str:
+        """The range without its unit; one figure where both ends are the same."""
         low, high = (f"{rate:.1f}" if rate < 10 else f"{rate:.0f}" for rate in (self.low, self.high))
-        return f"{low if self.measured else f'{low} to {high}'} samples/s"
+        return low if low == high else f"{low} to {high}"
 
 
 def kernels_of(settings: Mapping[str, object]) -> str:
@@ -88,6 +94,26 @@ def offline(card: GpuSpec, precision: str, kernels: str) -> Expected | None:
     cards = ", ".join(dict.fromkeys(run.card for run in runs))
     source = f"{low:.2f} to {high:.2f} of the card's limit, as {KERNELS[kernels]} reached on {cards}"
     return Expected(low * limit.serial, high * limit.serial, limit.serial, False, source)
+
+
+def load_shares(scenario: str, kernels: str) -> tuple[float, float]:
+    """What part of its Offline speed a GPU keeps up as queries/s in Server or Interactive: the least and the
+    most that known runs show."""
+    shares = [
+        entry["queries_per_s"] / entry["offline"]
+        for entry in tomllib.loads(TABLE.read_text(encoding="utf-8"))["load"]
+        if (entry["scenario"], entry["kernels"]) == (scenario, kernels)
+    ]
+    return min(shares), max(shares)
+
+
+def under_load(card: GpuSpec, precision: str, kernels: str, scenario: str) -> Expected | None:
+    """The queries/s that one card will keep up in Offline, Server or Interactive."""
+    speed = offline(card, precision, kernels)
+    if speed is None or scenario == rules.OFFLINE:
+        return speed
+    low, high = load_shares(scenario, kernels)
+    return replace(speed, low=low * speed.low, high=high * speed.high, measured=False)
 
 
 def single_stream_ms(card: GpuSpec, precision: str, kernels: str) -> float | None:

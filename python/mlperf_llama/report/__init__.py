@@ -10,7 +10,7 @@ from dataclasses import replace
 from ..records.files import write_text
 from ..records.run_folder import RunFolder
 from ..records.schema import Verdict
-from . import answer, html, markdown, method, summary, table_file, tuning
+from . import answer, energy, html, latencies, markdown, method, summary, table_file, timelines, tuning
 from .blocks import Document
 from .run import Run, read
 
@@ -27,7 +27,15 @@ def build(run: Run, remarks: tuple[str, ...] = ()) -> Document:
         subtitle=f"{names} · round {run.round} · {run.category} · {run.path.name} · {run.results.status}",
         banner=replace(banner, lines=(*banner.lines, *remarks)),
         watermark=NOT_A_RESULT if run.not_eligible() else "",
-        sections=(*searches, answer.section(run), method.how(run), method.where(run)),
+        sections=(
+            *searches,
+            answer.section(run),
+            *latencies.section(run),
+            *timelines.section(run),
+            *energy.section(run),
+            method.how(run),
+            method.where(run),
+        ),
     )
 
 

@@ -171,6 +171,17 @@ def test_every_failure_is_an_exit_code_and_a_last_line(
     assert ("Traceback" in err) == (code == errors.EXIT_FAULT)
 
 
+def test_an_interruption_tells_the_command_that_goes_on(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped(*_: object) -> int:
+        raise errors.Interrupted(signal.SIGINT)
+
+    monkeypatch.setitem(table.BY_NAME, "execute", replace(table.BY_NAME["execute"], function=stopped))
+    assert command.main(["execute", "--run-dir", "results/a run"]) == 130
+    assert "`make resume RUN_DIR='results/a run'` goes on with it" in capsys.readouterr().err
+
+
 def test_a_source_that_is_not_here_is_no_error(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

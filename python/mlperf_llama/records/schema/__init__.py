@@ -9,8 +9,8 @@ are older than the words used elsewhere (`rung`, `stood_on`, `memory_steps`).
 from __future__ import annotations
 
 from .engine import EngineLoad, EngineLoads, UsedExtension, UsedPreset
-from .environment import Environment, ImportedPackage, PythonProcess
-from .events import Event, EventFields, SearchState
+from .environment import Environment, ImportedPackage, InstalledPackages, PythonProcess
+from .events import Event, EventFields, MemberCounts, SearchState
 from .fields import COMPLETE, DYNAMIC, FAILED, INTERRUPTED, RUNNING, SCHEMA_VERSION, STATIC, absent
 from .hashes import OpenStage, Seal, SealedStage
 from .provenance import Attempt, Member, MemoryStep, Provenance, Provided, Resumed, ScalesUsed
@@ -18,6 +18,7 @@ from .results import (
     Accuracy,
     Compliance,
     Driven,
+    Energy,
     Expectation,
     LoadedEngine,
     LostMember,
@@ -60,6 +61,7 @@ __all__ = [
     "Cpu",
     "Disk",
     "Driven",
+    "Energy",
     "EngineLoad",
     "EngineLoads",
     "Environment",
@@ -70,10 +72,12 @@ __all__ = [
     "GpuReading",
     "Hosts",
     "ImportedPackage",
+    "InstalledPackages",
     "LoadedEngine",
     "LostMember",
     "Machine",
     "Member",
+    "MemberCounts",
     "Memory",
     "MemoryStep",
     "NetworkInterface",

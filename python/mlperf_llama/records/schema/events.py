@@ -5,6 +5,15 @@ from __future__ import annotations
 from typing import TypedDict
 
 
+class MemberCounts(TypedDict):
+    """What a member has answered since it was loaded, and what it holds now, in requests."""
+
+    member: int
+    name: str
+    answered: int
+    under_way: int
+
+
 class SearchState(TypedDict, total=False):
     """How a search for the highest load stands: run `number`, at most `most`, at `qps`; the last run's room
     to the limits, in percent; the best load that a full-length run confirmed; seconds left at most."""
@@ -20,7 +29,8 @@ class SearchState(TypedDict, total=False):
 
 
 class EventFields(TypedDict, total=False):
-    """`done` of `total` `unit`; the rest where it applies. `gpu`: a GpuReading for each.
+    """`done` of `total` `unit`; the rest where it applies. `gpu`: a GpuReading for each. `members`: every few
+    seconds, where a run has several.
 
     Of a LoadGen run: which `run` of all `runs` it is, and `rest_s`, what the plans give those behind it; how
     many requests wait for their first token and how many are running; latencies so far.
@@ -45,6 +55,7 @@ class EventFields(TypedDict, total=False):
     message: str
     status: str
     gpu: list[dict[str, float | None]]
+    members: list[MemberCounts]
 
 
 class Event(EventFields):

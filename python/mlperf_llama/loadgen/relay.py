@@ -45,7 +45,7 @@ def check_order(order: str, plan: Plan) -> None:
         )
 
 
-def arrange(indices: Sequence[int], lengths: Lengths, order: str, pass_size: int) -> list[int]:
+def arrange(indices: Sequence[int], lengths: Lengths, order: str, pass_size: int) -> Sequence[int]:
     """Positions of `indices` in the order of submission.
 
     Sorting stays inside each pass over the dataset: across passes the rules forbid it.
@@ -53,7 +53,7 @@ def arrange(indices: Sequence[int], lengths: Lengths, order: str, pass_size: int
     positions = range(len(indices))
     sign = ORDERS[order]
     if not sign:
-        return list(positions)
+        return positions
     sizes = [sign * int(lengths[i]) for i in indices]
     ordered: list[int] = []
     for start in range(0, len(indices), pass_size):

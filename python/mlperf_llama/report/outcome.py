@@ -118,15 +118,15 @@ def _unlimited(scenario: str, record: Performance, wanted: Asked) -> str:
     if record.latency_p90_ms is not None:
         speed = f"latency p90 {_ms(record.latency_p90_ms)} ms (no limit), {speed}"
     short = seconds < least and scenario in (rules.OFFLINE, rules.SINGLE_STREAM)
-    time = f"ran {_s(seconds)} s of at least {_s(least)} s"
+    length = f"ran {_s(seconds)} s of at least {_s(least)} s"
     if short:
-        time += f" ({percent(1 - seconds / least)} short)"
-    sentence = f"{scenario} {record.loadgen_result}: {speed}, {time}."
+        length += f" ({percent(1 - seconds / least)} short)"
+    sentence = f"{scenario} {record.loadgen_result}: {speed}, {length}."
     if record.loadgen_result == "VALID":
         return sentence
     if short and scenario == rules.OFFLINE and wanted.target_qps:
-        rate = _about(max(record.samples_per_second, wanted.target_qps) * OFFLINE_RATE)
-        return f"{sentence} Raise TARGET_QPS from {wanted.target_qps:g} to about {rate}."
+        higher = _about(max(record.samples_per_second, wanted.target_qps) * OFFLINE_RATE)
+        return f"{sentence} Raise TARGET_QPS from {wanted.target_qps:g} to about {higher}."
     return f"{sentence} {_reasons(record)}"
 
 

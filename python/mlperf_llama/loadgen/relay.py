@@ -45,7 +45,7 @@ def check_order(order: str, plan: Plan) -> None:
         )
 
 
-def arrange(indices: Sequence[int], lengths: Lengths, order: str, pass_size: int) -> list[int]:
+def arrange(indices: Sequence[int], lengths: Lengths, order: str, pass_size: int) -> Sequence[int]:
     """Positions of `indices` in the order of submission.
 
     Sorting stays inside each pass over the dataset: across passes the rules forbid it.
@@ -53,7 +53,7 @@ def arrange(indices: Sequence[int], lengths: Lengths, order: str, pass_size: int
     positions = range(len(indices))
     sign = ORDERS[order]
     if not sign:
-        return list(positions)
+        return positions
     sizes = [sign * int(lengths[i]) for i in indices]
     ordered: list[int] = []
     for start in range(0, len(indices), pass_size):
@@ -72,7 +72,7 @@ class Relay(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self.outcome: asyncio.Future[None] = self._loop.create_future()
         self.ready = False
-        self.samples = self.tokens = 0
+        self.samples = 0
         self.seconds = 0.0
         # LoadGen's library, as its process names it.
         self.loadgen = ""
@@ -95,6 +95,11 @@ class Relay(asyncio.Protocol):
     def issued(self) -> int:
         """Samples that were handed to the engine."""
         return self.timeline.count
+
+    @property
+    def tokens(self) -> int:
+        """Of all answers so far."""
+        return self.timeline.tokens()
 
     @property
     def waiting(self) -> int:
@@ -173,7 +178,6 @@ class Relay(asyncio.Protocol):
         timeline.answer_tokens[slot] = count
         timeline.response_ids[slot] = 0
         self.samples += 1
-        self.tokens += count
         return self._outbox.completed(response_id, tokens)
 
     def failed(self, error: Exception) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from mlperf_llama.errors import BrokeError
 from mlperf_llama.machine.process import installed as installed_packages
 from mlperf_llama.machine.process import packages, startup, variables
 from mlperf_llama.records.files import digest
@@ -259,6 +260,18 @@ def test_a_file_that_is_imported_before_the_wheels(name: str, installed: Path) -
     made.parent.mkdir()
     made.write_text("")
     assert examine(installed).differing == (f"{path} (not in its wheel)",)
+
+
+@pytest.mark.parametrize("harm", ["killed", "broken"])
+def test_a_process_that_did_not_hash_ends_the_run(harm: str) -> None:
+    """It would be unsubmittable otherwise, and say so only at its end."""
+    unknown = {"no_such_distribution": None} if harm == "broken" else {}
+    examination = packages.Examination(unknown, (), None)
+    if harm == "killed":
+        examination._process.kill()
+    words = "ended by SIGKILL" if harm == "killed" else "ended with code 1; KeyError: 'no_such_distribution'"
+    with pytest.raises(BrokeError, match=f"hashing the packages' files: .*{words}; run again"):
+        examination.finish()
 
 
 # --- all that is installed

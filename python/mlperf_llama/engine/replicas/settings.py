@@ -7,7 +7,7 @@ import socket
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ...records.schema import Gpu, PythonProcess
+from ...records.schema import Gpu, GpuReading, PythonProcess
 from .. import EngineInfo
 
 # Kinds of failure, by the error that each becomes at the head.
@@ -48,6 +48,13 @@ class Loaded:
     code_sha256: str = ""
     model_sha256: str | None = None
     process: PythonProcess | None = None
+
+
+@dataclass(frozen=True)
+class Readings:
+    """How a member's GPUs run."""
+
+    gpus: tuple[GpuReading, ...]
 
 
 @dataclass(frozen=True)

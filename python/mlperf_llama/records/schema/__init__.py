@@ -10,14 +10,17 @@ from __future__ import annotations
 
 from .engine import EngineLoad, EngineLoads, UsedExtension, UsedPreset
 from .environment import Environment, ImportedPackage, InstalledPackages, PythonProcess
-from .events import Event, EventFields
+from .events import Event, EventFields, MemberCounts, SearchState
 from .fields import COMPLETE, DYNAMIC, FAILED, INTERRUPTED, RUNNING, SCHEMA_VERSION, STATIC, absent
 from .hashes import OpenStage, Seal, SealedStage
 from .provenance import Attempt, Member, MemoryStep, Provenance, Provided, Resumed, ScalesUsed
 from .results import (
+    NOT_JUDGED,
     Accuracy,
     Compliance,
     Driven,
+    Energy,
+    Expectation,
     LoadedEngine,
     LostMember,
     Performance,
@@ -48,6 +51,7 @@ __all__ = [
     "DYNAMIC",
     "FAILED",
     "INTERRUPTED",
+    "NOT_JUDGED",
     "RUNNING",
     "SCHEMA_VERSION",
     "STATIC",
@@ -59,11 +63,13 @@ __all__ = [
     "Cpu",
     "Disk",
     "Driven",
+    "Energy",
     "EngineLoad",
     "EngineLoads",
     "Environment",
     "Event",
     "EventFields",
+    "Expectation",
     "Gpu",
     "GpuReading",
     "Hosts",
@@ -73,6 +79,7 @@ __all__ = [
     "LostMember",
     "Machine",
     "Member",
+    "MemberCounts",
     "Memory",
     "MemoryStep",
     "NetworkInterface",
@@ -89,6 +96,7 @@ __all__ = [
     "Scenario",
     "Seal",
     "SealedStage",
+    "SearchState",
     "SelfCheck",
     "System",
     "Target",

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from ...errors import UsageError
+from ...errors import MissingError, UsageError
 from ...records.files import JsonObject, digest, object_or_empty, read_object, write_text
 from .. import pins
 from . import shape
@@ -37,6 +37,14 @@ _OFFICIAL = (
     "tokenizer_config.json",
     INDEX,
 )
+
+
+class CorruptedError(MissingError):
+    """A weight file's bytes are not those of its name in the hub's cache: `fault` says which."""
+
+    def __init__(self, fault: str) -> None:
+        super().__init__(f"{fault}; remove it and run again")
+        self.fault = fault
 
 
 def problem(folder: Path, weights: bool = True) -> str:
@@ -103,7 +111,7 @@ def corrupted(folder: Path, hashes: Mapping[str, str]) -> str:
     for name, sha256 in hashes.items():
         blob = (folder / name).resolve()
         if _SHA256.fullmatch(blob.name) and blob.name != sha256:
-            return f"{blob}: corrupted: its SHA-256 is {sha256}; remove it and run again"
+            return f"{blob}: corrupted: its SHA-256 is {sha256}"
     return ""
 
 

@@ -126,9 +126,8 @@ def measured(settings: dict[str, str]) -> None:
     rows = {proof: [sum(t[kind].get(proof, 0) for t in tables) for kind in range(3)] for proof in PROOFS}
     for proof, (seconds, busy, calls) in rows.items():
         print(f"| {proof} | {seconds:.3f} | {busy:.3f} | {calls} |")
-    print(
-        f"| all proofs | {sum(r[0] for r in rows.values()):.2f} | {sum(r[1] for r in rows.values()):.2f} | |"
-    )
+    seconds, busy, _ = (sum(values) for values in zip(*rows.values(), strict=True))
+    print(f"| all proofs | {seconds:.2f} | {busy:.2f} | |")
     print(f"| the run | {whole:.1f} | | |")
 
 

@@ -77,7 +77,7 @@ def _check_resumed(run: RunFolder, used: ScalesUsed) -> None:
 
 def _quantization(config: Config, gpu: Gpu | None, provided: Provided) -> str | None:
     """How the weights will be quantised while they load; None: not at all, or they are already."""
-    if config.engine == "fake" or provided.path is None:
+    if config.engine != "vllm" or provided.path is None:
         return None
     model_config: JsonObject = read_object(Path(provided.path) / "config.json")
     if "quantization_config" in model_config or model.is_random(model_config):

@@ -162,6 +162,12 @@ USER = (
         settings=True,
     ),
     Verb(
+        "serve",
+        "the engine of these settings as an OpenAI server at SERVE_ADDRESS, until it is stopped",
+        verbs.serve,
+        settings=True,
+    ),
+    Verb(
         "health",
         "whether the latest run still advances: exit code 0 or 1",
         verbs.health,

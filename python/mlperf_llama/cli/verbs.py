@@ -191,6 +191,14 @@ def quantize(arguments: argparse.Namespace, flags: Mapping[str, str], env: Env) 
     return 0
 
 
+def serve(arguments: argparse.Namespace, flags: Mapping[str, str], env: Env) -> int:
+    """The engine as an OpenAI server, until it is stopped."""
+    from ..bench import serve as server
+
+    server.serve(config.load(flags, env), env)
+    return 0
+
+
 def scales(arguments: argparse.Namespace, flags: Mapping[str, str], env: Env) -> int:
     """A run's static scales made again and compared."""
     from ..bench import scales_again

@@ -8,6 +8,7 @@ are older than the words used elsewhere (`rung`, `stood_on`, `memory_steps`).
 
 from __future__ import annotations
 
+from .endpoint import ProbedServer
 from .engine import EngineLoad, EngineLoads, UsedExtension, UsedPreset
 from .environment import Environment, ImportedPackage, InstalledPackages, PythonProcess
 from .events import Event, EventFields, MemberCounts, SearchState
@@ -86,6 +87,7 @@ __all__ = [
     "OpenStage",
     "OperatingSystem",
     "Performance",
+    "ProbedServer",
     "Provenance",
     "Provided",
     "PythonProcess",

@@ -169,7 +169,9 @@ class Member(asyncio.Protocol):
     def send(self, batch: Sequence[Request], terms: wire.Terms) -> None:
         """Requests, and what holds for them where it is not what held for the last ones. All of one iteration
         of the loop leave as one frame."""
-        self.requests.update((request.id, request) for request in batch)
+        held = self.requests
+        for request in batch:
+            held[request.id] = request
         if terms is not self._terms and terms != self._terms:
             self._flush()
             self._terms = terms

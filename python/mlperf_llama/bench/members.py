@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from ..config import Config
-from ..engine import Engine
+from ..engine import Engine, EngineInfo
 from ..engine.replicas import places, plan, settings
 from ..engine.replicas.head import ReplicaEngine
 from ..engine.replicas.launch_processes import ProcessLauncher, local
@@ -102,6 +102,7 @@ def _settings(session: Session) -> settings.MemberSettings:
         model_dir=str(session.model_dir.absolute()),
         model_sha256=model.sha256 if model else None,
         host_id=settings.host_id(),
+        thorough=not session.scope.shortened,
         engine_silence_s=ENGINE_SILENCE_S if session.scope.on_gpu else None,
     )
 
@@ -123,6 +124,13 @@ def record(session: Session) -> None:
         if session.placed and theirs:
             session.run.update(System, gpus=theirs)
         session.events.follow(engine.gpu_readings, engine.member_counts)
+
+
+def infos(session: Session) -> dict[int | None, EngineInfo]:
+    """What each member loaded, by its index; empty where there is one engine."""
+    engine = session.engine
+    members = engine.members.values() if isinstance(engine, ReplicaEngine) else ()
+    return {member.index: member.report.info for member in members if member.report}
 
 
 def _member(index: int, report: settings.Loaded) -> Member:

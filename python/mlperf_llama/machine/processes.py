@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import sys
@@ -15,6 +16,12 @@ MODULE_COMMAND = [sys.executable, "-P", "-s", "-m"]
 # Where such a process finds this package, installed or not.
 PACKAGE_FOLDER = Path(__file__).resolve().parents[2]
 LAST_BYTES = 4096
+# linux/prctl.h
+PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
+
+
+def prctl(option: int, value: int) -> None:
+    ctypes.CDLL(None).prctl(option, value, 0, 0, 0)
 
 
 def end_children() -> None:

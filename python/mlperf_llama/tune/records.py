@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
+from ..records import seal
 from ..records.run_folder import TUNING, RunFolder
 from ..records.schema import absent
 from .estimate import CONFIRM, Seen
@@ -115,7 +116,8 @@ class Tuning:
 
 def begin(run: RunFolder, search: Sequence[str]) -> None:
     """Make a run folder a tuning's."""
-    run.write(Tuning(tuple(search)))
+    with seal.stage(run, "search"):
+        run.write(Tuning(tuple(search)))
 
 
 def scenario(run: RunFolder, name: str) -> ScenarioTuning:

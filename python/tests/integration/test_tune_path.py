@@ -76,7 +76,7 @@ def test_the_report_shows_it(found: Ended) -> None:
     assert found.folder
     text = (found.folder / "report.md").read_text()
     assert "Loads tried, Server" in text and "confirmed VALID" in text
-    assert "share of its limit" in (found.folder / "report.html").read_text()
+    assert "TTFT and TPOT as shares of their limits" in (found.folder / "report.html").read_text()
 
 
 def test_a_run_uses_what_was_found_and_the_user_beats_it(found: Ended, results: Path) -> None:

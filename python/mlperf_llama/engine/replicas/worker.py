@@ -131,7 +131,7 @@ async def _serve(
 ) -> int:
     """Load, report, serve. Whatever loading raises goes to the head."""
     engine = make_engine(settings)
-    recorder = Recorder(settings.engine, {})
+    recorder = Recorder(settings.engine, {}, thorough=settings.thorough)
     info = await engine.start(lambda text: herald.send(wire.words(wire.STEP, text)))
     # Hashed once the engine has its processes: one that is forked meanwhile could inherit OpenSSL's lock.
     sha256 = await asyncio.to_thread(_model_sha256, settings)

@@ -9,8 +9,8 @@ are older than the words used elsewhere (`rung`, `stood_on`, `memory_steps`).
 from __future__ import annotations
 
 from .engine import EngineLoad, EngineLoads, UsedExtension, UsedPreset
-from .environment import Environment, ImportedPackage, PythonProcess
-from .events import Event, EventFields, MemberCounts
+from .environment import Environment, ImportedPackage, InstalledPackages, PythonProcess
+from .events import Event, EventFields, MemberCounts, SearchState
 from .fields import COMPLETE, DYNAMIC, FAILED, INTERRUPTED, RUNNING, SCHEMA_VERSION, STATIC, absent
 from .hashes import OpenStage, Seal, SealedStage
 from .provenance import Attempt, Member, MemoryStep, Provenance, Provided, Resumed, ScalesUsed
@@ -18,6 +18,8 @@ from .results import (
     Accuracy,
     Compliance,
     Driven,
+    Energy,
+    Expectation,
     LoadedEngine,
     LostMember,
     Performance,
@@ -59,15 +61,18 @@ __all__ = [
     "Cpu",
     "Disk",
     "Driven",
+    "Energy",
     "EngineLoad",
     "EngineLoads",
     "Environment",
     "Event",
     "EventFields",
+    "Expectation",
     "Gpu",
     "GpuReading",
     "Hosts",
     "ImportedPackage",
+    "InstalledPackages",
     "LoadedEngine",
     "LostMember",
     "Machine",
@@ -89,6 +94,7 @@ __all__ = [
     "Scenario",
     "Seal",
     "SealedStage",
+    "SearchState",
     "SelfCheck",
     "System",
     "Target",

@@ -16,7 +16,7 @@ from pathlib import Path
 from ...config import secret
 from ...credentials import without_secrets
 from ...errors import MissingError
-from . import child, http, publisher
+from . import child, http, hub_cache, publisher
 
 log = logging.getLogger(__name__)
 
@@ -137,9 +137,10 @@ def first_revision(
 def snapshot(
     repo: str, revision: str, token: str | None, env: Mapping[str, str], stall_s: float, timeout_s: float
 ) -> Path:
-    """Download the repository into the hub's cache; gives the snapshot's folder."""
+    """Download into the hub's cache what is missing or damaged there; gives the snapshot's folder."""
     cache = cache_dir(env)
     base = cache / f"models--{repo.replace('/', '--')}"
+    hub_cache.drop_damaged(base)
     environment = {
         **child.with_package(without_secrets(env)),
         "HF_ENDPOINT": endpoint(env),

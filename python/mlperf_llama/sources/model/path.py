@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from ...config import Config, secret
 from ...errors import MissingError, UsageError
 from ..chain import Served
-from ..fetch import hub
+from ..fetch import hub, hub_cache
 from ..fetch.http import Patience
 from ..fetch.publisher import Announce
-from . import checkpoint, proof
+from . import checkpoint, proof, unchanged
+
+log = logging.getLogger(__name__)
 
 TRIAL = "a trial run (SAMPLES, IGNORE_EOS): the hashes of its weights are remembered, not made again"
 # organisation/name, and a branch, tag or commit after @.
@@ -32,20 +35,39 @@ def serve(config: Config, env: Mapping[str, str]) -> Served:
             f"{config.model!r}"
         )
     repo, revision = match[1], match[2] or "main"
-    snapshot = hub.find(repo, revision, env)
-    if snapshot is None or checkpoint.problem(snapshot):
+
+    def described(snapshot: Path) -> Served:
+        return describe(snapshot, "path", config, revision=hub.commit(snapshot) or revision)
+
+    served = from_cache(hub.find(repo, revision, env), described)
+    if served is None:
         token = secret("HF_TOKEN", env)
         half = Patience(config.source_stall_s / 2, config.source_timeout_s)
         hub.check_access(repo, revision, token, env, half)
-        snapshot = download(repo, revision, token, config, env)
-    return describe(snapshot, "path", config, revision=hub.commit(snapshot) or revision)
+        served = described(download(repo, revision, token, config, env))
+    return served
+
+
+def from_cache(snapshot: Path | None, described: Callable[[Path], Served]) -> Served | None:
+    """What a snapshot of the hub's cache serves; None where there is none, or a file of it has to be fetched
+    again."""
+    if snapshot is None:
+        return None
+    fault = checkpoint.problem(snapshot) or hub_cache.fault(snapshot)
+    if not fault:
+        try:
+            return described(snapshot)
+        except checkpoint.CorruptedError as error:
+            fault = error.fault
+    log.warning("%s; it is fetched again", fault)
+    return None
 
 
 def download(repo: str, revision: str, token: str | None, config: Config, env: Mapping[str, str]) -> Path:
     """The folder of a repository of the hub, whole; MissingError says what it lacks."""
     folder = hub.snapshot(repo, revision, token, env, config.source_stall_s, config.source_timeout_s)
     if problem := checkpoint.problem(folder):
-        raise MissingError(f"{problem}; remove {folder.parents[1]} to have all of it fetched again")
+        raise MissingError(f"{problem}; the next run fetches it again")
     return folder
 
 
@@ -66,14 +88,17 @@ def describe(
         raise UsageError(f"MODEL: {problem}")
     trial = is_trial(config)
     remembered = trial or bool(checkpoint.other_model(folder))
+    before = unchanged.states(folder)
     named = weights or checkpoint.shard_names(folder)
     hashes = checkpoint.digests(folder, config.cache_path, remembered=remembered) if named else {}
     broken = checkpoint.corrupted(folder, hashes)
     if broken:
-        raise MissingError(broken)
+        raise checkpoint.CorruptedError(broken)
     proved = proof.prove(folder, hashes, proof.trial if trial else announce)
     if proved.verified_by and trial:
         proved = proof.Proof(reason=TRIAL)
+    if others := unchanged.changed(folder, before):
+        raise UsageError(f"MODEL: {folder}: {', '.join(others[:4])} changed while it was hashed; run again")
     return Served(
         source=source,
         path=str(folder),
@@ -88,6 +113,7 @@ def describe(
             "announcement": proved.announced.record() if proved.announced else None,
             "model": config.model,
             "same_shape": not checkpoint.shape_difference(folder),
+            **({} if remembered else {unchanged.KEY: before}),
         },
     )
 

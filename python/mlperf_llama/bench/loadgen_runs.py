@@ -11,6 +11,7 @@ from typing import TypeAlias
 from .. import rules
 from ..config import Config
 from ..loadgen import drive, logs, plan
+from ..machine import energy
 from ..records import requests, seal
 from ..records.run_folder import RunFolder
 from ..records.schema import Accuracy, Compliance, EventFields, Expectation, Performance, Results, Scenario
@@ -135,8 +136,10 @@ async def _drive(session: Session, planned: plan.Plan) -> ModeRecord:
             requests.write(times, ended.requests)
             each = _differences(members_before, members.counters(session))
             record = logs.performance(out, scenario)
-            drawn = await session.energy(ended.timed_s)
-            return replace(record, counters=counters, driven=ended.driven, member_counters=each, energy=drawn)
+            record = replace(record, counters=counters, driven=ended.driven, member_counters=each)
+            if parts := await members.energy(session, ended.timed_s):
+                return replace(record, energy=energy.together(parts), member_energy=parts)
+            return replace(record, energy=await session.energy(ended.timed_s))
         if mode == "compliance":
             return Compliance(test06.verify_run(run, scenario).passed, counters, ended.driven)
         return Accuracy(counters=counters, lost_members=members.losses(session), driven=ended.driven)

@@ -125,10 +125,9 @@ def _gpus(stage: Stage, free: int, frame: Frame) -> list[Text]:
     shown = len(readings) if len(readings) <= free else max(0, free - 1)
     rows = []
     for reading in readings[:shown]:
-        index = int(reading.get("index") or 0)
-        rows.append(
-            _row(f"GPU {index}", figures.gpu(reading, cards.get(index, figures.UNKNOWN), frame.degrees))
-        )
+        index, member = int(reading.get("index") or 0), reading.get("member")
+        label = f"GPU {index}" if member is None else f"member {member}"
+        rows.append(_row(label, figures.gpu(reading, cards.get(index, figures.UNKNOWN), frame.degrees)))
     rest = readings[shown:]
     return [*rows, *([_row("others", figures.all_gpus(rest))] if rest and free > 0 else [])]
 

@@ -19,7 +19,7 @@ SLOW = json.dumps({"ttft_ms": 200, "tpot_ms": 5, "output_tokens": 60})
 
 
 def test_three_members_run_every_scenario(tmp_path: Path) -> None:
-    ended = entrypoint(tmp_path, "run", SCENARIO="all", MODE="all", SAMPLES=24, DEBUG=1, **FAKE)
+    ended = entrypoint(tmp_path, "run", SCENARIO="all", MODE="all", SAMPLES=24, VERBOSITY="debug", **FAKE)
     assert ended.code == 0, ended.stderr
     shown = [event for event in map(json.loads, events_of(ended)) if "members" in event]
     assert shown and {counts["member"] for event in shown for counts in event["members"]} == {0, 1, 2}

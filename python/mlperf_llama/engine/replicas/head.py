@@ -10,7 +10,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, astuple, replace
 
 from ...errors import BrokeError
-from ...records.schema import GpuReading, MemberCounts
+from ...records.codec import from_json
+from ...records.schema import Energy, GpuReading, MemberCounts
 from .. import EngineInfo, Limits, Progress, Request, Sink, Tokens
 from ..pacing import Pacing
 from . import failure, tally, wire
@@ -172,6 +173,12 @@ class ReplicaEngine:
         for member, values in zip(self._serving(), counters, strict=True):
             if isinstance(values, dict):
                 member.counters = {str(name): float(value) for name, value in values.items()}
+
+    async def energy(self, begin_s: float, end_s: float) -> tuple[Energy | None, ...]:
+        """What each member's GPUs drew between two moments of the monotonic clock; None where unread."""
+        now = time.monotonic()
+        drawn = await self._all("energy", now - begin_s, now - end_s)
+        return tuple(from_json(Energy, record) if isinstance(record, dict) else None for record in drawn)
 
     async def begin_run(self, redispatch: bool) -> None:
         """Before each run. `redispatch`: the requests of a member that dies go to the others, once; without

@@ -20,7 +20,7 @@ CALL_S = 5.0
 MOST_CALLERS = 64
 BACKLOG = 256
 # Takes a member's index (wire.ANY_MEMBER: none) and its connection; None where it is not expected.
-Admit = Callable[[int, asyncio.Transport], asyncio.Protocol | None]
+Admit = Callable[[int, asyncio.Transport], asyncio.BaseProtocol | None]
 
 
 class _Caller(asyncio.Protocol):

@@ -20,6 +20,7 @@ from .. import Engine, Request, Tokens
 from ..frames import Decoder, Frame, FrameError
 from ..outbox import Outbox
 from ..pacing import Pacing
+from ..receiving import Receiving
 from . import settings, wire
 from .settings import Failure
 
@@ -31,13 +32,14 @@ HEAD_SILENCE_S = 60.0
 ASK_S = 2.0
 
 
-class Serving(asyncio.Protocol):
+class Serving(Receiving):
     """The head's peer and the engine's sink. `ended`: when the head has closed, or is gone; `reason`: why,
     where it did not ask for it. `printed`: what was printed since it was last asked. `sampler`: its GPUs'."""
 
     def __init__(
         self, engine: Engine, decoder: Decoder, printed: Callable[[], str], sampler: GpuSampler
     ) -> None:
+        super().__init__()
         self._loop = asyncio.get_running_loop()
         self.ended: asyncio.Future[None] = self._loop.create_future()
         self.reason = ""
@@ -72,7 +74,7 @@ class Serving(asyncio.Protocol):
         assert isinstance(transport, asyncio.WriteTransport)
         self._transport = transport
 
-    def data_received(self, data: bytes) -> None:
+    def data_received(self, data: bytes | memoryview) -> None:
         self._heard = time.monotonic()
         try:
             for frame in self._decoder.feed(data):

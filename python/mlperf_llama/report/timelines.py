@@ -57,14 +57,18 @@ def _rates(stage: str, events: Sequence[TimedEvent]) -> list[Chart]:
 
 
 def gpu_series(events: Sequence[TimedEvent], field: str) -> list[Series]:
-    """One curve for each GPU that was read often enough."""
-    series: dict[int, list[Point]] = {}
+    """One curve for each GPU that was read often enough; those of members on several hosts share numbers."""
+    series: dict[tuple[int, int], list[Point]] = {}
     for timed in events:
         for reading in timed.event.get("gpu", []):
-            value, index = reading.get(field), reading.get("index")
+            value, member = reading.get(field), reading.get("member")
             if value is not None:
-                series.setdefault(int(index or 0), []).append((timed.at_s - events[0].at_s, float(value)))
-    return [Series(f"GPU {n}", points, f"k{n % 8}") for n, points in sorted(series.items())]
+                gpu = -1 if member is None else int(member), int(reading.get("index") or 0)
+                series.setdefault(gpu, []).append((timed.at_s - events[0].at_s, float(value)))
+    return [
+        Series(f"GPU {index}" if member < 0 else f"member {member}, GPU {index}", points, f"k{number % 8}")
+        for number, ((member, index), points) in enumerate(sorted(series.items()))
+    ]
 
 
 def _requests(scenario: str, latencies: Latencies) -> list[Chart]:

@@ -98,6 +98,16 @@ def test_each_gpu_has_its_curve_and_what_was_not_read_is_left_out() -> None:
     assert (second.name, second.points) == ("GPU 1", [(0.0, 310.5)])
 
 
+def test_members_of_two_hosts_have_curves_of_their_own() -> None:
+    """Each host counts its GPUs from 0."""
+    gpus = [{"index": 0, "member": 0, "power_w": 300}, {"index": 0, "member": 1, "power_w": 290}]
+    series = timelines.gpu_series([TimedEvent(10.0, {"gpu": gpus})], "power_w")
+    assert [(each.name, each.points) for each in series] == [
+        ("member 0, GPU 0", [(0.0, 300)]),
+        ("member 1, GPU 0", [(0.0, 290)]),
+    ]
+
+
 def test_only_the_last_run_of_a_stage_is_drawn() -> None:
     counts = [None, 0, 5, 9, None, 0, 7]
     events = [TimedEvent(float(n), {} if c is None else {"done": c}) for n, c in enumerate(counts)]

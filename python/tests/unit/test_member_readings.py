@@ -15,6 +15,7 @@ import pytest
 from engine_contract import Collector, requests
 from loadgen_support import LIMITS
 from replica_support import SCRIPT, Workers, fake_settings
+from rich.text import Text
 
 from mlperf_llama.bench import members
 from mlperf_llama.engine.replicas.head import ReplicaEngine
@@ -25,7 +26,9 @@ from mlperf_llama.machine.processes import PACKAGE_FOLDER
 from mlperf_llama.records.events import Events
 from mlperf_llama.records.run_folder import RunFolder
 from mlperf_llama.records.schema import Energy, Event, MemberCounts
+from mlperf_llama.terminal import screen
 from mlperf_llama.terminal.member_lines import MemberLines
+from mlperf_llama.terminal.stage import Stage
 
 # An NVML of a host with two cards, whose power says which card of which host was read.
 NVML = """
@@ -145,3 +148,11 @@ def test_members_stand_in_an_event_every_few_seconds(monkeypatch: pytest.MonkeyP
     events.emit("engine", message="no run")
     assert ["members" in event for event in seen] == [True, False, True, False, False]
     assert all("gpu" not in event for event in seen)
+
+
+def test_the_screen_names_members() -> None:
+    readings: list[dict[str, float | None]] = [{"index": 0, "member": n, "power_w": 300} for n in (0, 1)]
+    stage = Stage("Server performance", 0.0, {"gpu": readings})
+    drawn = screen.lines(stage, 1.0, 80, 24, screen.Frame(lambda share, width, colour: Text("")))
+    labels = [line.plain[:9].strip() for line in drawn if "300 W" in line.plain]
+    assert labels == ["member 0", "member 1"]

@@ -10,9 +10,9 @@ MAKEFLAGS += --warn-undefined-variables --no-builtin-rules --no-print-directory
 SETTINGS := SCENARIO MODE ROUND CATEGORY SAMPLES DURATION_S TARGET_QPS EXPECTED_LATENCY_MS SEARCH \
     PROBE_S DATASET_SOURCE MODEL CALIBRATION SOURCE_STALL_S SOURCE_TIMEOUT_S MLC_REPO R2_BASE_URL \
     R2_MODEL_URL ENGINE PRESET DTYPE QUANTIZATION SCALES KV_CACHE_DTYPE MAX_NUM_SEQS MAX_NUM_BATCHED_TOKENS \
-    GPU_MEMORY_UTILIZATION GPUS TENSOR_PARALLEL HOSTS HEAD_ADDRESS ENGINE_ARGS IGNORE_EOS SEED SCORE_WORKERS \
-    RESULTS_DIR CACHE_DIR VERBOSITY \
-    SUBMITTER DIVISION SYSTEM_FILE INFERENCE_DIR FAKE
+    GPU_MEMORY_UTILIZATION GPUS TENSOR_PARALLEL HOSTS HEAD_ADDRESS SERVE_ADDRESS ENGINE_ARGS IGNORE_EOS SEED \
+    SCORE_WORKERS RESULTS_DIR CACHE_DIR VERBOSITY \
+    SUBMITTER DIVISION SYSTEM_FILE PRICE_PER_HOUR INFERENCE_DIR FAKE
 SHELL_SETTINGS := CONTAINER IMAGE TARGET DOCKER CA_BUNDLE ENV_FILE VENV SIGN_KEY ALLOWED_SIGNERS \
     PACKAGES
 # Earlier names, each with the one to use now.
@@ -24,7 +24,8 @@ $(foreach pair,$(RENAMED),$(if $(filter undefined,$(origin $(firstword $(subst =
     $(error $(firstword $(subst =, ,$(pair))) was renamed: set $(lastword $(subst =, ,$(pair))))))
 # A misspelt setting would be ignored by make: better to stop.
 GIVEN := $(foreach name,$(.VARIABLES),$(if $(filter command,$(firstword $(origin $(name)))),$(name)))
-UNKNOWN := $(filter-out $(SETTINGS) $(SHELL_SETTINGS) A B NEED PAGE RUN_DIR SUBMISSION HF_% CF_% NO_COLOR -% MAKE%,$(GIVEN))
+UNKNOWN := $(filter-out $(SETTINGS) $(SHELL_SETTINGS) A B NEED PAGE RUN_DIR SUBMISSION CHECK KEEP HF_% CF_% \
+    ENDPOINT_API_KEY NO_COLOR -% MAKE%,$(GIVEN))
 $(if $(UNKNOWN),$(error $(UNKNOWN): not a setting; `make help` lists them))
 
 # Folders: of a saved run, of two to compare (and the page to write), of a packed submission.
@@ -35,9 +36,13 @@ PAGE ?=
 SUBMISSION ?=
 # A load in queries/s.
 NEED ?=
-export RUN_DIR A B PAGE SUBMISSION NEED
-# Never expanded by make either, as the settings; and the secrets, where make's command line has one.
-$(foreach name,RUN_DIR A B PAGE SUBMISSION NEED $(filter HF_% CF_%,$(GIVEN)),$(eval override export $(name) := $$(value $(name))))
+# Of make auth.
+CHECK ?=
+KEEP ?=
+export RUN_DIR A B PAGE SUBMISSION NEED KEEP
+# Never expanded by make either, as the settings; and the secrets, where make has one on its command line.
+$(foreach name,RUN_DIR A B PAGE SUBMISSION NEED KEEP $(filter HF_% CF_% ENDPOINT_API_KEY,$(GIVEN)),\
+    $(eval override export $(name) := $$(value $(name))))
 # $(call need,NAME,what it names): one line and code 2 where NAME is empty.
 need = [[ -n $$$(1) ]] || { printf 'error: %s: expected %s, found nothing: make $@ %s=results/...\n' $(1) '$(2)' $(1) >&2; exit 2; }
 
@@ -65,6 +70,10 @@ doctor: ## what this machine has, lacks, and how to mend it
 .PHONY: plan
 plan: ## how many queries and minutes each run takes, and what it will do here; NEED=500: GPUs for that load
 	@scripts/launch.sh --native plan $${NEED:+--need "$$NEED"}
+
+.PHONY: auth
+auth: ## which way to the weights works here, and how to get one; CHECK=1 asks nothing, KEEP=env or files keeps
+	@scripts/launch.sh --native auth $(if $(CHECK),--check) $(if $(KEEP),--keep "$$KEEP")
 
 .PHONY: build
 build: ## the CUDA image; TARGET=cpu: the CPU image
@@ -107,6 +116,10 @@ history: ## a page of all runs below RESULTS_DIR, by machine and over time
 .PHONY: quantize
 quantize: ## an FP8 checkpoint of the model, made by the benchmark's rules
 	@scripts/launch.sh quantize
+
+.PHONY: serve
+serve: ## the engine of these settings as an OpenAI server at SERVE_ADDRESS, until it is stopped
+	@scripts/launch.sh serve
 
 .PHONY: shell
 shell: ## a shell in the container (CONTAINER=0: with the native environment)

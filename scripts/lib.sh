@@ -26,7 +26,7 @@ paint() {
 # What Python says goes through credentials/redaction.py.
 redacted() {
     local text=$* name value
-    for name in HF_TOKEN CF_ACCESS_CLIENT_ID CF_ACCESS_CLIENT_SECRET; do
+    for name in HF_TOKEN CF_ACCESS_CLIENT_ID CF_ACCESS_CLIENT_SECRET CF_ACCESS_TOKEN ENDPOINT_API_KEY; do
         read -r value <<<"${!name:-}" || true
         value=${value%$'\r'}
         if ((${#value} >= 8)); then text=${text//"$value"/***}; fi

@@ -61,6 +61,7 @@ class Config:
     tensor_parallel: int
     hosts: str
     head_address: str | None
+    serve_address: str
     engine_args: dict[str, object]
     ignore_eos: bool
     seed: int
@@ -91,6 +92,11 @@ class Config:
             # JSON has no tuples; no setting's value is a list.
             values[key] = tuple(value) if isinstance(value, list) else value
         return Config(**values)
+
+    @property
+    def endpoints(self) -> tuple[str, ...]:
+        """Addresses of the servers that are the engine; none where one is loaded here."""
+        return tuple(self.engine.split(",")) if "://" in self.engine else ()
 
     @property
     def full_sample_count(self) -> int:
@@ -173,6 +179,18 @@ def _check_names(flags: Mapping[str, str], env: Mapping[str, str]) -> None:
         raise UsageError(f"{name} is not a setting{hint}")
 
 
+# What decides how an engine is loaded, and where.
+OWN_ENGINE = (
+    *("PRESET", "DTYPE", "QUANTIZATION", "SCALES", "KV_CACHE_DTYPE", "MAX_NUM_BATCHED_TOKENS"),
+    *("GPU_MEMORY_UTILIZATION", "GPUS", "TENSOR_PARALLEL", "HOSTS", "HEAD_ADDRESS", "ENGINE_ARGS"),
+)
+
+
+def _at_default(config: Config, name: str) -> bool:
+    setting = BY_NAME[name]
+    return bool(getattr(config, name.lower()) == setting.read(setting.default))
+
+
 def _check_together(config: Config) -> None:
     """What one setting allows another."""
     allowed = rules.CATEGORY_SCENARIOS[config.category]
@@ -182,6 +200,11 @@ def _check_together(config: Config) -> None:
         raise UsageError(
             f"SCENARIO: expected {', '.join(allowed)} for category {config.category}, "
             f"found {', '.join(outside)}; CATEGORY={other} has other scenarios"
+        )
+    if config.endpoints and (own := [name for name in OWN_ENGINE if not _at_default(config, name)]):
+        raise UsageError(
+            f"{', '.join(own)}: expected no setting of an engine of this host with ENGINE={config.engine}, "
+            "which has settings of its own: unset it"
         )
     if config.samples is not None and config.samples > config.full_sample_count:
         raise UsageError(
@@ -207,7 +230,7 @@ def load(flags: Mapping[str, str], env: Mapping[str, str]) -> Config:
         try:
             values[setting.name.lower()] = setting.read(value.strip() or setting.default)
         except ValueError as error:
-            hidden = setting.read is settings.address
+            hidden = setting.read is settings.address or (setting.read is settings.engine and "@" in value)
             shown = "another one, not shown as it may hold a password" if hidden else repr(value)
             raise UsageError(f"{origin}: expected {error}, found {shown}") from None
     if (flags.get("SCENARIO") or env.get(PREFIX + "SCENARIO") or "").strip().lower() == "all":

@@ -62,6 +62,9 @@ class SomeOf:
         return tuple(name for name in self.names if name in chosen)
 
 
+ENGINES = OneOf(("vllm", "fake"))
+
+
 def text(value: str) -> str:
     return value
 
@@ -143,6 +146,30 @@ def head_address(value: str) -> str | None:
     return value
 
 
+_SERVER = re.compile(r"https?://[A-Za-z0-9_.\[\]:-]+(/[\w./-]*)?", re.IGNORECASE)
+
+
+def engine(value: str) -> str:
+    """vllm or fake; or addresses of servers with commas between them, each without the /v1 of its paths."""
+    if "://" not in value:
+        return ENGINES(value)
+    addresses = [part.strip().rstrip("/").removesuffix("/v1") for part in value.split(",")]
+    if not all(_SERVER.fullmatch(address) for address in addresses) or len(set(addresses)) < len(addresses):
+        raise ValueError(
+            "addresses of servers (http://HOST:PORT, with commas, each once), without user and password: "
+            "the server's key comes in ENDPOINT_API_KEY"
+        )
+    return ",".join(addresses)
+
+
+def serve_address(value: str) -> str:
+    """HOST:PORT."""
+    parsed = head_address(value)
+    if parsed is None or ":" not in parsed:
+        raise ValueError("HOST:PORT with a port from 1 to 65535")
+    return parsed
+
+
 def switch(value: str) -> bool:
     if value.lower() in ("1", "true", "yes", "on"):
         return True
@@ -216,7 +243,8 @@ RUN = Group("What is run", (
         "auto: all of them on a GPU, a few on a CPU."),
     Setting("DURATION_S", AUTO, number(float, 0, auto=True),
         "Shortest time of a performance run (seconds). "
-        "auto: the 600 of the rules on a GPU, less on a CPU."),
+        "auto: the 600 of the rules on a GPU, less on a CPU. A shortened run sends what fits into a "
+        "minute, or into this where it is longer, and is not judged where that is too little."),
     Setting("TARGET_QPS", AUTO, number(float, POSITIVE, auto=True),
         "Rate at which LoadGen sends queries; in Offline the rate that it expects (queries per second). "
         "auto: from a measurement."),
@@ -255,8 +283,10 @@ DATA = Group("Dataset and model", (
 ))
 
 ENGINE = Group("Engine", (
-    Setting("ENGINE", "vllm", OneOf(("vllm", "fake")),
-        "Engine. fake gives scripted answers, to test the pipeline: never a result."),
+    Setting("ENGINE", "vllm", engine,
+        "Engine: vllm; or the addresses of servers that run already, with commas (http://HOST:PORT), to "
+        "measure them: the speed of an endpoint, never a result (docs/endpoints.md); or fake, which gives "
+        "scripted answers, to test the pipeline: never a result."),
     Setting("PRESET", AUTO, text,
         "Engine settings for a kind of GPU (name or path). auto: by this machine's GPU."),
     Setting("DTYPE", AUTO, OneOf((AUTO, "bfloat16", "float16", "float32")),
@@ -288,6 +318,9 @@ ENGINE = Group("Engine", (
     Setting("HEAD_ADDRESS", AUTO, head_address,
         "Where other hosts reach this one (HOST or HOST:PORT). auto: the address of the route to them, and "
         "any free port."),
+    Setting("SERVE_ADDRESS", "127.0.0.1:8000", serve_address,
+        "Where serve listens (HOST:PORT). Whoever reaches it may use the engine: set ENDPOINT_API_KEY where "
+        "that is more than this host."),
     Setting("ENGINE_ARGS", "{}", json_object,
         "Further engine arguments of vLLM (JSON object)."),
     Setting("IGNORE_EOS", "0", switch,
@@ -361,6 +394,11 @@ SECRET = Group("Secrets (empty: none); each may come as a file instead: NAME_FIL
         "Cloudflare Access service token for MLCommons' gated downloads: its id.", prefix=""),
     Setting("CF_ACCESS_CLIENT_SECRET", "", text,
         "Cloudflare Access service token for MLCommons' gated downloads: its secret.", prefix=""),
+    Setting("CF_ACCESS_TOKEN", "", text,
+        "In the service token's place: a log-in in a browser, as make auth gets it; it lasts for hours.",
+        prefix=""),
+    Setting("ENDPOINT_API_KEY", "", text,
+        "Bearer token of the servers that ENGINE names; it is sent to them alone.", prefix=""),
     Setting("REPLICAS_TOKEN", "", text,
         "Lets the members of a run in that were started by hand; a run makes one up for those it starts.",
         prefix=""),

@@ -58,6 +58,8 @@ def _used(config: Config, here: System) -> System:
     if config.hosts:
         return replace(here, gpus=(), gpu_choice=None, gpu_failure=None)
     used = chosen_gpus(config, here.gpus)
+    if config.endpoints:
+        return replace(here, gpus=(), gpu_choice="none: the servers that ENGINE names have theirs")
     if used == here.gpus:
         return here
     choice = f"{len(used)} of {len(here.gpus)} by GPUS and TENSOR_PARALLEL"
@@ -77,10 +79,10 @@ def check_gpus(config: Config, env: Mapping[str, str], here: System) -> None:
     be another benchmark than the one that was asked for."""
     if here.gpu_failure:
         words = f"{here.gpu_failure}: {gpus.REPAIR}"
-        if not here.gpus and config.engine != "fake" and env.get(f"{PREFIX}TARGET", "").lower() != "cpu":
+        if not here.gpus and config.engine == "vllm" and env.get(f"{PREFIX}TARGET", "").lower() != "cpu":
             raise MissingError(f"expected a GPU that answers, found {words}; TARGET=cpu runs on the CPU")
         log.warning("a GPU fails: %s", words)
-    elif here.gpu_choice and not here.gpus:
+    elif here.gpu_choice and not here.gpus and not config.endpoints:
         log.warning("no GPU is visible to CUDA: %s", here.gpu_choice)
 
 

@@ -18,10 +18,10 @@ from .scope import first_gpu
 
 
 def begin(run: RunFolder, config: Config) -> None:
-    """Nothing for the fake engine, and where members load engines of their own. What is wrong with model or
-    settings is told where they are used."""
+    """Nothing where vLLM is not the engine, and where members load engines of their own. What is wrong with
+    model or settings is told where they are used."""
     provided = run.read(Provenance).model
-    if config.engine == "fake" or provided is None or provided.path is None:
+    if config.engine != "vllm" or provided is None or provided.path is None:
         return
     try:
         if members.several(run, config):

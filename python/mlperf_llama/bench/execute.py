@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from .. import rules
-from ..config import Config, verbosity
+from ..config import Config, secret, verbosity
 from ..credentials import redaction
 from ..engine import importing
 from ..errors import EXIT_INVALID, EXIT_OK, MEANINGS, BrokeError, Interrupted, PipelineError
@@ -116,13 +116,13 @@ def _with_cause(run: RunFolder, error: BaseException) -> BaseException:
 
 
 def exit_code(run: RunFolder) -> int:
-    """5 where LoadGen said INVALID, or an eligible run missed a target; else 0."""
+    """5 where a judged run is INVALID by LoadGen, or an eligible run missed a target; else 0."""
     scenarios = run.read(Results).scenarios.values()
     provenance = run.read(Provenance)
     eligible = all(p is not None and p.eligible for p in (provenance.dataset, provenance.model))
     eligible = eligible and (provenance.articles is None or bool(provenance.articles.eligible))
-    eligible = eligible and not run.config().ignore_eos
-    invalid = any(s.performance and s.performance.loadgen_result == "INVALID" for s in scenarios)
+    eligible = eligible and not run.config().ignore_eos and not run.config().endpoints
+    invalid = any(s.performance and s.performance.validity == "INVALID" for s in scenarios)
     missed = any(s.accuracy and s.accuracy.passed is False for s in scenarios)
     return EXIT_INVALID if invalid or (missed and eligible) else EXIT_OK
 
@@ -158,7 +158,8 @@ async def _measure(
 ) -> None:
     needs.check(config)
     async with members.placed(run, config, env) as placed:
-        await _measure_with(Session(run, config, events, placed, sampler), work, given)
+        key = secret("ENDPOINT_API_KEY", env) if config.endpoints else None
+        await _measure_with(Session(run, config, events, placed, sampler, key), work, given)
 
 
 async def _measure_with(session: Session, work: Work, given: Mapping[str, str]) -> None:

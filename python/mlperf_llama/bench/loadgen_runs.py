@@ -10,7 +10,7 @@ from typing import TypeAlias
 
 from .. import rules
 from ..config import Config
-from ..loadgen import drive, logs, plan
+from ..loadgen import drive, few, logs, plan
 from ..machine import energy
 from ..records import requests, seal
 from ..records.run_folder import RunFolder
@@ -33,9 +33,16 @@ async def every_run(session: Session) -> None:
     speed = await session.warm_up()
     gc.collect()
     gc.freeze()
+    _announce_all(session, speed)
     for scenario, mode in missing(session.run, session.config):
         await session.set_limits(scenario, mode)
         await _one_run(session, scenario, mode, speed)
+
+
+def _announce_all(session: Session, speed: Speed) -> None:
+    """What is still to run, and how long that takes, before the first of it starts."""
+    plans = [make_plan(session, *which, speed) for which in missing(session.run, session.config)]
+    session.events.emit("plan", message=planner.total(plans))
 
 
 def asked(config: Config) -> list[tuple[str, str]]:
@@ -136,11 +143,21 @@ async def _drive(session: Session, planned: plan.Plan) -> ModeRecord:
             requests.write(times, ended.requests)
             each = _differences(members_before, members.counters(session))
             record = logs.performance(out, scenario)
-            record = replace(record, counters=counters, driven=ended.driven, member_counters=each)
-            if parts := await members.energy(session, ended.timed_s):
-                return replace(record, energy=energy.together(parts), member_energy=parts)
-            return replace(record, energy=await session.energy(ended.timed_s))
+            reason = few.not_judged(logs.read_detail(out), scenario, planned.too_few) or None
+            parts = await members.energy(session, ended.timed_s)
+            drawn = energy.together(parts) if parts else await session.energy(ended.timed_s)
+            return replace(
+                record,
+                counters=counters,
+                driven=ended.driven,
+                member_counters=each,
+                member_energy=parts,
+                energy=drawn,
+                not_judged=reason,
+            )
         if mode == "compliance":
+            if planned.too_few and not test06.verify(out / logs.ACCURACY, scenario).faulty:
+                return Compliance(None, counters, ended.driven, planned.too_few)
             return Compliance(test06.verify_run(run, scenario).passed, counters, ended.driven)
         return Accuracy(counters=counters, lost_members=members.losses(session), driven=ended.driven)
 

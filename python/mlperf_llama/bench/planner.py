@@ -37,6 +37,15 @@ def describe(planned: Plan) -> str:
     return f"{planned.expected_queries:,} queries, {time}{_speed(planned)}"
 
 
+def total(plans: Sequence[Plan]) -> str:
+    """Several runs in all: their number and time, and what will not be judged."""
+    runs = f"{len(plans)} LoadGen run{'' if len(plans) == 1 else 's'}"
+    time = duration(sum(planned.expected_seconds or 0.0 for planned in plans))
+    few = [f"{planned.scenario} {planned.mode}" for planned in plans if planned.too_few]
+    end = f"; shortened, with too few queries to be judged: {', '.join(few)}" if few else ""
+    return f"{runs}, about {time} in all, without scoring{end}"
+
+
 def duration(time_s: float) -> str:
     return f"{time_s:.0f} s" if time_s < 90 else f"{time_s / 60:.1f} min"
 

@@ -26,7 +26,7 @@ from ..records.schema import Energy, LoadedEngine, Provenance, Provided, Results
 from ..sources import model
 from ..sources.dataset import prepare
 from ..sources.model import unchanged
-from . import engine_record, inputs, members, oom, scales
+from . import endpoints, engine_record, inputs, members, oom, scales
 from .scope import first_gpu, scope_of
 from .warm_up import Speed, answer_all, made_up_prompts
 
@@ -46,9 +46,10 @@ class Session:
         events: Events,
         placed: Placed | None = None,
         sampler: GpuSampler | None = None,
+        endpoint_key: str | None = None,
     ) -> None:
         self.run, self.config, self.events, self.placed = run, config, events, placed
-        self._sampler = sampler
+        self._sampler, self._endpoint_key = sampler, endpoint_key
         provenance = run.read(Provenance)
         inputs.check_resume_inputs(provenance)
         served_model = inputs.provided(run, "model", provenance.model)
@@ -56,7 +57,9 @@ class Session:
         self.model_dir = Path(str(served_model.path))
         self.gpu = first_gpu(run)
         self.gpu_name = self.gpu.name if self.gpu else None
-        self.scope = scope_of(config, served_dataset.rows or 0, on_gpu=self.gpu is not None)
+        # A server has GPUs of its own.
+        on_gpu = self.gpu is not None or bool(config.endpoints)
+        self.scope = scope_of(config, served_dataset.rows or 0, on_gpu)
         self.members = placed.members if placed else replicas.members(config, run.read(System).gpus)
         self.preset = choose_preset(config, self.gpu)
         self.tuned_path = tuned.path_of(run.path.parent, config, self.gpu_name)
@@ -130,6 +133,8 @@ class Session:
             from ..engine.fake import FakeEngine
 
             return FakeEngine(self.config.fake)
+        if self.config.endpoints:
+            return endpoints.make_engine(self.config, self._vocabulary, self._endpoint_key)
         from ..engine.vllm import VllmEngine
 
         settings, gpu = self.settings, self.members[0].gpu
@@ -174,7 +179,7 @@ class Session:
 
     def _fall_back(self, reported: str, serving: bool = False) -> bool:
         """Take the fallback steps that are needed, where memory was the cause."""
-        if self.config.engine == "fake":
+        if self.config.engine != "vllm":
             return False
         steps = self._memory.take(self.settings, reported, serving)
         if not steps:
@@ -194,7 +199,7 @@ class Session:
         engine = LoadedEngine(
             name=info.name,
             version=info.version,
-            preset=self.settings.preset if info.name != "fake" else None,
+            preset=self.settings.preset if info.name == "vllm" else None,
             settings={**info.settings, **self._scales_record()},
             details=info.details,
             load_s=info.load_s,
@@ -204,6 +209,7 @@ class Session:
         )
         self.run.update(Results, engine=engine)
         members.record(self)
+        endpoints.record(self.run, self.config, self.engine)
         engine_record.add_loads(self.run, members.infos(self) or {None: info}, self.preset)
         self.events.emit("engine", message=f"loaded in {info.load_s:.0f} s")
         return info
@@ -211,7 +217,7 @@ class Session:
     async def warm_up(self) -> Speed:
         """Touch every shape before the first timed run; measure the speed on the way."""
         lengths = [int(n) for n in self.samples.lengths]
-        vocabulary = inputs.whole_number(self._model_config, "vocab_size", 1000)
+        vocabulary = self._vocabulary
         full = Limits(self.limits.max_new_tokens, self.limits.max_new_tokens, ())
         self.events.emit("warm-up", message="made-up prompts")
         # One for each engine: they share the work alike.
@@ -227,10 +233,14 @@ class Session:
         rate = count / max(seconds, 1e-9)
         return Speed(rate, 1000 * (latency or engines * seconds / count))
 
+    @property
+    def _vocabulary(self) -> int:
+        return inputs.whole_number(self._model_config, "vocab_size", 1000)
+
     def _warm_up_count(self) -> int:
         if self.config.engine == "fake":
             return 2
-        if not self.scope.on_gpu:
+        if not self.scope.on_gpu or (self.config.endpoints and self.scope.shortened):
             return min(4, self.samples.count)
         return min(2 * int(self.settings.arguments.get("max_num_seqs", DEFAULT_MAX_NUM_SEQS)), 1024)
 
@@ -241,7 +251,7 @@ class Session:
     def used_settings(self, scenario: str) -> dict[str, object]:
         """The loaded engine's settings as a scenario's runs use them, for the record."""
         assert self._info is not None
-        own = self.settings.scenarios[scenario].record()
+        own = {} if self.config.endpoints else self.settings.scenarios[scenario].record()
         return {**self._info.settings, **self._scales_record(), **own}
 
     def _scales_record(self) -> dict[str, object]:
@@ -253,6 +263,7 @@ class Session:
         """A scenario's limits and pacing, where the engine has any, before a run of this mode."""
         settings = self.settings.scenarios[scenario]
         await members.begin_run(self, scenario, mode)
+        endpoints.begin_run(self.engine, mode)
         setter = getattr(self.engine, "set_limits", None)
         if setter is not None:
             await setter(settings.max_num_seqs, settings.prefill_tokens)

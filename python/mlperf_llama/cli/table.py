@@ -61,6 +61,19 @@ USER = (
         settings=True,
     ),
     Verb(
+        "auth",
+        "which way to the weights works here, and how to get one: exit code 0, or 3 where none does",
+        verbs.auth,
+        (
+            (("--check",), {"action": "store_true", "help": "only check what is set, and ask nothing"}),
+            (
+                ("--keep",),
+                {"choices": ("env", "files"), "help": "keep what works in .env, or as files (mode 600)"},
+            ),
+        ),
+        settings=True,
+    ),
+    Verb(
         "plan",
         "how many queries and minutes each run takes, and what `make run` will do here",
         verbs.plan,
@@ -146,6 +159,12 @@ USER = (
         "make an FP8 checkpoint of the model; --calibration names the data for static scales",
         verbs.quantize,
         ((("--target",), {"type": Path, "help": "the new folder (default: in the cache)"}),),
+        settings=True,
+    ),
+    Verb(
+        "serve",
+        "the engine of these settings as an OpenAI server at SERVE_ADDRESS, until it is stopped",
+        verbs.serve,
         settings=True,
     ),
     Verb(

@@ -47,7 +47,9 @@ def plan(arguments: argparse.Namespace, flags: Mapping[str, str], env: Env) -> i
         show(fleet.text(arguments.need, settings))
         return 0
     here = gpus.describe(env).gpus
-    show(f"{planner.table(settings, here)}\n\n{foretell.render(foretell.lines(settings, here, env))}")
+    shown = f"{planner.table(settings, here)}\n\n{foretell.render(foretell.lines(settings, here, env))}"
+    alone = not here and not settings.endpoints and settings.samples is None
+    show(f"Full-length runs, as a machine with a GPU makes them:\n{shown}" if alone else shown)
     return 0
 
 
@@ -117,6 +119,15 @@ def doctor(arguments: argparse.Namespace, flags: Mapping[str, str], env: Env) ->
     return examination.main(config.load(flags, env), env, as_json=arguments.json)
 
 
+def auth(arguments: argparse.Namespace, flags: Mapping[str, str], env: Env) -> int:
+    """Which way to the weights works here."""
+    from .. import auth as access
+
+    questions = None if arguments.check else access.terminal()
+    settings = config.load(flags, env)
+    return access.main(settings, env, arguments.check, arguments.keep, questions, sys.stdout)
+
+
 def health(arguments: argparse.Namespace, flags: Mapping[str, str], env: Env) -> int:
     from ..machine import health as pulse
 
@@ -179,6 +190,14 @@ def quantize(arguments: argparse.Namespace, flags: Mapping[str, str], env: Env) 
     from ..quantize import quantize_model
 
     show(quantize_model(config.load(flags, env), env, arguments.target))
+    return 0
+
+
+def serve(arguments: argparse.Namespace, flags: Mapping[str, str], env: Env) -> int:
+    """The engine as an OpenAI server, until it is stopped."""
+    from ..bench import serve as server
+
+    server.serve(config.load(flags, env), env)
     return 0
 
 

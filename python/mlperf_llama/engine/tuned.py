@@ -62,6 +62,8 @@ def identity(
     the work. Without a `model_sha256` the model is left open.
     """
     several = {"replicas": replicas} if replicas > 1 else {}
+    if config.endpoints:
+        return {"engine": config.engine, "category": config.category, "round": config.round}
     if config.engine == "fake":
         script = json.dumps(config.fake, sort_keys=True).encode()
         digest = hashlib.sha256(script).hexdigest()[:16]
@@ -87,8 +89,8 @@ def identity(
 
 
 def path_of(results_dir: Path, config: Config, gpu_name: str | None) -> Path:
-    """The GPU's file; `fake` and `cpu` where there is none."""
-    name = "fake" if config.engine == "fake" else gpu_name or "cpu"
+    """The GPU's file; `fake`, `endpoint` and `cpu` where there is none."""
+    name = "fake" if config.engine == "fake" else "endpoint" if config.endpoints else gpu_name or "cpu"
     return results_dir / FOLDER / (re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") + ".toml")
 
 

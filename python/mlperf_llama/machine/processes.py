@@ -9,8 +9,6 @@ import sys
 from pathlib import Path
 from typing import IO
 
-import psutil
-
 # A module as a process that imports nothing of the caller's: neither its folder nor its user's own packages.
 MODULE_COMMAND = [sys.executable, "-P", "-s", "-m"]
 # Where such a process finds this package, installed or not.
@@ -26,6 +24,9 @@ def prctl(option: int, value: int) -> None:
 
 def end_children() -> None:
     """Kill every process this one started; nothing of a run outlives it."""
+    # The doctor, which imports this module, works where no package is installed yet.
+    import psutil
+
     for child in psutil.Process(os.getpid()).children(recursive=True):
         try:
             if "resource_tracker" in " ".join(child.cmdline()):

@@ -60,7 +60,7 @@ def _performance(run: Run) -> Table:
         rows.append(
             (
                 name,
-                measured.loadgen_result,
+                measured.validity,
                 number(measured.samples_per_second),
                 number(measured.tokens_per_second, 1),
                 _with_limit(measured.ttft_p99_ms, ttft),
@@ -120,13 +120,18 @@ def _scores(run: Run, eligible: bool) -> list[Table]:
 
 
 def _complaints(run: Run) -> list[Block]:
-    """What LoadGen itself gave as reasons for INVALID, and its error lines."""
-    lines = []
+    """What LoadGen itself gave as reasons for INVALID, and its error lines; or why a run is not judged."""
+    blocks: list[Block] = []
     for name, scenario in run.scenarios.items():
-        if scenario.performance:
-            lines += [f"{name}, LoadGen's INVALID: {text}" for text in scenario.performance.invalid_reasons]
-            lines += [f"{name}, LoadGen's error: {text}" for text in scenario.performance.loadgen_errors]
-    return [Text(line, "bad") for line in lines]
+        measured, test06 = scenario.performance, scenario.compliance
+        for part in (measured, test06):
+            if part and part.not_judged:
+                blocks.append(Text(f"{name}: {part.not_judged}.", "warn"))
+        if measured and not measured.not_judged:
+            reasons = [f"{name}, LoadGen's INVALID: {text}" for text in measured.invalid_reasons]
+            errors = [f"{name}, LoadGen's error: {text}" for text in measured.loadgen_errors]
+            blocks += [Text(line, "bad") for line in (*reasons, *errors)]
+    return blocks
 
 
 def section(run: Run) -> Section:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from .. import rules
-from ..records.schema import Accuracy, Compliance, Performance, Target
+from ..records.schema import NOT_JUDGED, Accuracy, Compliance, Performance, Target
 
 # How far a rule of thumb goes: beyond it `make tune` searches.
 MOST_LOWER, MOST_HIGHER = 0.5, 1.25
@@ -57,6 +57,8 @@ def asked(detail: Mapping[str, object]) -> Asked:
 
 def performance(scenario: str, record: Performance, wanted: Asked) -> str:
     """The sentence of a performance run."""
+    if record.not_judged:
+        return f"{scenario}: {record.not_judged.rstrip('.')}."
     if scenario in rules.TOKEN_LATENCY_LIMITS_MS:
         latencies = _latencies(scenario, record)
         if len(latencies) == 2:
@@ -172,7 +174,9 @@ def _bound(value: float, target: Target, tell_room: bool = True) -> str:
 def compliance(scenario: str, record: Compliance) -> str:
     """The sentence of TEST06."""
     word = {True: "passed", False: "failed"}.get(bool(record.passed), "") if record.passed is not None else ""
-    return f"{scenario} TEST06 {word or 'not judged'}."
+    if record.not_judged:
+        return f"{scenario}: {record.not_judged.rstrip('.')}."
+    return f"{scenario} TEST06 {word or NOT_JUDGED}."
 
 
 def percent(share: float) -> str:

@@ -16,6 +16,7 @@ from ..records.events import FILE as EVENTS
 from ..records.files import JsonObject
 from ..records.run_folder import RunFolder
 from ..records.schema import Gpu, LoadedEngine, Provenance, Provided, Results, Scenario, System, Verdict
+from ..verdict import endpoint
 from . import latency
 from .events import TimedEvent, read_events
 from .latency import Latencies
@@ -93,6 +94,9 @@ class Run:
         reasons = []
         if self.engine.name == "fake" or (self.config and self.config.engine == "fake"):
             reasons.append("The engine is the fake one: its answers and its speed are made up.")
+        if self.config and self.config.endpoints:
+            why = endpoint.reason(self.provenance.endpoints or ())
+            reasons.append(f"S{endpoint.NOT_A_RESULT[1:]}: {why}.")
         if self.config and self.config.ignore_eos:
             reasons.append(
                 f"Answers ran past their end tokens to {rules.MAX_NEW_TOKENS} tokens each (IGNORE_EOS): "

@@ -30,7 +30,7 @@ def _figures(performance: Performance) -> list[str]:
 
 def _scenario(name: str, run: Run, style: Style) -> list[str]:
     performance = run.scenarios[name].performance
-    validity = performance.loadgen_result if performance else "not run"
+    validity = performance.validity if performance else "not run"
     tone = {"VALID": "green", "INVALID": "red"}.get(validity, "yellow")
     parts = [f"{name:<12}", style.paint(f"{validity:<8}", tone)]
     lines = ["  " + " ".join([*parts, *(_figures(performance) if performance else [])])]

@@ -15,7 +15,7 @@ from ..bench import members
 from ..bench.session import Session
 from ..engine import Tokens
 from ..errors import BrokeError
-from ..loadgen import drive, logs, plan
+from ..loadgen import drive, few, logs, plan
 from ..loadgen.plan import Plan
 from ..loadgen.relay import SampleSource
 from ..records import seal
@@ -172,7 +172,7 @@ async def _offline_run(session: Session, guess: float, count: int, name: str) ->
 async def single_latency_ms(session: Session, guess_ms: float) -> float:
     """The mean latency of a short SingleStream run."""
     name = rules.SINGLE_STREAM
-    count = min(session.samples.count, plan.EARLY_STOPPING_QUERIES[name])
+    count = min(session.samples.count, few.EARLY_STOPPING_QUERIES[name])
     planned = plan_of(session, name, sample_count=count, duration_s=0.0, expected_latency_ms=guess_ms)
     folder = records.next_folder(session.run, name)
     samples = Subset(session.samples, count)

@@ -7,7 +7,7 @@ from collections.abc import Collection
 from .. import rules
 from ..records import seal
 from ..records.schema import COMPLETE, Check, Provenance, Provided, Results
-from . import engine, extension, members, ran, scales, signature, surroundings
+from . import endpoint, engine, extension, members, ran, scales, signature, surroundings
 from .check import check, equal, first
 from .evidence import Evidence
 
@@ -33,6 +33,7 @@ def checks(evidence: Evidence) -> list[Check]:
         _samples(evidence),
         _duration(evidence),
         *engine.checks(evidence),
+        *endpoint.checks(evidence),
         *ran.checks(evidence),
         *surroundings.checks(evidence),
         extension.check_extension(evidence),

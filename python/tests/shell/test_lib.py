@@ -73,7 +73,13 @@ def test_colour_on_a_terminal_unless_told_not_to(sandbox: Sandbox, no_color: str
     assert ("\033[33m" in done.stdout) == coloured
 
 
-SECRETS = ("HF_TOKEN", "CF_ACCESS_CLIENT_ID", "CF_ACCESS_CLIENT_SECRET")
+SECRETS = (
+    "HF_TOKEN",
+    "CF_ACCESS_CLIENT_ID",
+    "CF_ACCESS_CLIENT_SECRET",
+    "CF_ACCESS_TOKEN",
+    "ENDPOINT_API_KEY",
+)
 
 
 @pytest.mark.parametrize("say", ['log "$TEXT"', 'warn "$TEXT"', 'die 3 "$TEXT"'])

@@ -20,9 +20,11 @@ def degree(config: Config) -> int:
 def chosen_gpus(config: Config, gpus: Sequence[Gpu]) -> tuple[Gpu, ...]:
     """Of those that CUDA will use, the ones that the run uses: whole groups. MissingError: fewer are here.
 
-    The fake engine has none of its own: it is told of as many as GPUS names.
+    The fake engine has none of its own: it is told of as many as GPUS names. Servers have theirs elsewhere.
     """
     wanted, size = config.gpus, degree(config)
+    if config.endpoints:
+        return ()
     if config.engine == "fake" or not gpus:
         if wanted is not None and config.engine != "fake":
             raise MissingError(f"GPUS: expected {_words(wanted)}, found no GPU that answers")

@@ -8,6 +8,7 @@ are older than the words used elsewhere (`rung`, `stood_on`, `memory_steps`).
 
 from __future__ import annotations
 
+from .endpoint import ProbedServer
 from .engine import EngineLoad, EngineLoads, UsedExtension, UsedPreset
 from .environment import Environment, ImportedPackage, InstalledPackages, PythonProcess
 from .events import Event, EventFields, MemberCounts, SearchState
@@ -15,6 +16,7 @@ from .fields import COMPLETE, DYNAMIC, FAILED, INTERRUPTED, RUNNING, SCHEMA_VERS
 from .hashes import OpenStage, Seal, SealedStage
 from .provenance import Attempt, Member, MemoryStep, Provenance, Provided, Resumed, ScalesUsed
 from .results import (
+    NOT_JUDGED,
     Accuracy,
     Compliance,
     Driven,
@@ -50,6 +52,7 @@ __all__ = [
     "DYNAMIC",
     "FAILED",
     "INTERRUPTED",
+    "NOT_JUDGED",
     "RUNNING",
     "SCHEMA_VERSION",
     "STATIC",
@@ -84,6 +87,7 @@ __all__ = [
     "OpenStage",
     "OperatingSystem",
     "Performance",
+    "ProbedServer",
     "Provenance",
     "Provided",
     "PythonProcess",

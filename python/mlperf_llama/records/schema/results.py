@@ -7,6 +7,9 @@ from typing import ClassVar
 
 from .fields import RUNNING, absent
 
+# In the place of VALID and INVALID.
+NOT_JUDGED = "not judged"
+
 
 @dataclass(frozen=True)
 class LostMember:
@@ -64,8 +67,8 @@ class Energy:
 @dataclass(frozen=True)
 class Performance:
     """LoadGen's own figures. `counters`: the engine's, over the run; `member_counters`, `member_energy`: each
-    member's.
-    `repeated`: why it ran twice."""
+    member's. `repeated`: why it ran twice. `not_judged`: why a shortened run's VALID or INVALID says
+    nothing."""
 
     samples_per_second: float
     tokens_per_second: float
@@ -84,6 +87,12 @@ class Performance:
     repeated: str | None = absent()
     expected: Expectation | None = absent()
     energy: Energy | None = absent()
+    not_judged: str | None = absent()
+
+    @property
+    def validity(self) -> str:
+        """VALID or INVALID, as LoadGen says; or not judged."""
+        return NOT_JUDGED if self.not_judged else self.loadgen_result
 
 
 @dataclass(frozen=True)
@@ -123,11 +132,12 @@ class Accuracy:
 
 @dataclass(frozen=True)
 class Compliance:
-    """TEST06."""
+    """TEST06. `not_judged`: why a shortened run's responses do not decide it."""
 
     passed: bool | None = None
     counters: dict[str, float] | None = absent()
     driven: Driven | None = absent()
+    not_judged: str | None = absent()
 
 
 @dataclass(frozen=True)

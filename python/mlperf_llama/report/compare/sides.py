@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from ... import rules
 from ...records.files import JsonObject
-from ...records.schema import Accuracy, Performance
+from ...records.schema import NOT_JUDGED, Accuracy, Performance
 from ..svg import Point
 
 # The figures set side by side, with their unit and decimals.
@@ -31,24 +31,24 @@ SAME = {
 }
 
 
-ASKED_QPS = "effective_target_qps"
+REQUESTED_QPS = "effective_target_qps"
 
 
 @dataclass(frozen=True)
 class Measured:
-    """What one scenario measured. `asked_qps`: the rate that LoadGen was told to send, which is a result
+    """What one scenario measured. `requested_qps`: the rate that LoadGen was told to send, which is a result
     in no scenario. `tuned`: the highest load that a tuning confirmed. `rates`: throughput over seconds."""
 
     performance: Performance | None = None
     accuracy: Accuracy | None = None
-    asked_qps: float | None = None
+    requested_qps: float | None = None
     tuned: float | None = None
     rates: tuple[Point, ...] = ()
     detail: Mapping[str, object] = field(default_factory=dict)
 
     @property
     def validity(self) -> str | None:
-        return self.performance.loadgen_result if self.performance else None
+        return self.performance.validity if self.performance else None
 
     def figure(self, key: str) -> float | None:
         """One of FIGURES; None where it was not measured or does not apply."""
@@ -90,13 +90,28 @@ class Group:
     def title(self) -> str:
         return f"{self.letter}: {self.name}"
 
-    @property
-    def notes(self) -> list[str]:
-        return [note for side in self.sides for note in side.notes]
-
     def measured(self, scenario: str) -> list[Measured]:
-        """A scenario's measurements, one a repeat that has it."""
+        """A scenario's measurements, one per repeat that has it."""
         return [side.scenarios[scenario] for side in self.sides if scenario in side.scenarios]
+
+
+def notes(a: Group, b: Group) -> list[str]:
+    """What has to be known about the results, each once, and whose it is."""
+    texts = dict.fromkeys(note for group in (a, b) for side in group.sides for note in side.notes)
+    return [f"{_holders(a, b, text)}: {text}" for text in texts]
+
+
+def _holders(a: Group, b: Group, note: str) -> str:
+    """A and B where each of their results has it, else the results' names."""
+    whole = [group.letter for group in (a, b) if all(note in side.notes for side in group.sides)]
+    others = [
+        side.name
+        for group in (a, b)
+        if group.letter not in whole
+        for side in group.sides
+        if note in side.notes
+    ]
+    return " and ".join([*whole, *others])
 
 
 def differ(a: Side, b: Side, key: str) -> bool:
@@ -113,6 +128,8 @@ def not_comparable(a: Side, b: Side) -> list[str]:
     for side in (a, b):
         for name in shared:
             validity = side.scenarios[name].validity
-            if validity != "VALID" and side.scenarios[name].tuned is None:
+            if validity == NOT_JUDGED:
+                reasons.append(f"{side.name}: {name} is not judged: too few queries.")
+            elif validity != "VALID" and side.scenarios[name].tuned is None:
                 reasons.append(f"{side.name}: LoadGen says {validity or 'nothing'} of {name}.")
     return reasons

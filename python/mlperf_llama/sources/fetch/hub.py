@@ -23,7 +23,8 @@ log = logging.getLogger(__name__)
 ENDPOINT = "https://huggingface.co"
 TOKENS_PAGE = f"{ENDPOINT}/settings/tokens"
 # Weights, configuration and tokenizer; not the original/ folder's second copy of the weights.
-PATTERNS = ("*.json", "*.safetensors", "tokenizer.model", "*.txt", "*.jinja")
+WEIGHTS = "*.safetensors"
+PATTERNS = ("*.json", WEIGHTS, "tokenizer.model", "*.txt", "*.jinja")
 IGNORED = ("original/*", "metal/*", "onnx/*")
 OFFLINE_NAMES = ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -135,9 +136,16 @@ def first_revision(
 
 
 def snapshot(
-    repo: str, revision: str, token: str | None, env: Mapping[str, str], stall_s: float, timeout_s: float
+    repo: str,
+    revision: str,
+    token: str | None,
+    env: Mapping[str, str],
+    stall_s: float,
+    timeout_s: float,
+    weights: bool = True,
 ) -> Path:
-    """Download into the hub's cache what is missing or damaged there; gives the snapshot's folder."""
+    """Download into the hub's cache what is missing or damaged there, or all of it but the weights; gives
+    the snapshot's folder."""
     cache = cache_dir(env)
     base = cache / f"models--{repo.replace('/', '--')}"
     hub_cache.drop_damaged(base)
@@ -149,7 +157,13 @@ def snapshot(
     }
     # A token must not be seen in the list of processes.
     environment |= {"HF_TOKEN": token} if token else {"HF_HUB_DISABLE_IMPLICIT_TOKEN": "1"}
-    request = {"repo_id": repo, "revision": revision, "cache_dir": str(cache)}
+    request = {
+        "repo_id": repo,
+        "revision": revision,
+        "cache_dir": str(cache),
+        "allow_patterns": [pattern for pattern in PATTERNS if weights or pattern != WEIGHTS],
+        "ignore_patterns": IGNORED,
+    }
     output = child.run(
         f"{repo} from {endpoint(env)}",
         [sys.executable, "-P", "-s", "-m", __name__, json.dumps(request)],
@@ -167,8 +181,7 @@ def _main(request: str) -> str:
     from huggingface_hub import snapshot_download
 
     try:
-        patterns = {"allow_patterns": list(PATTERNS), "ignore_patterns": list(IGNORED)}
-        return str(snapshot_download(**json.loads(request), **patterns))
+        return str(snapshot_download(**json.loads(request)))
     except Exception as error:  # the border of this process: the reason is all that leaves it
         raise SystemExit(_reason(error)) from None
 

@@ -27,7 +27,7 @@ def serve(config: Config, env: Mapping[str, str]) -> Served:
     """A copy that is already in the hub's cache needs no token and no network."""
     for revision in REVISIONS:
         folder = hub.find(rules.MODEL_ID, revision, env)
-        served = from_cache(folder, partial(_described, revision=revision, config=config, env=env))
+        served = from_cache(folder, config, partial(_described, revision=revision, config=config, env=env))
         if served is not None:
             return served
     token = secret("HF_TOKEN", env)

@@ -258,4 +258,6 @@ class ReplicaEngine:
         except TimeoutError:
             raise BrokeError(f"replicas: expected {method} to be done within {CALL_S:g} s") from None
         except ConnectionError as error:
+            # How its process ended says more.
+            await asyncio.gather(*self._tasks, return_exceptions=True)
             raise self._dead or BrokeError(failure.explained(str(error), self._losses)) from None

@@ -245,7 +245,7 @@ class Session:
         return min(2 * int(self.settings.arguments.get("max_num_seqs", DEFAULT_MAX_NUM_SEQS)), 1024)
 
     async def energy(self, timed_s: tuple[float, float]) -> Energy | None:
-        """What this host's GPUs drew between two moments of the monotonic clock; None where unread."""
+        """What a lone engine's GPUs drew between two moments of the monotonic clock; None where unread."""
         return await asyncio.to_thread(self._sampler.energy, *timed_s) if self._sampler else None
 
     def used_settings(self, scenario: str) -> dict[str, object]:

@@ -77,6 +77,10 @@ def test_a_killed_member_ends_a_performance_run(tmp_path: Path) -> None:
     assert (ended.code, ended.read("results.json")["status"]) == (4, "failed")
     assert "member 1 on " in ended.stderr and ", GPU 1: ended with code 137" in ended.stderr
     assert seconds < 10
+    resumed = entrypoint(tmp_path, "resume", str(ended.folder))
+    assert (resumed.code, resumed.folder) == (0, ended.folder), resumed.stderr
+    assert [member["index"] for member in resumed.read("provenance.json")["members"]] == [0, 1, 2]
+    assert resumed.read("results.json")["scenarios"]["Server"]["performance"]["loadgen_result"] == "VALID"
 
 
 @pytest.mark.timeout(300)

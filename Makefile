@@ -24,22 +24,23 @@ $(foreach pair,$(RENAMED),$(if $(filter undefined,$(origin $(firstword $(subst =
     $(error $(firstword $(subst =, ,$(pair))) was renamed: set $(lastword $(subst =, ,$(pair))))))
 # A misspelt setting would be ignored by make: better to stop.
 GIVEN := $(foreach name,$(.VARIABLES),$(if $(filter command,$(firstword $(origin $(name)))),$(name)))
-UNKNOWN := $(filter-out $(SETTINGS) $(SHELL_SETTINGS) A B RUN_DIR SUBMISSION CHECK KEEP HF_% CF_% NO_COLOR -% MAKE%,$(GIVEN))
+UNKNOWN := $(filter-out $(SETTINGS) $(SHELL_SETTINGS) A B RUN_DIR SUBMISSION BUNDLE CHECK KEEP HF_% CF_% NO_COLOR -% MAKE%,$(GIVEN))
 $(if $(UNKNOWN),$(error $(UNKNOWN): not a setting; `make help` lists them))
 
-# Folders: of a saved run, of two to compare, of a packed submission.
+# Folders: of a saved run, of two to compare, of a packed submission, of a bundle.
 RUN_DIR ?=
 A ?=
 B ?=
 SUBMISSION ?=
+BUNDLE ?=
 # Of make auth.
 CHECK ?=
 KEEP ?=
-export RUN_DIR A B SUBMISSION KEEP
+export RUN_DIR A B SUBMISSION BUNDLE KEEP
 # Never expanded by make either, as the settings; and the secrets, where make's command line has one.
-$(foreach name,RUN_DIR A B SUBMISSION KEEP $(filter HF_% CF_%,$(GIVEN)),$(eval override export $(name) := $$(value $(name))))
+$(foreach name,RUN_DIR A B SUBMISSION BUNDLE KEEP $(filter HF_% CF_%,$(GIVEN)),$(eval override export $(name) := $$(value $(name))))
 # $(call need,NAME,what it names): one line and code 2 where NAME is empty.
-need = [[ -n $$$(1) ]] || { printf 'error: %s: expected %s, found nothing: make $@ %s=results/...\n' $(1) '$(2)' $(1) >&2; exit 2; }
+need = [[ -n $$$(1) ]] || { printf 'error: %s: expected %s, found nothing: make $@ %s=FOLDER\n' $(1) '$(2)' $(1) >&2; exit 2; }
 
 .PHONY: help
 help: ## this text
@@ -65,6 +66,16 @@ doctor: ## what this machine has, lacks, and how to mend it
 .PHONY: auth
 auth: ## which way to the weights works here, and how to get one; CHECK=1 asks nothing, KEEP=env or files keeps
 	@scripts/launch.sh --native auth $(if $(CHECK),--check) $(if $(KEEP),--keep "$$KEEP")
+
+.PHONY: bundle
+bundle: ## what a machine without a network needs, gathered in the folder BUNDLE; started again it goes on
+	@$(call need,BUNDLE,a folder to fill)
+	@scripts/bundle.sh "$$BUNDLE"
+
+.PHONY: load
+load: ## sets this checkout up from the folder BUNDLE, without a network
+	@$(call need,BUNDLE,a folder that make bundle has filled)
+	@scripts/load.sh "$$BUNDLE"
 
 .PHONY: build
 build: ## the CUDA image; TARGET=cpu: the CPU image

@@ -206,6 +206,18 @@ INTERNAL = (
         ),
         internal=True,
     ),
+    Verb(
+        "gather",
+        "gather what a bundle holds beside packages",
+        verbs.gather,
+        (
+            (("--target",), {"required": True, "type": Path, "help": "the bundle's folder"}),
+            (("--build",), {"required": True, "choices": ("cpu", "cuda"), "help": "whose packages it holds"}),
+            (("--sizes",), {"action": "store_true", "help": "only say how much it will be"}),
+        ),
+        settings=True,
+        internal=True,
+    ),
     Verb("env-example", "print .env.example", verbs.write_env_example, internal=True),
 )
 

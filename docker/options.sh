@@ -73,6 +73,18 @@ add_bind_mounts() {
     done
 }
 
+# add_server: the host's own network, so that SERVE_ADDRESS means the same inside, and vLLM's health check.
+add_server() {
+    local address url
+    address=$(setting SERVE_ADDRESS 127.0.0.1:8000)
+    url="http://${address/#0.0.0.0:/127.0.0.1:}/health"
+    options+=(
+        --network host
+        --health-cmd "python3 -c 'import urllib.request as u; u.urlopen(\"$url\", timeout=5)'"
+        --health-start-period 10m
+    )
+}
+
 # add_environment: settings, secrets, proxies, pip's settings by name only, so that their values stay off
 # the command line; and the CA bundle.
 add_environment() {
@@ -80,10 +92,10 @@ add_environment() {
     for name in $(compgen -e); do
         case $name in
             MLPERF_*) [[ $HOST_ONLY == *" ${name#MLPERF_} "* ]] || options+=(--env "$name") ;;
-            HF_TOKEN_FILE | CF_ACCESS_*_FILE)
+            HF_TOKEN_FILE | CF_ACCESS_*_FILE | ENDPOINT_API_KEY_FILE)
                 options+=(--volume "$(realpath "${!name}"):$INSIDE/$name:ro" --env "$name=$INSIDE/$name")
                 ;;
-            HF_TOKEN | HF_ENDPOINT | CF_ACCESS_* | VLLM_* | NO_COLOR) options+=(--env "$name") ;;
+            HF_TOKEN | HF_ENDPOINT | CF_ACCESS_* | ENDPOINT_API_KEY | VLLM_* | NO_COLOR) options+=(--env "$name") ;;
             CUDA_VISIBLE_DEVICES | CUDA_DEVICE_ORDER) options+=(--env "$name") ;;
             HTTP_PROXY | HTTPS_PROXY | NO_PROXY | http_proxy | https_proxy | no_proxy) options+=(--env "$name") ;;
         esac

@@ -89,8 +89,7 @@ make_base() {
 # install_all BASE_STAMP EXTRA...: whatever is not stamped yet; the stamps come last.
 install_all() {
     declare -gA running=()
-    scratch=$(mktemp -d) || die "$EXIT_MISSING" \
-        "expected a folder for temporary files, found none: set TMPDIR to one that can be written"
+    scratch=$(temporary_folder)
     trap clean_up EXIT
     trap 'exit "$EXIT_INT"' INT
     trap 'exit "$EXIT_TERM"' TERM

@@ -61,15 +61,18 @@ class Config:
     tensor_parallel: int
     hosts: str
     head_address: str | None
+    serve_address: str
     engine_args: dict[str, object]
     ignore_eos: bool
     seed: int
     score_workers: int | None
     results_dir: str
     cache_dir: str
+    verbosity: str
     submitter: str
     division: str
     system_file: str
+    price_per_hour: float | None
     inference_dir: str
     fake: dict[str, object]
 
@@ -91,12 +94,23 @@ class Config:
         return Config(**values)
 
     @property
+    def endpoints(self) -> tuple[str, ...]:
+        """Addresses of the servers that are the engine; none where one is loaded here."""
+        return tuple(self.engine.split(",")) if "://" in self.engine else ()
+
+    @property
     def full_sample_count(self) -> int:
         return rules.SAMPLE_COUNT[self.category]
 
     @property
     def cache_path(self) -> Path:
         return Path(self.cache_dir).expanduser()
+
+
+def verbosity(env: Mapping[str, str], flags: Mapping[str, str], default: str = settings.NORMAL) -> str:
+    """How much is said, where no Config is yet; what `load` would refuse is the default."""
+    value = (flags.get("VERBOSITY") or env.get(f"{PREFIX}VERBOSITY") or default).strip().lower()
+    return value if value in BY_NAME["VERBOSITY"].choices else default
 
 
 def current_names(data: Mapping[str, object]) -> dict[str, object]:
@@ -165,6 +179,18 @@ def _check_names(flags: Mapping[str, str], env: Mapping[str, str]) -> None:
         raise UsageError(f"{name} is not a setting{hint}")
 
 
+# What decides how an engine is loaded, and where.
+OWN_ENGINE = (
+    *("PRESET", "DTYPE", "QUANTIZATION", "SCALES", "KV_CACHE_DTYPE", "MAX_NUM_BATCHED_TOKENS"),
+    *("GPU_MEMORY_UTILIZATION", "GPUS", "TENSOR_PARALLEL", "HOSTS", "HEAD_ADDRESS", "ENGINE_ARGS"),
+)
+
+
+def _at_default(config: Config, name: str) -> bool:
+    setting = BY_NAME[name]
+    return bool(getattr(config, name.lower()) == setting.read(setting.default))
+
+
 def _check_together(config: Config) -> None:
     """What one setting allows another."""
     allowed = rules.CATEGORY_SCENARIOS[config.category]
@@ -174,6 +200,11 @@ def _check_together(config: Config) -> None:
         raise UsageError(
             f"SCENARIO: expected {', '.join(allowed)} for category {config.category}, "
             f"found {', '.join(outside)}; CATEGORY={other} has other scenarios"
+        )
+    if config.endpoints and (own := [name for name in OWN_ENGINE if not _at_default(config, name)]):
+        raise UsageError(
+            f"{', '.join(own)}: expected no setting of an engine of this host with ENGINE={config.engine}, "
+            "which has settings of its own: unset it"
         )
     if config.samples is not None and config.samples > config.full_sample_count:
         raise UsageError(
@@ -199,7 +230,7 @@ def load(flags: Mapping[str, str], env: Mapping[str, str]) -> Config:
         try:
             values[setting.name.lower()] = setting.read(value.strip() or setting.default)
         except ValueError as error:
-            hidden = setting.read is settings.address
+            hidden = setting.read is settings.address or (setting.read is settings.engine and "@" in value)
             shown = "another one, not shown as it may hold a password" if hidden else repr(value)
             raise UsageError(f"{origin}: expected {error}, found {shown}") from None
     if (flags.get("SCENARIO") or env.get(PREFIX + "SCENARIO") or "").strip().lower() == "all":

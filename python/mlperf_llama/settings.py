@@ -18,6 +18,7 @@ PREFIX = "MLPERF_"
 # What this package tells its own processes; no settings.
 INTERNAL = f"{PREFIX}LLAMA_"
 AUTO = "auto"
+QUIET, NORMAL, DEBUG = "quiet", "normal", "debug"
 POSITIVE = 1e-9  # the lowest value of a number that may not be 0
 
 Reader = Callable[[str], object]
@@ -59,6 +60,9 @@ class SomeOf:
         if not chosen:
             raise ValueError(str(self))
         return tuple(name for name in self.names if name in chosen)
+
+
+ENGINES = OneOf(("vllm", "fake"))
 
 
 def text(value: str) -> str:
@@ -140,6 +144,30 @@ def head_address(value: str) -> str | None:
     if colon and not (port.isascii() and port.isdigit() and 0 < int(port) < 65536):
         raise ValueError("HOST:PORT with a port from 1 to 65535")
     return value
+
+
+_SERVER = re.compile(r"https?://[A-Za-z0-9_.\[\]:-]+(/[\w./-]*)?", re.IGNORECASE)
+
+
+def engine(value: str) -> str:
+    """vllm or fake; or addresses of servers with commas between them, each without the /v1 of its paths."""
+    if "://" not in value:
+        return ENGINES(value)
+    addresses = [part.strip().rstrip("/").removesuffix("/v1") for part in value.split(",")]
+    if not all(_SERVER.fullmatch(address) for address in addresses) or len(set(addresses)) < len(addresses):
+        raise ValueError(
+            "addresses of servers (http://HOST:PORT, with commas, each once), without user and password: "
+            "the server's key comes in ENDPOINT_API_KEY"
+        )
+    return ",".join(addresses)
+
+
+def serve_address(value: str) -> str:
+    """HOST:PORT."""
+    parsed = head_address(value)
+    if parsed is None or ":" not in parsed:
+        raise ValueError("HOST:PORT with a port from 1 to 65535")
+    return parsed
 
 
 def switch(value: str) -> bool:
@@ -255,8 +283,10 @@ DATA = Group("Dataset and model", (
 ))
 
 ENGINE = Group("Engine", (
-    Setting("ENGINE", "vllm", OneOf(("vllm", "fake")),
-        "Engine. fake gives scripted answers, to test the pipeline: never a result."),
+    Setting("ENGINE", "vllm", engine,
+        "Engine: vllm; or the addresses of servers that run already, with commas (http://HOST:PORT), to "
+        "measure them: the speed of an endpoint, never a result (docs/endpoints.md); or fake, which gives "
+        "scripted answers, to test the pipeline: never a result."),
     Setting("PRESET", AUTO, text,
         "Engine settings for a kind of GPU (name or path). auto: by this machine's GPU."),
     Setting("DTYPE", AUTO, OneOf((AUTO, "bfloat16", "float16", "float32")),
@@ -288,6 +318,9 @@ ENGINE = Group("Engine", (
     Setting("HEAD_ADDRESS", AUTO, head_address,
         "Where other hosts reach this one (HOST or HOST:PORT). auto: the address of the route to them, and "
         "any free port."),
+    Setting("SERVE_ADDRESS", "127.0.0.1:8000", serve_address,
+        "Where serve listens (HOST:PORT). Whoever reaches it may use the engine: set ENDPOINT_API_KEY where "
+        "that is more than this host."),
     Setting("ENGINE_ARGS", "{}", json_object,
         "Further engine arguments of vLLM (JSON object)."),
     Setting("IGNORE_EOS", "0", switch,
@@ -304,12 +337,18 @@ RESULTS = Group("Scoring, results, submission", (
         "Where run folders go (path)."),
     Setting("CACHE_DIR", "~/.cache/mlperf-llama", text,
         "Where models, datasets and prepared prompts are kept (path)."),
+    Setting("VERBOSITY", NORMAL, OneOf((QUIET, NORMAL, DEBUG)),
+        "What a run says on stderr. quiet: warnings, errors and the answer at the end; debug: also each step "
+        "and run.log as it grows."),
     Setting("SUBMITTER", "", text,
         "Who submits, as named in the submission tree."),
     Setting("DIVISION", "closed", OneOf(("closed", "open")),
         "Division of the submission."),
     Setting("SYSTEM_FILE", "system.toml", text,
         "What a submission says of the system and the machine does not tell (path of a TOML file)."),
+    Setting("PRICE_PER_HOUR", AUTO, number(float, POSITIVE, auto=True),
+        "What an hour of the machine costs (in any one currency): the report then names the cost of a "
+        "million answer tokens. auto: none is named."),
     Setting("INFERENCE_DIR", "", text,
         "Checkout of mlcommons/inference with the official checker (path). "
         "Empty: the image's, or a clone."),
@@ -346,8 +385,6 @@ SHELL = Group("Container, native environment, make", (
     Setting("PACKAGES", "", text,
         "A folder with Python packages that the native environment lacks, such as vLLM on a host without pip "
         "(path). A run with it is never submittable."),
-    Setting("DEBUG", "", text,
-        "Messages for finding a fault, on stderr and in run.log: 1, or empty for none."),
 ))
 
 SECRET = Group("Secrets (empty: none); each may come as a file instead: NAME_FILE=/path", (
@@ -360,6 +397,8 @@ SECRET = Group("Secrets (empty: none); each may come as a file instead: NAME_FIL
     Setting("CF_ACCESS_TOKEN", "", text,
         "In the service token's place: a log-in in a browser, as make auth gets it; it lasts for hours.",
         prefix=""),
+    Setting("ENDPOINT_API_KEY", "", text,
+        "Bearer token of the servers that ENGINE names; it is sent to them alone.", prefix=""),
     Setting("REPLICAS_TOKEN", "", text,
         "Lets the members of a run in that were started by hand; a run makes one up for those it starts.",
         prefix=""),
@@ -372,4 +411,4 @@ BY_NAME = {setting.name: setting for setting in TABLE}
 SHELL_NAMES = tuple(setting.name for setting in SHELL.settings)
 SECRETS = tuple(setting.name for setting in SECRET.settings)
 # Earlier names of settings, each with the one to use now.
-RENAMED = {"RUNG_STALL_S": "SOURCE_STALL_S", "RUNG_TIMEOUT_S": "SOURCE_TIMEOUT_S"}
+RENAMED = {"RUNG_STALL_S": "SOURCE_STALL_S", "RUNG_TIMEOUT_S": "SOURCE_TIMEOUT_S", "DEBUG": "VERBOSITY"}

@@ -16,15 +16,17 @@ from ..engine.replicas import plan as replicas
 from ..engine.replicas.places import Placed
 from ..engine.settings import EngineSettings, ModelFacts, engine_settings
 from ..errors import BrokeError, PipelineError
+from ..machine.gpu_sampler import GpuSampler
 from ..machine.gpus import VISIBLE
 from ..machine.processes import end_children
 from ..records.events import Events
 from ..records.files import digest, read_object
 from ..records.run_folder import RunFolder
-from ..records.schema import LoadedEngine, Provenance, Results, System
+from ..records.schema import Energy, LoadedEngine, Provenance, Provided, Results, System
 from ..sources import model
 from ..sources.dataset import prepare
-from . import engine_record, inputs, members, oom, scales
+from ..sources.model import unchanged
+from . import endpoints, engine_record, inputs, members, oom, scales
 from .scope import first_gpu, scope_of
 from .warm_up import Speed, answer_all, made_up_prompts
 
@@ -37,8 +39,17 @@ class Session:
     # From the start of the process; an engine loaded again answers no first one.
     _first_query_s: float | None = None
 
-    def __init__(self, run: RunFolder, config: Config, events: Events, placed: Placed | None = None) -> None:
+    def __init__(
+        self,
+        run: RunFolder,
+        config: Config,
+        events: Events,
+        placed: Placed | None = None,
+        sampler: GpuSampler | None = None,
+        endpoint_key: str | None = None,
+    ) -> None:
         self.run, self.config, self.events, self.placed = run, config, events, placed
+        self._sampler, self._endpoint_key = sampler, endpoint_key
         provenance = run.read(Provenance)
         inputs.check_resume_inputs(provenance)
         served_model = inputs.provided(run, "model", provenance.model)
@@ -46,7 +57,9 @@ class Session:
         self.model_dir = Path(str(served_model.path))
         self.gpu = first_gpu(run)
         self.gpu_name = self.gpu.name if self.gpu else None
-        self.scope = scope_of(config, served_dataset.rows or 0, on_gpu=self.gpu is not None)
+        # A server has GPUs of its own.
+        on_gpu = self.gpu is not None or bool(config.endpoints)
+        self.scope = scope_of(config, served_dataset.rows or 0, on_gpu)
         self.members = placed.members if placed else replicas.members(config, run.read(System).gpus)
         self.preset = choose_preset(config, self.gpu)
         self.tuned_path = tuned.path_of(run.path.parent, config, self.gpu_name)
@@ -87,6 +100,12 @@ class Session:
         self.repeat_qps: dict[str, float] = {}
 
     @property
+    def has_official_shape(self) -> bool:
+        """Whether the model is as large as Llama-3.1-8B, so that known runs tell of its speed."""
+        shape = (self._model_config.get("hidden_size"), self._model_config.get("num_hidden_layers"))
+        return self.config.engine != "fake" and shape == (rules.MODEL_SHAPE.hidden, rules.MODEL_SHAPE.layers)
+
+    @property
     def settings(self) -> EngineSettings:
         """The engine's, by what is known now."""
         facts = ModelFacts(
@@ -114,6 +133,8 @@ class Session:
             from ..engine.fake import FakeEngine
 
             return FakeEngine(self.config.fake)
+        if self.config.endpoints:
+            return endpoints.make_engine(self.config, self._vocabulary, self._endpoint_key)
         from ..engine.vllm import VllmEngine
 
         settings, gpu = self.settings, self.members[0].gpu
@@ -158,7 +179,7 @@ class Session:
 
     def _fall_back(self, reported: str, serving: bool = False) -> bool:
         """Take the fallback steps that are needed, where memory was the cause."""
-        if self.config.engine == "fake":
+        if self.config.engine != "vllm":
             return False
         steps = self._memory.take(self.settings, reported, serving)
         if not steps:
@@ -173,11 +194,12 @@ class Session:
     async def _load(self) -> EngineInfo:
         self._memory.begin_load()
         info = await self.engine.start(lambda message: self.events.emit("engine", message=message))
+        unchanged.check_loaded(self.run.read(Provenance).model or Provided())
         self._info = info
         engine = LoadedEngine(
             name=info.name,
             version=info.version,
-            preset=self.settings.preset if info.name != "fake" else None,
+            preset=self.settings.preset if info.name == "vllm" else None,
             settings={**info.settings, **self._scales_record()},
             details=info.details,
             load_s=info.load_s,
@@ -187,14 +209,15 @@ class Session:
         )
         self.run.update(Results, engine=engine)
         members.record(self)
-        engine_record.add_load(self.run, info, self.preset)
+        endpoints.record(self.run, self.config, self.engine)
+        engine_record.add_loads(self.run, members.infos(self) or {None: info}, self.preset)
         self.events.emit("engine", message=f"loaded in {info.load_s:.0f} s")
         return info
 
     async def warm_up(self) -> Speed:
         """Touch every shape before the first timed run; measure the speed on the way."""
         lengths = [int(n) for n in self.samples.lengths]
-        vocabulary = inputs.whole_number(self._model_config, "vocab_size", 1000)
+        vocabulary = self._vocabulary
         full = Limits(self.limits.max_new_tokens, self.limits.max_new_tokens, ())
         self.events.emit("warm-up", message="made-up prompts")
         # One for each engine: they share the work alike.
@@ -210,17 +233,25 @@ class Session:
         rate = count / max(seconds, 1e-9)
         return Speed(rate, 1000 * (latency or engines * seconds / count))
 
+    @property
+    def _vocabulary(self) -> int:
+        return inputs.whole_number(self._model_config, "vocab_size", 1000)
+
     def _warm_up_count(self) -> int:
         if self.config.engine == "fake":
             return 2
-        if not self.scope.on_gpu:
+        if not self.scope.on_gpu or (self.config.endpoints and self.scope.shortened):
             return min(4, self.samples.count)
         return min(2 * int(self.settings.arguments.get("max_num_seqs", DEFAULT_MAX_NUM_SEQS)), 1024)
+
+    async def energy(self, timed_s: tuple[float, float]) -> Energy | None:
+        """What this host's GPUs drew between two moments of the monotonic clock; None where unread."""
+        return await asyncio.to_thread(self._sampler.energy, *timed_s) if self._sampler else None
 
     def used_settings(self, scenario: str) -> dict[str, object]:
         """The loaded engine's settings as a scenario's runs use them, for the record."""
         assert self._info is not None
-        own = self.settings.scenarios[scenario].record()
+        own = {} if self.config.endpoints else self.settings.scenarios[scenario].record()
         return {**self._info.settings, **self._scales_record(), **own}
 
     def _scales_record(self) -> dict[str, object]:
@@ -232,6 +263,7 @@ class Session:
         """A scenario's limits and pacing, where the engine has any, before a run of this mode."""
         settings = self.settings.scenarios[scenario]
         await members.begin_run(self, scenario, mode)
+        endpoints.begin_run(self.engine, mode)
         setter = getattr(self.engine, "set_limits", None)
         if setter is not None:
             await setter(settings.max_num_seqs, settings.prefill_tokens)

@@ -73,19 +73,45 @@ USER = (
         ),
         settings=True,
     ),
-    Verb("plan", "how many queries and minutes each run takes", verbs.plan, settings=True),
+    Verb(
+        "plan",
+        "how many queries and minutes each run takes, and what `make run` will do here",
+        verbs.plan,
+        (
+            (
+                ("--need",),
+                {
+                    "type": float,
+                    "metavar": "QUERIES_PER_S",
+                    "help": "how many of which GPU this load takes in SCENARIO; needs no GPU here",
+                },
+            ),
+        ),
+        settings=True,
+    ),
     Verb("score", "score the accuracy logs of a run again", verbs.score, (RUN_OR_LATEST,), settings=True),
     Verb("verdict", "judge a run again", verbs.verdict, (RUN_OR_LATEST,), settings=True),
     Verb("report", "write the report of a run again", verbs.report, (RUN_OR_LATEST,), settings=True),
     Verb("sign", "sign a run folder's hashes with SIGN_KEY", verbs.sign, (RUN_OR_LATEST,), settings=True),
     Verb(
         "compare",
-        "two runs or submissions side by side",
+        "two runs or submissions side by side: which is faster, by how much, and what differs",
         verbs.compare,
         (
-            (("a",), {"type": Path, "metavar": "A", "help": "a run folder or a submission tree"}),
-            (("b",), {"type": Path, "metavar": "B", "help": "the other one"}),
+            (
+                ("a",),
+                {"metavar": "A", "help": "a run folder or a submission tree, or repeats of one with commas"},
+            ),
+            (("b",), {"metavar": "B", "help": "the other one"}),
+            (("--json",), {"action": "store_true", "help": "print the comparison as JSON"}),
+            (("--page",), {"type": Path, "metavar": "FILE", "help": "write an HTML page with both curves"}),
         ),
+    ),
+    Verb(
+        "history",
+        "a page of all runs below RESULTS_DIR, by machine and over time; prints its path",
+        verbs.history,
+        settings=True,
     ),
     Verb(
         "pack",
@@ -133,6 +159,12 @@ USER = (
         "make an FP8 checkpoint of the model; --calibration names the data for static scales",
         verbs.quantize,
         ((("--target",), {"type": Path, "help": "the new folder (default: in the cache)"}),),
+        settings=True,
+    ),
+    Verb(
+        "serve",
+        "the engine of these settings as an OpenAI server at SERVE_ADDRESS, until it is stopped",
+        verbs.serve,
         settings=True,
     ),
     Verb(

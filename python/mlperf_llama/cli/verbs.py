@@ -37,11 +37,18 @@ def _run_or_latest(arguments: argparse.Namespace, flags: Mapping[str, str], env:
 
 
 def plan(arguments: argparse.Namespace, flags: Mapping[str, str], env: Env) -> int:
-    """Before anything starts: queries and minutes by LoadGen's own arithmetic."""
-    from ..bench import planner
+    """Before anything starts: queries and minutes by LoadGen's own arithmetic, and what a run will do here;
+    with --need how many GPUs a load takes, whatever is here."""
+    from ..bench import foretell, planner
     from ..machine import gpus
+    from ..report import fleet
 
-    show(planner.table(config.load(flags, env), gpus.describe(env).gpus))
+    settings = config.load(flags, env)
+    if arguments.need is not None:
+        show(fleet.text(arguments.need, settings))
+        return 0
+    here = gpus.describe(env).gpus
+    show(f"{planner.table(settings, here)}\n\n{foretell.render(foretell.lines(settings, here, env))}")
     return 0
 
 
@@ -66,7 +73,8 @@ def verdict(arguments: argparse.Namespace, flags: Mapping[str, str], env: Env) -
     from ..bench import stages
 
     run = _run_or_latest(arguments, flags, env)
-    stages.judge_and_report(run, reports.write)
+    judged = stages.judge_and_report(run, reports.write)
+    print(reports.failed_checks(judged), file=sys.stderr)
     show(run.file("verdict.json"))
     return 0
 
@@ -131,7 +139,19 @@ def health(arguments: argparse.Namespace, flags: Mapping[str, str], env: Env) ->
 def compare(arguments: argparse.Namespace, flags: Mapping[str, str], env: Env) -> int:
     from ..report import compare as comparison
 
-    show(comparison.compare(arguments.a, arguments.b))
+    a, b = comparison.groups(comparison.folders(arguments.a), comparison.folders(arguments.b))
+    if arguments.page:
+        comparison.write_page(arguments.page, a, b)
+        print(f"compare: wrote {arguments.page}", file=sys.stderr)
+    show(comparison.summary(a, b) if arguments.json else comparison.text(a, b))
+    return 0
+
+
+def history(arguments: argparse.Namespace, flags: Mapping[str, str], env: Env) -> int:
+    """One page of all run folders below RESULTS_DIR."""
+    from ..report import history as page
+
+    show(page.write(Path(config.load(flags, env).results_dir)))
     return 0
 
 
@@ -169,6 +189,14 @@ def quantize(arguments: argparse.Namespace, flags: Mapping[str, str], env: Env) 
     from ..quantize import quantize_model
 
     show(quantize_model(config.load(flags, env), env, arguments.target))
+    return 0
+
+
+def serve(arguments: argparse.Namespace, flags: Mapping[str, str], env: Env) -> int:
+    """The engine as an OpenAI server, until it is stopped."""
+    from ..bench import serve as server
+
+    server.serve(config.load(flags, env), env)
     return 0
 
 

@@ -21,12 +21,13 @@ SECRET_NAMES = (*SECRETS, *(f"{name}_FILE" for name in SECRETS))
 # What other tools and older guides call the same secrets.
 SECRET_ALIASES = {
     "HF_TOKEN": re.compile(r"(HF|HUGGING_?FACE)(_?HUB)?_((API|ACCESS|AUTH|USER|READ)_)?(TOKEN|KEY)"),
+    "ENDPOINT_API_KEY": re.compile(r"(MLPERF_)?ENDPOINTS?_(API_?)?(KEY|TOKEN)"),
     "CF_ACCESS_CLIENT_ID": re.compile(r"(CF|CLOUDFLARE)_(ACCESS_)?(CLIENT_)?ID"),
     "CF_ACCESS_CLIENT_SECRET": re.compile(r"(CF|CLOUDFLARE)_(ACCESS_)?(CLIENT_)?(SECRET|TOKEN|KEY)"),
 }
 # Names that look like ours and are other programs' own.
 FOREIGN_NAMES = ("HF_TOKEN_PATH",)
-SECRET_STARTS = ("HF", "HUGGING", "CF_ACC", "CF_CLI", "CLOUDFLARE_ACC")
+SECRET_STARTS = ("ENDPOINT", "HF", "HUGGING", "CF_ACC", "CF_CLI", "CLOUDFLARE_ACC")
 # How alike two names are (0 to 1) before one counts as the other, misspelt.
 ALIKE = 0.75
 # Around a secret that was pasted or came out of a file: white space, byte order marks, zero-width spaces.

@@ -19,6 +19,7 @@ from typing import Any
 from .. import rules
 from ..config import Config
 from ..errors import UsageError
+from ..records import lock
 from ..records.files import write_text
 
 log = logging.getLogger(__name__)
@@ -61,6 +62,8 @@ def identity(
     the work. Without a `model_sha256` the model is left open.
     """
     several = {"replicas": replicas} if replicas > 1 else {}
+    if config.endpoints:
+        return {"engine": config.engine, "category": config.category, "round": config.round}
     if config.engine == "fake":
         script = json.dumps(config.fake, sort_keys=True).encode()
         digest = hashlib.sha256(script).hexdigest()[:16]
@@ -86,8 +89,8 @@ def identity(
 
 
 def path_of(results_dir: Path, config: Config, gpu_name: str | None) -> Path:
-    """The GPU's file; `fake` and `cpu` where there is none."""
-    name = "fake" if config.engine == "fake" else gpu_name or "cpu"
+    """The GPU's file; `fake`, `endpoint` and `cpu` where there is none."""
+    name = "fake" if config.engine == "fake" else "endpoint" if config.endpoints else gpu_name or "cpu"
     return results_dir / FOLDER / (re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") + ".toml")
 
 
@@ -126,15 +129,17 @@ def entries(path: Path) -> list[dict[str, Any]]:
 
 
 def save(path: Path, wanted: Mapping[str, object], part: str, values: Mapping[str, object]) -> None:
-    """Put a scenario's values, or the engine's, into the entry of this identity."""
-    kept = entries(path)
-    entry = next((e for e in kept if e.get("identity") == dict(wanted)), None)
-    if entry is None:
-        entry = {"identity": dict(wanted)}
-        kept.append(entry)
-    entry[part] = {k: v for k, v in values.items() if v is not None}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_text(path, HEAD + "".join(_toml(e) for e in kept))
+    """Put a scenario's values, or the engine's, into the entry of this identity; another process that tunes
+    waits meanwhile, so that neither's values are lost."""
+    with lock.turn(path):
+        kept = entries(path)
+        entry = next((e for e in kept if e.get("identity") == dict(wanted)), None)
+        if entry is None:
+            entry = {"identity": dict(wanted)}
+            kept.append(entry)
+        entry[part] = {k: v for k, v in values.items() if v is not None}
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_text(path, HEAD + "".join(_toml(e) for e in kept))
 
 
 def _toml(entry: Mapping[str, Any]) -> str:

@@ -76,15 +76,15 @@ class VllmEngine:
         self._counters: dict[str, float] = {}
         self._details: dict[str, object] = {}
 
-    async def start(self, progress: Progress) -> EngineInfo:
-        """Load the weights. Blocks the loop, as vLLM does: nothing else runs yet."""
+    def prepare(self, progress: Progress) -> dict[str, Any]:
+        """Import vLLM and make it know what is ours; the arguments to load it with. MissingError: something
+        is not here."""
         prepare_environment(self._cache_dir, self._environment)
         self._check_scales()
         progress("importing vLLM")
-        began = time.monotonic()
         try:
             importing.VLLM.finish()
-            import vllm
+            import vllm  # noqa: F401
         except ImportError as error:
             raise MissingError(
                 f"vLLM cannot be imported here ({error}); `make doctor` tells how to mend it"
@@ -101,12 +101,19 @@ class VllmEngine:
             )
         if ours := _OURS.get(str(self._arguments.get("quantization"))):
             importlib.import_module(f".{ours}", __package__)
+        return hopper.with_splitting_ops(self._arguments)
+
+    async def start(self, progress: Progress) -> EngineInfo:
+        """Load the weights. Blocks the loop, as vLLM does: nothing else runs yet."""
+        began = time.monotonic()
+        arguments = self.prepare(progress)
+        import vllm
+
         started = time.monotonic()
         import_s = round(started - began, 2)
         progress("loading the model")
         try:
-            arguments = compat.AsyncEngineArgs(**hopper.with_splitting_ops(self._arguments))
-            self._llm = compat.AsyncLLM.from_engine_args(arguments)
+            self._llm = compat.AsyncLLM.from_engine_args(compat.AsyncEngineArgs(**arguments))
         except Exception as error:
             raise BrokeError(f"vLLM could not load {self._arguments['model']}: {error}") from error
         load_s = round(time.monotonic() - started, 2)

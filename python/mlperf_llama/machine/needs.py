@@ -84,7 +84,7 @@ ENGINE: dict[str, Callable[[], str]] = {
 
 def of(config: Config) -> dict[str, Callable[[], str]]:
     """The needs of a run with these settings, by name."""
-    return EVERY if config.engine == "fake" else {**EVERY, **ENGINE}
+    return EVERY if config.engine != "vllm" else {**EVERY, **ENGINE}
 
 
 def check(config: Config) -> None:

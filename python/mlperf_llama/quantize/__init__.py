@@ -14,7 +14,6 @@ from pathlib import Path
 
 from .. import rules
 from ..config import Config
-from ..errors import BrokeError, MissingError, PipelineError
 from ..records.files import read_object
 from ..settings import AUTO
 from ..sources import calibration, model
@@ -32,7 +31,7 @@ def quantize_model(config: Config, env: Mapping[str, str], target: Path | None) 
     """
     from . import checkpoint
 
-    source = _model(config, env)
+    source = Path(model.first_served(config, env).path)
     static = config.calibration.lower() != AUTO
     scheme = "static" if static else "dynamic"
     dest = target or config.cache_path / "models" / f"{source.name}-fp8-{scheme}"
@@ -55,16 +54,3 @@ def calibration_prompts(articles: Path, model_dir: Path, cache_dir: Path) -> lis
     longest = positions if isinstance(positions, int) else rules.MAX_MODEL_LEN
     samples = prepare.prepare(articles, model_dir, cache_dir, count, reference, longest, use_cache=False)
     return [samples.prompt(index) for index in range(count)]
-
-
-def _model(config: Config, env: Mapping[str, str]) -> Path:
-    """The weights of the first source in the model chain that serves them."""
-    last: PipelineError | None = None
-    for source in model.chain(config):
-        try:
-            return Path(model.serve(source, config, env).path)
-        except (MissingError, BrokeError) as error:
-            log.warning("model_source source=%s reason=%s", source, error)
-            last = error
-    assert last
-    raise last

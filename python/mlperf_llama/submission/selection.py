@@ -17,7 +17,7 @@ from ..errors import InvalidError, UsageError
 from ..records.run_folder import RunFolder
 from ..records.schema import Check, LoadedEngine, Provided, Seal
 from ..records.source import source_sha256
-from ..verdict import evidence
+from ..verdict import endpoint, evidence
 from ..verdict.check import check, equal
 from ..verdict.eligibility import missing_scenarios
 from ..verdict.evidence import Evidence, ScenarioEvidence
@@ -127,6 +127,11 @@ def _refuse(folders: Sequence[Evidence], checks: Checks, division: str, submitte
     if "fake" in engines and submitter != SELFTEST:
         raise InvalidError(
             f"expected a run of a real engine, found the fake one; only the submitter {SELFTEST} packs that"
+        )
+    if any(e.config and e.config.endpoints for e in folders):
+        raise InvalidError(
+            f"expected runs of an engine that is loaded here, found the {endpoint.NOT_A_RESULT}: "
+            f"{endpoint.FIX_WEIGHTS}"
         )
     if submitter.lower() == SELFTEST and division == CLOSED:
         raise InvalidError(f"SUBMITTER={SELFTEST} packs trees for tests, in the open division only")

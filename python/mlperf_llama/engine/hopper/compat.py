@@ -9,6 +9,9 @@ that each process loads its own part alone; python/tests/unit/test_compat.py ask
 from __future__ import annotations
 
 import importlib
+import importlib.util
+import sys
+import types
 from typing import Any
 
 from ...errors import MissingError
@@ -27,6 +30,10 @@ NAMES: dict[str, tuple[str, str]] = {
     "RequestOutputKind": ("vllm.sampling_params", "RequestOutputKind"),
     "current_platform": ("vllm.platforms", "current_platform"),
     "tokens_input": ("vllm.inputs.engine", "tokens_input"),
+    # openai_server.py
+    "FlexibleArgumentParser": ("vllm.utils.argparse_utils", "FlexibleArgumentParser"),
+    "make_arg_parser": ("vllm.entrypoints.openai.cli_args", "make_arg_parser"),
+    "run_server": ("vllm.entrypoints.openai.api_server", "run_server"),
     # scheduler.py
     "AsyncScheduler": ("vllm.v1.core.sched.async_scheduler", "AsyncScheduler"),
     "EngineCore": ("vllm.v1.engine.core", "EngineCore"),
@@ -116,6 +123,8 @@ def __getattr__(name: str) -> Any:
     if name not in NAMES:
         raise AttributeError(name)
     module, attribute = NAMES[name]
+    if name == "run_server":
+        _leave_out_routes()
     try:
         imported = importlib.import_module(module)
         return getattr(imported, attribute) if attribute else imported
@@ -124,6 +133,25 @@ def __getattr__(name: str) -> Any:
             f"vLLM {installed()}: expected {module}{'.' if attribute else ''}{attribute}, as in "
             f"{' and '.join(CHECKED)}: {error}; `make doctor` tells how to mend it"
         ) from error
+
+
+def _leave_out_routes() -> None:
+    """vLLM's server imports the routes of Amazon SageMaker and of LoRA adapters, which need a package that
+    the lock files leave out; the server then has neither."""
+    if importlib.util.find_spec("model_hosting_container_standards"):
+        return
+    for name in ("sagemaker", "lora"):
+        module = types.ModuleType(f"vllm.entrypoints.serve.{name}.api_router")
+        vars(module).update(attach_router=_no_routes, sagemaker_standards_bootstrap=_unchanged)
+        sys.modules[module.__name__] = module
+
+
+def _no_routes(*_: object) -> None:
+    """In the place of what adds routes to the server."""
+
+
+def _unchanged(application: Any) -> Any:
+    return application
 
 
 def installed() -> str:

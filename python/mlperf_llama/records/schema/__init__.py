@@ -8,9 +8,10 @@ are older than the words used elsewhere (`rung`, `stood_on`, `memory_steps`).
 
 from __future__ import annotations
 
+from .endpoint import ProbedServer
 from .engine import EngineLoad, EngineLoads, UsedExtension, UsedPreset
-from .environment import Environment, ImportedPackage, PythonProcess
-from .events import Event, EventFields
+from .environment import Environment, ImportedPackage, InstalledPackages, PythonProcess
+from .events import Event, EventFields, MemberCounts, SearchState
 from .fields import COMPLETE, DYNAMIC, FAILED, INTERRUPTED, RUNNING, SCHEMA_VERSION, STATIC, absent
 from .hashes import OpenStage, Seal, SealedStage
 from .provenance import Attempt, Member, MemoryStep, Provenance, Provided, Resumed, ScalesUsed
@@ -19,6 +20,8 @@ from .results import (
     Accuracy,
     Compliance,
     Driven,
+    Energy,
+    Expectation,
     LoadedEngine,
     LostMember,
     Performance,
@@ -61,25 +64,30 @@ __all__ = [
     "Cpu",
     "Disk",
     "Driven",
+    "Energy",
     "EngineLoad",
     "EngineLoads",
     "Environment",
     "Event",
     "EventFields",
+    "Expectation",
     "Gpu",
     "GpuReading",
     "Hosts",
     "ImportedPackage",
+    "InstalledPackages",
     "LoadedEngine",
     "LostMember",
     "Machine",
     "Member",
+    "MemberCounts",
     "Memory",
     "MemoryStep",
     "NetworkInterface",
     "OpenStage",
     "OperatingSystem",
     "Performance",
+    "ProbedServer",
     "Provenance",
     "Provided",
     "PythonProcess",
@@ -90,6 +98,7 @@ __all__ = [
     "Scenario",
     "Seal",
     "SealedStage",
+    "SearchState",
     "SelfCheck",
     "System",
     "Target",

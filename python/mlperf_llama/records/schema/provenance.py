@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import ClassVar
 
+from .endpoint import ProbedServer
 from .fields import STATIC, absent
 from .results import SelfCheck
 from .system import Gpu
@@ -97,7 +98,7 @@ class ScalesUsed:
 class Provenance:
     """Where everything came from. `stood_on`: the hashes of dataset and model that the runs
     before a resume used. `calibration`: the articles tried for static scales. `members`: where several
-    engines share the work."""
+    engines share the work. `endpoints`: the servers, where they are the engine."""
 
     FILE: ClassVar[str] = "provenance.json"
     round: str | None = None
@@ -114,6 +115,7 @@ class Provenance:
     members: tuple[Member, ...] | None = absent()
     calibration: Provided | None = absent()
     scales: ScalesUsed | None = absent()
+    endpoints: tuple[ProbedServer, ...] | None = absent()
 
     @property
     def articles(self) -> Provided | None:

@@ -16,14 +16,15 @@ from pathlib import Path
 from ...config import secret
 from ...credentials import without_secrets
 from ...errors import MissingError
-from . import child, http, publisher
+from . import child, http, hub_cache, publisher
 
 log = logging.getLogger(__name__)
 
 ENDPOINT = "https://huggingface.co"
 TOKENS_PAGE = f"{ENDPOINT}/settings/tokens"
 # Weights, configuration and tokenizer; not the original/ folder's second copy of the weights.
-PATTERNS = ("*.json", "*.safetensors", "tokenizer.model", "*.txt", "*.jinja")
+WEIGHTS = "*.safetensors"
+PATTERNS = ("*.json", WEIGHTS, "tokenizer.model", "*.txt", "*.jinja")
 IGNORED = ("original/*", "metal/*", "onnx/*")
 OFFLINE_NAMES = ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -135,11 +136,19 @@ def first_revision(
 
 
 def snapshot(
-    repo: str, revision: str, token: str | None, env: Mapping[str, str], stall_s: float, timeout_s: float
+    repo: str,
+    revision: str,
+    token: str | None,
+    env: Mapping[str, str],
+    stall_s: float,
+    timeout_s: float,
+    weights: bool = True,
 ) -> Path:
-    """Download the repository into the hub's cache; gives the snapshot's folder."""
+    """Download into the hub's cache what is missing or damaged there, or all of it but the weights; gives
+    the snapshot's folder."""
     cache = cache_dir(env)
     base = cache / f"models--{repo.replace('/', '--')}"
+    hub_cache.drop_damaged(base)
     environment = {
         **child.with_package(without_secrets(env)),
         "HF_ENDPOINT": endpoint(env),
@@ -148,7 +157,13 @@ def snapshot(
     }
     # A token must not be seen in the list of processes.
     environment |= {"HF_TOKEN": token} if token else {"HF_HUB_DISABLE_IMPLICIT_TOKEN": "1"}
-    request = {"repo_id": repo, "revision": revision, "cache_dir": str(cache)}
+    request = {
+        "repo_id": repo,
+        "revision": revision,
+        "cache_dir": str(cache),
+        "allow_patterns": [pattern for pattern in PATTERNS if weights or pattern != WEIGHTS],
+        "ignore_patterns": IGNORED,
+    }
     output = child.run(
         f"{repo} from {endpoint(env)}",
         [sys.executable, "-P", "-s", "-m", __name__, json.dumps(request)],
@@ -166,8 +181,7 @@ def _main(request: str) -> str:
     from huggingface_hub import snapshot_download
 
     try:
-        patterns = {"allow_patterns": list(PATTERNS), "ignore_patterns": list(IGNORED)}
-        return str(snapshot_download(**json.loads(request), **patterns))
+        return str(snapshot_download(**json.loads(request)))
     except Exception as error:  # the border of this process: the reason is all that leaves it
         raise SystemExit(_reason(error)) from None
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import importlib
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol, cast
 
 from ...config import Config
-from ...errors import MissingError, UsageError
+from ...errors import BrokeError, MissingError, PipelineError, UsageError
 from ...records.schema import Provided
 from ...settings import AUTO
 from ..chain import Served
@@ -16,7 +17,9 @@ from .random_weights import RANDOM, RANDOM_FP8, is_random
 from .standin_8b import STAND_IN_8B
 from .tokens import is_reference_tokenizer, stop_ids
 
-__all__ = ["CHAIN", "chain", "is_random", "is_reference_tokenizer", "serve", "stop_ids"]
+__all__ = ["CHAIN", "chain", "first_served", "is_random", "is_reference_tokenizer", "serve", "stop_ids"]
+
+log = logging.getLogger(__name__)
 
 CHAIN = ("mlcommons", "huggingface", "stand-in")
 FAKE = "fake"
@@ -39,6 +42,9 @@ class _Source(Protocol):
 def chain(config: Config) -> tuple[str, ...]:
     """The sources to try, in order: all, the one that MODEL names, or the path or Hub id in it."""
     if config.model == AUTO:
+        if config.endpoints:
+            # The prompts of another model than the server's are of no use to it.
+            return ("huggingface",)
         return (FAKE,) if config.engine == "fake" else CHAIN
     if config.model == FAKE and config.engine != "fake":
         raise UsageError("MODEL: fake is only a tokenizer and needs ENGINE=fake")
@@ -51,6 +57,19 @@ def serve(source: str, config: Config, env: Mapping[str, str]) -> Served:
         raise UsageError(f"model source: expected one of {', '.join(_MODULES)}, found {source!r}")
     module = cast(_Source, importlib.import_module(f".{_MODULES[source]}", __name__))
     return module.serve(config, env)
+
+
+def first_served(config: Config, env: Mapping[str, str]) -> Served:
+    """What the first source of the chain serves that has it."""
+    last: PipelineError | None = None
+    for source in chain(config):
+        try:
+            return serve(source, config, env)
+        except (MissingError, BrokeError) as error:
+            log.warning("model_source source=%s reason=%s", source, error)
+            last = error
+    assert last
+    raise last
 
 
 def prove_again(provided: Provided, config: Config, env: Mapping[str, str]) -> tuple[str, str]:

@@ -58,12 +58,15 @@ write_checkout() {
 }
 
 # seal FOLDER: the checksum of every file, last: a bundle that has it is finished. Hashes that this machine
-# remembers of its files (cache/sha256.json) mean nothing on another.
+# remembers of its files (cache/sha256.json) mean nothing on another, and load.sh writes the caches' records anew.
 seal() {
     rm -f "$1/SHA256SUMS" "$1/cache/sha256.json"
     log "checksums of $(du -sh "$1" | cut -f 1)"
-    (cd "$1" && find . -type f ! -name 'SHA256SUMS*' ! -name '*.lock' -print0 | sort -z | xargs -0 sha256sum) \
-        >"$1/SHA256SUMS.part"
+    (
+        cd "$1"
+        find . -type f ! -name 'SHA256SUMS*' ! -name '*.lock' ! -name place ! -name .complete.json \
+            ! -path './cache/dataset/*.json' -print0 | sort -z | xargs -0 sha256sum
+    ) >"$1/SHA256SUMS.part"
     mv "$1/SHA256SUMS.part" "$1/SHA256SUMS"
 }
 

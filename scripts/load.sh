@@ -61,6 +61,7 @@ main() {
     trap_signals
     PIP_NO_INDEX=1 PIP_FIND_LINKS=$folder/wheels PIP_EXTRA_INDEX_URL="" MLPERF_TARGET=$(value build "$folder") \
         run_child "$root/scripts/native.sh" --dev || exit
+    "$root/entrypoint.sh" gather --target "$folder" --build "$(value build "$folder")" --settle
     write_settings "$folder"
     log "loaded: make run, make test-quick, make submission and make check need no network now"
 }

@@ -18,15 +18,18 @@ from pathlib import Path
 
 from ..config import Config
 from ..errors import MissingError, PipelineError
-from ..records.files import digest, write_text
+from ..records.files import digest, read_object, write_text
 from ..settings import PREFIX
 from ..sources import calibration, dataset, model
 from ..sources.chain import Served
+from ..sources.fetch import cached
 from ..submission import official
 
 log = logging.getLogger(__name__)
 
 FILE = "bundle.env"
+# The folder that the caches' records speak of.
+PLACE = "place"
 # What load.sh puts the bundle's place for.
 HERE = "@BUNDLE@"
 GB = 1e9
@@ -108,7 +111,21 @@ def gather(target: Path, config: Config, env: Mapping[str, str], build: str, rep
     }
     lines += [f"setting {name}={value}" for name, value in outside.items()]
     write_text(target / FILE, "\n".join(lines) + "\n")
+    write_text(target / PLACE, f"{target}\n")
     return lines
+
+
+def settle(target: Path) -> None:
+    """Where the bundle lies now, in the caches' own records, after its files have been verified."""
+    former = (target / PLACE).read_text(encoding="utf-8").strip()
+    for record in sorted((target / "cache/dataset").rglob("*.json")):
+        text = record.read_text(encoding="utf-8")
+        if f"{former}/" in text:
+            write_text(record, text.replace(f"{former}/", f"{target}/"))
+    for record in sorted((target / "cache").rglob(cached.COMPLETE)):
+        listed = read_object(record).get("files")
+        cached.mark_complete(record.parent, sorted(listed) if isinstance(listed, dict) else [])
+    write_text(target / PLACE, f"{target}\n")
 
 
 def _chain(kind: str, config: Config) -> tuple[str, ...]:
@@ -179,4 +196,4 @@ def _files(source: Path) -> Iterator[Path]:
             yield path
 
 
-__all__ = ["FILE", "HERE", "gather", "parts", "say_sizes"]
+__all__ = ["FILE", "HERE", "PLACE", "gather", "parts", "say_sizes", "settle"]

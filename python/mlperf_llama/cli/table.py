@@ -239,6 +239,13 @@ INTERNAL = (
         internal=True,
     ),
     Verb(
+        "stand-in",
+        "make the stand-in model, for an environment that holds it",
+        verbs.stand_in,
+        ((("--target",), {"required": True, "type": Path, "help": "the folder to put models/ in"}),),
+        internal=True,
+    ),
+    Verb(
         "gather",
         "gather what a bundle holds beside packages",
         verbs.gather,
@@ -246,6 +253,7 @@ INTERNAL = (
             (("--target",), {"required": True, "type": Path, "help": "the bundle's folder"}),
             (("--build",), {"required": True, "choices": ("cpu", "cuda"), "help": "whose packages it holds"}),
             (("--sizes",), {"action": "store_true", "help": "only say how much it will be"}),
+            (("--settle",), {"action": "store_true", "help": "only note where it lies now"}),
         ),
         settings=True,
         internal=True,

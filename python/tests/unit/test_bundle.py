@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -12,6 +14,7 @@ from mlperf_llama.config import Config
 from mlperf_llama.errors import MissingError
 from mlperf_llama.sources import calibration, dataset, model
 from mlperf_llama.sources.chain import Served
+from mlperf_llama.sources.fetch import cached
 from mlperf_llama.submission import official
 
 
@@ -91,3 +94,21 @@ def test_sizes_are_said_and_compared_with_the_disk(tmp_path: Path, monkeypatch: 
     with pytest.raises(MissingError, match=r"expected 22\.\d GB free in .*, found 5\.0 GB"):
         bundle.say_sizes(tmp_path, settings, "cuda", reported.append)
     bundle.say_sizes(tmp_path, config.load({"MODEL": "stand-in"}, {}), "cpu", reported.append)
+
+
+def test_a_bundle_that_was_moved_names_its_new_place(target: Path, tmp_path: Path) -> None:
+    gather(target)
+    record, folder = target / "cache/dataset/synthetic/a.json", target / "cache/models/stand-in"
+    record.parent.mkdir(parents=True)
+    record.write_text(json.dumps({"path": f"{target}/cache/dataset/synthetic/a.jsonl"}))
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text("{}")
+    cached.mark_complete(folder, ["config.json"])
+    moved = tmp_path / "elsewhere"
+    shutil.copytree(target, moved, copy_function=shutil.copyfile)
+    assert not cached.is_complete(moved / "cache/models/stand-in")
+    for _ in range(2):
+        bundle.settle(moved)
+        assert cached.is_complete(moved / "cache/models/stand-in")
+        path = json.loads((moved / "cache/dataset/synthetic/a.json").read_text())["path"]
+        assert path == f"{moved}/cache/dataset/synthetic/a.jsonl"

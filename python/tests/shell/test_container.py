@@ -56,7 +56,8 @@ def test_a_build_that_leaves_no_image_has_failed(box: Sandbox, engine: str) -> N
 
 @pytest.mark.parametrize(("engine", "locked"), [("docker", True), ("podman", False)])
 def test_podman_locks_no_cache(box: Sandbox, engine: str, locked: bool) -> None:
-    script = "source docker/build.sh; arguments=(); scratch=$PWD; client=$0; add_recipe"
+    steps = ("source docker/build.sh", "arguments=()", "scratch=$PWD", "client=$0", "add_recipe")
+    script = "; ".join((*steps, 'cat "${arguments[1]}"'))
     recipe = box.run("bash", "-c", script, engine).stdout
     whole = (ROOT / "docker/Dockerfile").read_text()
     assert recipe == (whole if locked else whole.replace(",sharing=locked", ""))

@@ -51,6 +51,8 @@ wheels_image() {
 add_recipe() {
     if [[ $client == *podman* ]]; then
         sed 's/,sharing=locked//' "$root/docker/Dockerfile" >"$scratch/Dockerfile"
+        # OCI's own format knows neither SHELL nor HEALTHCHECK.
+        arguments+=(--format docker)
         arguments+=(--file "$scratch/Dockerfile" --ignorefile "$root/docker/Dockerfile.dockerignore")
     else
         arguments+=(--file "$root/docker/Dockerfile")

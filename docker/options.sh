@@ -7,7 +7,7 @@
 # shellcheck disable=SC2154  # $docker, $results and $options are run.sh's
 
 # Settings of the host's scripts, which mean nothing inside, and those that `add_volumes` sets anew.
-readonly HOST_ONLY=" CONTAINER IMAGE TARGET DOCKER CA_BUNDLE VENV PACKAGES RESULTS_DIR CACHE_DIR GIT_COMMIT IMAGE_ID "
+readonly HOST_ONLY=" CONTAINER CONTAINER_ARGS IMAGE TARGET DOCKER CA_BUNDLE VENV PACKAGES RESULTS_DIR CACHE_DIR GIT_COMMIT IMAGE_ID "
 readonly INSIDE=/run/secrets
 
 # folder NAME PATH: a host folder, absolute and existing.

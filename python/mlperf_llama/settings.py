@@ -370,6 +370,8 @@ SHELL = Group("Container, native environment, make", (
         "Empty: by this machine's GPU; a finished native environment of the other build is then refused."),
     Setting("DOCKER", "docker", text,
         "Container command: docker or podman."),
+    Setting("CONTAINER_ARGS", "", text,
+        "Further flags for docker run or podman run (words with spaces between them)."),
     Setting("CA_BUNDLE", "", text,
         "CA certificates to trust while building and running, in a network with its own CA (path)."),
     Setting("ENV_FILE", ".env", text,

@@ -238,6 +238,26 @@ INTERNAL = (
         ),
         internal=True,
     ),
+    Verb(
+        "stand-in",
+        "make the stand-in model, for an environment that holds it",
+        verbs.stand_in,
+        ((("--target",), {"required": True, "type": Path, "help": "the folder to put models/ in"}),),
+        internal=True,
+    ),
+    Verb(
+        "gather",
+        "gather what a bundle holds beside packages",
+        verbs.gather,
+        (
+            (("--target",), {"required": True, "type": Path, "help": "the bundle's folder"}),
+            (("--build",), {"required": True, "choices": ("cpu", "cuda"), "help": "whose packages it holds"}),
+            (("--sizes",), {"action": "store_true", "help": "only say how much it will be"}),
+            (("--settle",), {"action": "store_true", "help": "only note where it lies now"}),
+        ),
+        settings=True,
+        internal=True,
+    ),
     Verb("env-example", "print .env.example", verbs.write_env_example, internal=True),
 )
 

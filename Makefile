@@ -11,12 +11,12 @@ SETTINGS := SCENARIO MODE ROUND CATEGORY SAMPLES DURATION_S TARGET_QPS EXPECTED_
     PROBE_S DATASET_SOURCE MODEL CALIBRATION SOURCE_STALL_S SOURCE_TIMEOUT_S MLC_REPO R2_BASE_URL \
     R2_MODEL_URL ENGINE PRESET DTYPE QUANTIZATION SCALES KV_CACHE_DTYPE MAX_NUM_SEQS MAX_NUM_BATCHED_TOKENS \
     GPU_MEMORY_UTILIZATION GPUS TENSOR_PARALLEL HOSTS HEAD_ADDRESS SERVE_ADDRESS ENGINE_ARGS IGNORE_EOS SEED \
-    SCORE_WORKERS RESULTS_DIR CACHE_DIR \
+    SCORE_WORKERS RESULTS_DIR CACHE_DIR VERBOSITY \
     SUBMITTER DIVISION SYSTEM_FILE INFERENCE_DIR FAKE
 SHELL_SETTINGS := CONTAINER IMAGE TARGET DOCKER CA_BUNDLE ENV_FILE VENV SIGN_KEY ALLOWED_SIGNERS \
-    PACKAGES DEBUG
+    PACKAGES
 # Earlier names, each with the one to use now.
-RENAMED := RUNG_STALL_S=SOURCE_STALL_S RUNG_TIMEOUT_S=SOURCE_TIMEOUT_S
+RENAMED := RUNG_STALL_S=SOURCE_STALL_S RUNG_TIMEOUT_S=SOURCE_TIMEOUT_S DEBUG=VERBOSITY
 # Passed through the environment, only when set, and never read by a shell: any character survives.
 $(foreach name,$(SETTINGS) $(SHELL_SETTINGS),$(if $(filter undefined,$(origin $(name))),,\
     $(eval export MLPERF_$(name) := $$(value $(name)))$(eval unexport $(name))))
@@ -24,17 +24,23 @@ $(foreach pair,$(RENAMED),$(if $(filter undefined,$(origin $(firstword $(subst =
     $(error $(firstword $(subst =, ,$(pair))) was renamed: set $(lastword $(subst =, ,$(pair))))))
 # A misspelt setting would be ignored by make: better to stop.
 GIVEN := $(foreach name,$(.VARIABLES),$(if $(filter command,$(firstword $(origin $(name)))),$(name)))
-UNKNOWN := $(filter-out $(SETTINGS) $(SHELL_SETTINGS) A B RUN_DIR SUBMISSION HF_% CF_% ENDPOINT_API_KEY NO_COLOR -% MAKE%,$(GIVEN))
+UNKNOWN := $(filter-out $(SETTINGS) $(SHELL_SETTINGS) A B NEED PAGE RUN_DIR SUBMISSION CHECK KEEP HF_% CF_% ENDPOINT_API_KEY NO_COLOR -% MAKE%,$(GIVEN))
 $(if $(UNKNOWN),$(error $(UNKNOWN): not a setting; `make help` lists them))
 
-# Folders: of a saved run, of two to compare, of a packed submission.
+# Folders: of a saved run, of two to compare (and the page to write), of a packed submission.
 RUN_DIR ?=
 A ?=
 B ?=
+PAGE ?=
 SUBMISSION ?=
-export RUN_DIR A B SUBMISSION
-# Never expanded by make either, as the settings; and the secrets, where make's command line has one.
-$(foreach name,RUN_DIR A B SUBMISSION $(filter HF_% CF_% ENDPOINT_API_KEY,$(GIVEN)),$(eval override export $(name) := $$(value $(name))))
+# A load in queries/s.
+NEED ?=
+# Of make auth.
+CHECK ?=
+KEEP ?=
+export RUN_DIR A B PAGE SUBMISSION NEED KEEP
+# Never expanded by make either, as the settings; and the secrets, where make has one on its command line.
+$(foreach name,RUN_DIR A B PAGE SUBMISSION NEED KEEP $(filter HF_% CF_% ENDPOINT_API_KEY,$(GIVEN)),$(eval override export $(name) := $$(value $(name))))
 # $(call need,NAME,what it names): one line and code 2 where NAME is empty.
 need = [[ -n $$$(1) ]] || { printf 'error: %s: expected %s, found nothing: make $@ %s=results/...\n' $(1) '$(2)' $(1) >&2; exit 2; }
 
@@ -58,6 +64,14 @@ resume: ## finishes RUN_DIR, a run that ended early, here or on another machine
 .PHONY: doctor
 doctor: ## what this machine has, lacks, and how to mend it
 	@scripts/launch.sh --native doctor
+
+.PHONY: plan
+plan: ## how many queries and minutes each run takes, and what it will do here; NEED=500: GPUs for that load
+	@scripts/launch.sh --native plan $${NEED:+--need "$$NEED"}
+
+.PHONY: auth
+auth: ## which way to the weights works here, and how to get one; CHECK=1 asks nothing, KEEP=env or files keeps
+	@scripts/launch.sh --native auth $(if $(CHECK),--check) $(if $(KEEP),--keep "$$KEEP")
 
 .PHONY: build
 build: ## the CUDA image; TARGET=cpu: the CPU image
@@ -88,10 +102,14 @@ sign: ## signs the hashes of RUN_DIR (default: the latest run) with SIGN_KEY
 	@scripts/launch.sh --native sign $${RUN_DIR:+--run-dir "$$RUN_DIR"}
 
 .PHONY: compare
-compare: ## two runs side by side: A= and B= name their folders
+compare: ## which of two runs is faster: A= and B= name their folders (repeats with commas), PAGE= a page to write
 	@$(call need,A,the folder of a run)
 	@$(call need,B,the folder of another run)
-	@scripts/launch.sh --native compare "$$A" "$$B"
+	@scripts/launch.sh --native compare "$$A" "$$B" $${PAGE:+--page "$$PAGE"}
+
+.PHONY: history
+history: ## a page of all runs below RESULTS_DIR, by machine and over time
+	@scripts/launch.sh --native history
 
 .PHONY: quantize
 quantize: ## an FP8 checkpoint of the model, made by the benchmark's rules

@@ -12,7 +12,6 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 source "$root/scripts/lib.sh"
 
 run_dir=""      # once `create-run` has made it
-debugging=""    # DEBUG, once `main` has read it
 mlperf_llama=() # the command of our package, once `isolate` has made it
 
 # step ARGUMENTS: one verb of ours; an interrupted one ends everything.
@@ -33,9 +32,9 @@ exit_interrupted() {
     exit "$1"
 }
 
-# debug TEXT: a line where DEBUG asks for more.
+# debug TEXT: a line where VERBOSITY asks for more.
 debug() {
-    [[ -z $debugging ]] || log "debug: $*"
+    [[ $verbosity != debug ]] || log "debug: $*"
 }
 
 # set_status STATUS: how the run ended, into its folder, where there is one.
@@ -136,7 +135,6 @@ main() {
     local verb=${1:-run}
     python=$(setting VENV "$root/.venv")/bin/python
     [[ -x $python ]] || python=python3 # in the image
-    debugging=$(setting DEBUG "")
     isolate
     debug "$root, $python, $verb, temporary files in ${TMPDIR:-/tmp}"
     if [[ $verb == help ]]; then set -- "${@:2}" --help; fi

@@ -45,9 +45,9 @@ main() {
     MLPERF_SCENARIO=$(setting SCENARIO all)
     MLPERF_MODE=$(setting MODE all)
     export MLPERF_SCENARIO MLPERF_MODE
-    output=$(mktemp)
-    # shellcheck disable=SC2064  # the name as it is now
-    trap "rm -f '$output'" EXIT
+    scratch=$(temporary_folder)
+    output=$scratch/folder
+    trap 'rm -rf "$scratch"' EXIT
     trap_signals
     # The doctor's findings are advice: what cannot work says so itself, with its own code.
     stage "preflight" scripts/launch.sh --native doctor >&2 || true

@@ -67,7 +67,7 @@ main() {
     run_child scripts/native.sh --dev
     [[ -z $stopped ]] || exit "$stopped"
     PATH=$(setting VENV "$root/.venv")/bin:$PATH
-    PIPELINE_SCRATCH=$(mktemp -d)
+    PIPELINE_SCRATCH=$(temporary_folder)
     export PATH PIPELINE_SCRATCH
     trap 'rm -rf "$PIPELINE_SCRATCH"' EXIT
     for entry in "${CATEGORIES[@]}"; do

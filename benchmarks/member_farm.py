@@ -30,7 +30,7 @@ async def serve(head: HeadAddress, member: int) -> None:
     given, waiting = await asyncio.to_thread(receive_settings, sock, decoder)
     engine = make_engine(given)
     info = await engine.start(lambda text: None)
-    serving = Serving(engine, decoder, lambda: "")
+    serving = Serving(engine, decoder, lambda: "", lambda: None)
     sock.setblocking(False)
     transport, _ = await asyncio.get_running_loop().create_connection(lambda: serving, sock=sock)
     transport.write(wire.text(wire.LOADED, to_json(Loaded(info, "farm", os.getpid()))))

@@ -66,7 +66,7 @@ main() {
     client=$(builder)
     ca=$(setting CA_BUNDLE "${SSL_CERT_FILE:-}")
     [[ -z $ca || -r $ca ]] || die "$EXIT_USAGE" "CA_BUNDLE: expected a readable file, found $ca"
-    scratch=$(mktemp -d)
+    scratch=$(temporary_folder)
     trap 'rm -rf "$scratch"' EXIT
     pip_configuration >"$scratch/pip"
     export DOCKER_BUILDKIT=1

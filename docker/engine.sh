@@ -56,7 +56,7 @@ main() {
     [[ $docker == docker && $EUID -eq 0 ]] ||
         die "$EXIT_MISSING" "no $docker engine answers: start it, or run this as root to have one started"
     engine=""
-    scratch=$(mktemp -d)
+    scratch=$(temporary_folder)
     trap finish EXIT
     trap_signals
     provide

@@ -36,7 +36,7 @@ main() {
     [[ $# -eq 1 && $1 == *:* && $1 != *@* ]] || die "$EXIT_USAGE" "usage: docker/local-base.sh NAME:TAG"
     require debootstrap "to make the base image without a registry; Debian, Ubuntu: apt install debootstrap"
     [[ $EUID -eq 0 ]] || die "$EXIT_MISSING" "expected root for debootstrap, found uid $EUID: use sudo, or a registry"
-    scratch=$(mktemp -d)
+    scratch=$(temporary_folder)
     trap 'rm -rf "$scratch"' EXIT
     log "base image: $1 out of Debian's packages, about half a minute"
     debootstrap --variant=minbase "$SUITE" "$scratch/base" "$MIRROR" >"$scratch/log" 2>&1 || {

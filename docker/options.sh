@@ -92,10 +92,10 @@ add_environment() {
     for name in $(compgen -e); do
         case $name in
             MLPERF_*) [[ $HOST_ONLY == *" ${name#MLPERF_} "* ]] || options+=(--env "$name") ;;
-            HF_TOKEN_FILE | CF_ACCESS_CLIENT_*_FILE | ENDPOINT_API_KEY_FILE)
+            HF_TOKEN_FILE | CF_ACCESS_*_FILE | ENDPOINT_API_KEY_FILE)
                 options+=(--volume "$(realpath "${!name}"):$INSIDE/$name:ro" --env "$name=$INSIDE/$name")
                 ;;
-            HF_TOKEN | HF_ENDPOINT | CF_ACCESS_CLIENT_* | ENDPOINT_API_KEY | VLLM_* | NO_COLOR) options+=(--env "$name") ;;
+            HF_TOKEN | HF_ENDPOINT | CF_ACCESS_* | ENDPOINT_API_KEY | VLLM_* | NO_COLOR) options+=(--env "$name") ;;
             CUDA_VISIBLE_DEVICES | CUDA_DEVICE_ORDER) options+=(--env "$name") ;;
             HTTP_PROXY | HTTPS_PROXY | NO_PROXY | http_proxy | https_proxy | no_proxy) options+=(--env "$name") ;;
         esac

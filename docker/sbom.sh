@@ -43,7 +43,7 @@ main() {
         die "$EXIT_MISSING" "expected the image $image, found none: make build TARGET=$target"
     results=$(folder RESULTS_DIR "$(setting RESULTS_DIR results)/sbom")
     name=$results/$target
-    scratch=$(mktemp -d)
+    scratch=$(temporary_folder)
     trap 'rm -rf "$scratch"' EXIT
     add_user
     install_tools

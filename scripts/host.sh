@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # What the host has: GPU and Python. Sourced after lib.sh, never executed; not in the image.
-# Settings read: PYENV_ROOT. Exit codes: 3 without a Python.
+# Settings read: PYENV_ROOT, UV_PYTHON_INSTALL_DIR, XDG_DATA_HOME. Exit codes: 3 without a Python.
 
 # nvidia-smi takes seconds when its persistence daemon is off; with a wedged driver it never ends.
 SMI_LIMIT_S=15
@@ -55,21 +55,39 @@ has_gpu() {
     [[ $gpu_state == present ]]
 }
 
-# find_python MODULE NAME...: prints the first Python 3.11 or 3.12 of these names that has MODULE.
+# find_python MODULE BELOW NAME...: prints the first Python of these names from 3.11 on and below 3.BELOW that has
+# MODULE.
 find_python() {
-    local check="import sys, $1; sys.exit(not (3, 11) <= sys.version_info < (3, 13))"
-    local candidate
+    local module=$1 below=$2 candidate
+    local check="import sys, $module; sys.exit(not (3, 11) <= sys.version_info < (3, $below))"
     local -a candidates
-    shift
+    shift 2
     # All of PATH and not only its first: a version manager's shim may answer "not installed".
     mapfile -t candidates < <(type -ap "$@")
-    candidates+=("${PYENV_ROOT:-$HOME/.pyenv}"/versions/3.1[12]*/bin/python3)
+    # Where pyenv and uv keep theirs.
+    candidates+=("${PYENV_ROOT:-$HOME/.pyenv}"/versions/3.1[12]*/bin/python3
+        "${UV_PYTHON_INSTALL_DIR:-${XDG_DATA_HOME:-$HOME/.local/share}/uv/python}"/cpython-3.1[12]*/bin/python3)
     for candidate in "${candidates[@]}"; do
         if "$candidate" -c "$check" 2>/dev/null; then
             printf '%s\n' "$candidate"
             return
         fi
     done
-    die "$EXIT_MISSING" "expected Python 3.11 or 3.12 with venv on PATH, found none:" \
-        "install it (Debian, Ubuntu: apt install python3-venv)"
+    die "$EXIT_MISSING" "expected Python 3.11 or 3.12 with venv, found $(list_pythons): install one beside it" \
+        "(Debian 12: apt install python3-venv; Ubuntu 22.04: apt install python3.11-venv; anywhere, without" \
+        "root: uv python install 3.12), or take the container, which has its own (CONTAINER=1)"
+}
+
+# list_pythons: the Pythons on PATH with their versions, each once; a right one that cannot make environments is
+# said to lack venv.
+list_pythons() {
+    local describe='import importlib.util as u, os, sys
+print("%d.%d.%d" % sys.version_info[:3], "(%s)" % os.path.realpath(sys.executable),
+    *["without venv"] * (not u.find_spec("ensurepip") and (3, 11) <= sys.version_info < (3, 13)))'
+    local candidate lines
+    lines=$(for candidate in $(type -ap python3 python3.{8..15}); do
+        "$candidate" -c "$describe" 2>/dev/null || true
+    done | sort -u)
+    printf '%s' "${lines:+Python }${lines//$'\n'/, }"
+    [[ -n $lines ]] || printf 'none'
 }

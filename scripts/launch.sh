@@ -34,6 +34,14 @@ obstacle() {
     fi
 }
 
+# doctor ARGUMENTS: with the environment's Python, or with any other: it needs no package, and installs nothing.
+doctor() {
+    local python
+    if "$(setting VENV "$root/.venv")/bin/python" -c "" 2>/dev/null; then exec "$root/entrypoint.sh" "$@"; fi
+    python=$(find_python sys 99 python3.11 python3.12 python3 python3.{13..15}) || exit
+    PYTHONPATH=$root/python exec "$python" -P -s -m mlperf_llama "$@"
+}
+
 main() {
     local choice reason=""
     choice=$(setting CONTAINER auto)
@@ -60,10 +68,7 @@ main() {
         log "in the container: $reason (CONTAINER=0 forces the native path)"
         exec "$root/docker/run.sh" "$@"
     fi
-    if [[ ${1:-} == doctor && ! -x $(setting VENV "$root/.venv")/bin/python ]]; then
-        # What is missing must be reported before anything is installed.
-        PYTHONPATH=$root/python exec "$(find_python sys python3.11 python3.12 python3)" -P -s -m mlperf_llama "$@"
-    fi
+    if [[ ${1:-} == doctor ]]; then doctor "$@"; fi
     trap_signals
     run_child "$root/scripts/native.sh" >&2
     [[ -z $stopped ]] || exit "$stopped"

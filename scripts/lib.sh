@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Shared by every script: exit codes, messages, settings, children. Sourced, never executed.
-# Settings read: NO_COLOR, MLPERF_ENV_FILE, and the secrets, to hide them. Exit codes: none of its own.
+# Settings read: NO_COLOR, VERBOSITY, MLPERF_ENV_FILE, and the secrets, to hide them. Exit codes: none of its own.
 # Over 100 lines: one file that every script sources.
 
 # The contract of mlperf_llama.errors, mirrored here once; a test compares the two.
@@ -26,7 +26,7 @@ paint() {
 # What Python says goes through credentials/redaction.py.
 redacted() {
     local text=$* name value
-    for name in HF_TOKEN CF_ACCESS_CLIENT_ID CF_ACCESS_CLIENT_SECRET ENDPOINT_API_KEY; do
+    for name in HF_TOKEN CF_ACCESS_CLIENT_ID CF_ACCESS_CLIENT_SECRET CF_ACCESS_TOKEN ENDPOINT_API_KEY; do
         read -r value <<<"${!name:-}" || true
         value=${value%$'\r'}
         if ((${#value} >= 8)); then text=${text//"$value"/***}; fi
@@ -42,27 +42,38 @@ visible() {
     printf '%s\n' "$*" | LC_ALL=C sed -e 's/\x1b/\\x1b/g' -e 's/\r/\\r/g' | LC_ALL=C tr '\001-\010\013-\037\177' '?'
 }
 
-# log TEXT: one time-stamped line on stderr; stdout is for results only. Where stderr is full or nobody reads
+# say TEXT: one time-stamped line on stderr; stdout is for results only. Where stderr is full or nobody reads
 # it, the line is lost and nothing ends: PIPE ends a subshell alone.
-log() {
+say() {
     (printf '%(%H:%M:%S)T %s\n' -1 "$(redacted "$*")" >&2) || true
 }
 
+# log TEXT: a line that VERBOSITY=quiet leaves out; warnings and errors stay.
+log() {
+    [[ $verbosity == quiet ]] || say "$*"
+}
+
 warn() {
-    log "$(paint 33 warning:) $(visible "$*")"
+    say "$(paint 33 warning:) $(visible "$*")"
 }
 
 # die CODE TEXT: say what was expected, what was found and what to do, then exit.
 die() {
     local code=$1
     shift
-    log "$(paint 31 error:) $(visible "$*")"
+    say "$(paint 31 error:) $(visible "$*")"
     exit "$code"
 }
 
 # require COMMAND WHY: the command must exist.
 require() {
     command -v "$1" >/dev/null || die "$EXIT_MISSING" "$1 is needed ($2), but is not on PATH: install it"
+}
+
+# temporary_folder: prints the path of a new one.
+temporary_folder() {
+    mktemp -d 2>/dev/null || die "$EXIT_MISSING" "expected a folder for temporary files that can be written," \
+        "found ${TMPDIR:-/tmp}: set TMPDIR to another"
 }
 
 # meaning CODE: an exit code in words.
@@ -90,6 +101,10 @@ setting() {
     fi
     printf '%s' "${value:-$2}"
 }
+
+# VERBOSITY as the environment or .env has it: quiet, normal or debug. A flag reaches Python alone.
+verbosity=$(setting VERBOSITY normal)
+verbosity=${verbosity,,}
 
 child=""   # the process that `run_child` waits for
 stopped="" # the exit code once INT or TERM has arrived

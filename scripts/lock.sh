@@ -99,7 +99,7 @@ main() {
     fi
     require uv "it resolves the packages; pip install uv"
     cd "$root"
-    scratch=$(mktemp -d)
+    scratch=$(temporary_folder)
     trap 'rm -rf "$scratch"' EXIT
     lock_builds
     lock_wheels

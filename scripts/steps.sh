@@ -14,7 +14,8 @@ export PIP_QUIET=2
 start_step() {
     local name=$1
     shift
-    setsid "$@" >"$scratch/$name.log" 2>&1 {lock}>&- &
+    # pip keeps a log of its own, which names the hosts that it asked.
+    PIP_LOG=$scratch/$name.pip setsid "$@" >"$scratch/$name.log" 2>&1 {lock}>&- &
     running[$name]=$!
 }
 
@@ -25,10 +26,23 @@ end_step() {
     unset "running[$1]"
     if ((code)); then
         tail -n 15 "$scratch/$1.log" >&2
-        die "$EXIT_MISSING" "setting up $venv: '$1' failed, see above;" \
-            "check the network and the free disk space, then run the same command again"
+        die "$EXIT_MISSING" "setting up $venv: '$1' failed, see above; $(cure "$scratch/$1.pip"), then run the" \
+            "same command again"
     fi
     log "set-up: $1 done ($SECONDS s)"
+}
+
+# cure LOG: what helps, by the hosts that did not answer, as pip's log names them.
+cure() {
+    local hosts=""
+    [[ ! -f $1 ]] || hosts=$(sed -nE "s/.*(ConnectionPool|Connection)\(host='?([^', )]+).*/\2/p" "$1" | sort -u)
+    if [[ -n $hosts ]]; then
+        printf '%s did not answer: set HTTPS_PROXY for a proxy, PIP_INDEX_URL for a mirror, or PIP_FIND_LINKS for' \
+            "${hosts//$'\n'/, }"
+        printf ' a folder of wheels'
+    else
+        printf 'check the network and the free disk space'
+    fi
 }
 
 # wait_for_steps: wait for all that was started; a line as each ends, and one every 15 seconds.
@@ -60,7 +74,7 @@ clean_up() {
 make_base() {
     local python
     # 3.11 before 3.12: the image has it, and what runs natively is what runs in the image.
-    python=$(find_python ensurepip python3.11 python3.12 python3)
+    python=$(find_python ensurepip 13 python3.11 python3.12 python3)
     log "set-up: $venv for the $build build with $("$python" --version 2>&1), about two minutes"
     find "$venv" -mindepth 1 -maxdepth 1 ! -name .lock -exec rm -rf {} +
     "$python" -m venv "$venv"
@@ -75,8 +89,7 @@ make_base() {
 # install_all BASE_STAMP EXTRA...: whatever is not stamped yet; the stamps come last.
 install_all() {
     declare -gA running=()
-    scratch=$(mktemp -d) || die "$EXIT_MISSING" \
-        "expected a folder for temporary files, found none: set TMPDIR to one that can be written"
+    scratch=$(temporary_folder)
     trap clean_up EXIT
     trap 'exit "$EXIT_INT"' INT
     trap 'exit "$EXIT_TERM"' TERM

@@ -15,12 +15,23 @@ import shlex
 import sys
 import traceback
 from collections.abc import Sequence
+from pathlib import Path
 
 from . import config
 from .cli import parser, table
 from .credentials import redaction
-from .errors import EXIT_BROKE, EXIT_FAULT, EXIT_MISSING, EXIT_OK, EXIT_USAGE, Interrupted, PipelineError
-from .settings import PREFIX
+from .errors import (
+    EXIT_BROKE,
+    EXIT_FAULT,
+    EXIT_INVALID,
+    EXIT_MISSING,
+    EXIT_OK,
+    EXIT_USAGE,
+    MEANINGS,
+    Interrupted,
+    PipelineError,
+)
+from .settings import DEBUG
 from .terminal import outputs, signals
 
 # A full, read-only or failing disk is the machine's trouble, not a bug of ours.
@@ -54,6 +65,13 @@ def _say(prefix: str, message: str) -> None:
     colour = sys.stderr.isatty() and not os.environ.get("NO_COLOR")
     start, end = ("\033[31m", "\033[0m") if colour else ("", "")
     print(f"{start}{prefix}:{end} {redaction.visible(message)}", file=sys.stderr)
+
+
+def _end(code: int, run_dir: Path | None) -> str:
+    """The exit code in words, and the command that goes on with a run that has not finished."""
+    goes_on = run_dir is not None and code != EXIT_INVALID
+    resume = f"; `make resume RUN_DIR={shlex.quote(str(run_dir))}` goes on with it" if goes_on else ""
+    return f"exit code {code}: {MEANINGS[code]}{redaction.visible(resume)}"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -109,17 +127,19 @@ def _run(verb: table.Verb, arguments: argparse.Namespace) -> int:
     try:
         env = config.environment()
         redaction.install(env)
-        set_up_logging(bool(env.get(PREFIX + "DEBUG")))
-        return verb.function(arguments, parser.flags(arguments), env)
+        flags = parser.flags(arguments)
+        set_up_logging(config.verbosity(env, flags) == DEBUG)
+        return verb.function(arguments, flags, env)
     except PipelineError as error:
         # A source that cannot serve is no error yet: the chain says what comes next.
         next_source = verb.name in ("dataset", "model") and error.exit_code in (EXIT_MISSING, EXIT_BROKE)
+        if verb.name == "execute":
+            print(_end(error.exit_code, arguments.run_dir), file=sys.stderr)
         _say(f"{verb.name} not here" if next_source else "error", str(error))
         return error.exit_code
     except Interrupted as error:
-        folder = getattr(arguments, "run_dir", None)
-        further = f"; `make resume RUN_DIR={shlex.quote(str(folder))}` goes on with it" if folder else ""
-        _say("interrupted", f"stopped before the end; what was finished is kept{further}")
+        end = _end(error.exit_code, getattr(arguments, "run_dir", None))
+        _say("interrupted", f"stopped before the end; what was finished is kept; {end}")
         return error.exit_code
     except ModuleNotFoundError as error:
         _say("error", f"the Python package {error.name} is missing here; `make doctor` tells how to mend it")

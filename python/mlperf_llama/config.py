@@ -68,9 +68,11 @@ class Config:
     score_workers: int | None
     results_dir: str
     cache_dir: str
+    verbosity: str
     submitter: str
     division: str
     system_file: str
+    price_per_hour: float | None
     inference_dir: str
     fake: dict[str, object]
 
@@ -103,6 +105,12 @@ class Config:
     @property
     def cache_path(self) -> Path:
         return Path(self.cache_dir).expanduser()
+
+
+def verbosity(env: Mapping[str, str], flags: Mapping[str, str], default: str = settings.NORMAL) -> str:
+    """How much is said, where no Config is yet; what `load` would refuse is the default."""
+    value = (flags.get("VERBOSITY") or env.get(f"{PREFIX}VERBOSITY") or default).strip().lower()
+    return value if value in BY_NAME["VERBOSITY"].choices else default
 
 
 def current_names(data: Mapping[str, object]) -> dict[str, object]:

@@ -13,6 +13,17 @@ EXIT_BROKE = 4
 EXIT_INVALID = 5
 EXIT_INT = 130
 EXIT_TERM = 143
+# For people, at the end of a run.
+MEANINGS = {
+    EXIT_OK: "finished and valid",
+    EXIT_FAULT: "an unexpected fault",
+    EXIT_USAGE: "a wrong setting or input file",
+    EXIT_MISSING: "something is missing here",
+    EXIT_BROKE: "started and broke",
+    EXIT_INVALID: "finished but not valid",
+    EXIT_INT: "interrupted",
+    EXIT_TERM: "interrupted",
+}
 
 
 class PipelineError(Exception):

@@ -18,6 +18,7 @@ PREFIX = "MLPERF_"
 # What this package tells its own processes; no settings.
 INTERNAL = f"{PREFIX}LLAMA_"
 AUTO = "auto"
+QUIET, NORMAL, DEBUG = "quiet", "normal", "debug"
 POSITIVE = 1e-9  # the lowest value of a number that may not be 0
 
 Reader = Callable[[str], object]
@@ -242,7 +243,8 @@ RUN = Group("What is run", (
         "auto: all of them on a GPU, a few on a CPU."),
     Setting("DURATION_S", AUTO, number(float, 0, auto=True),
         "Shortest time of a performance run (seconds). "
-        "auto: the 600 of the rules on a GPU, less on a CPU."),
+        "auto: the 600 of the rules on a GPU, less on a CPU. A shortened run sends what fits into a "
+        "minute, or into this where it is longer, and is not judged where that is too little."),
     Setting("TARGET_QPS", AUTO, number(float, POSITIVE, auto=True),
         "Rate at which LoadGen sends queries; in Offline the rate that it expects (queries per second). "
         "auto: from a measurement."),
@@ -335,12 +337,18 @@ RESULTS = Group("Scoring, results, submission", (
         "Where run folders go (path)."),
     Setting("CACHE_DIR", "~/.cache/mlperf-llama", text,
         "Where models, datasets and prepared prompts are kept (path)."),
+    Setting("VERBOSITY", NORMAL, OneOf((QUIET, NORMAL, DEBUG)),
+        "What a run says on stderr. quiet: warnings, errors and the answer at the end; debug: also each step "
+        "and run.log as it grows."),
     Setting("SUBMITTER", "", text,
         "Who submits, as named in the submission tree."),
     Setting("DIVISION", "closed", OneOf(("closed", "open")),
         "Division of the submission."),
     Setting("SYSTEM_FILE", "system.toml", text,
         "What a submission says of the system and the machine does not tell (path of a TOML file)."),
+    Setting("PRICE_PER_HOUR", AUTO, number(float, POSITIVE, auto=True),
+        "What an hour of the machine costs (in any one currency): the report then names the cost of a "
+        "million answer tokens. auto: none is named."),
     Setting("INFERENCE_DIR", "", text,
         "Checkout of mlcommons/inference with the official checker (path). "
         "Empty: the image's, or a clone."),
@@ -377,8 +385,6 @@ SHELL = Group("Container, native environment, make", (
     Setting("PACKAGES", "", text,
         "A folder with Python packages that the native environment lacks, such as vLLM on a host without pip "
         "(path). A run with it is never submittable."),
-    Setting("DEBUG", "", text,
-        "Messages for finding a fault, on stderr and in run.log: 1, or empty for none."),
 ))
 
 SECRET = Group("Secrets (empty: none); each may come as a file instead: NAME_FILE=/path", (
@@ -388,6 +394,9 @@ SECRET = Group("Secrets (empty: none); each may come as a file instead: NAME_FIL
         "Cloudflare Access service token for MLCommons' gated downloads: its id.", prefix=""),
     Setting("CF_ACCESS_CLIENT_SECRET", "", text,
         "Cloudflare Access service token for MLCommons' gated downloads: its secret.", prefix=""),
+    Setting("CF_ACCESS_TOKEN", "", text,
+        "In the service token's place: a log-in in a browser, as make auth gets it; it lasts for hours.",
+        prefix=""),
     Setting("ENDPOINT_API_KEY", "", text,
         "Bearer token of the servers that ENGINE names; it is sent to them alone.", prefix=""),
     Setting("REPLICAS_TOKEN", "", text,
@@ -402,4 +411,4 @@ BY_NAME = {setting.name: setting for setting in TABLE}
 SHELL_NAMES = tuple(setting.name for setting in SHELL.settings)
 SECRETS = tuple(setting.name for setting in SECRET.settings)
 # Earlier names of settings, each with the one to use now.
-RENAMED = {"RUNG_STALL_S": "SOURCE_STALL_S", "RUNG_TIMEOUT_S": "SOURCE_TIMEOUT_S"}
+RENAMED = {"RUNG_STALL_S": "SOURCE_STALL_S", "RUNG_TIMEOUT_S": "SOURCE_TIMEOUT_S", "DEBUG": "VERBOSITY"}

@@ -47,7 +47,8 @@ def create_run(config: Config, env: Mapping[str, str], label: str = "") -> RunFo
     scenarios = "-".join(config.scenario)
     run = RunFolder.create(Path(config.results_dir), f"{label}-{scenarios}" if label else scenarios)
     run.write(config)
-    _first_records(run, config, here)
+    with seal.stage(run, seal.CREATED):
+        _first_records(run, config, here)
     return run
 
 
@@ -66,12 +67,11 @@ def _used(config: Config, here: System) -> System:
 
 
 def _first_records(run: RunFolder, config: Config, here: System) -> None:
-    """Those of a new folder, in this order; one that was left out by a kill is written on resume."""
+    """Those of a new folder."""
     provenance = Provenance(config.round, rules.ROUNDS[config.round].loadgen_version)
     results = Results(RUNNING, started=_now(), round=config.round, category=config.category)
     for record in (here, provenance, results):
-        if not run.file(record.FILE).is_file():
-            run.write(record)
+        run.write(record)
 
 
 def check_gpus(config: Config, env: Mapping[str, str], here: System) -> None:
@@ -94,8 +94,9 @@ def reopen_run(path: Path, env: Mapping[str, str]) -> RunFolder:
     set aside.
     """
     run = RunFolder.open(path)
-    config = run.config()
-    results, seal_before = run.read_or_new(Results), run.read_or_new(Seal)
+    config, seal_before = run.config(), run.read_or_new(Seal)
+    begun = bool(seal_before.stages) or seal.has_logs(run)
+    results = run.read_or_new(Results) if begun else Results()
     if results.status == COMPLETE and seal_before.open is None:
         raise UsageError(
             f"{path}: expected a run that ended early, found a complete one; "
@@ -105,8 +106,10 @@ def reopen_run(path: Path, env: Mapping[str, str]) -> RunFolder:
     needs.check_path("RUN_DIR", str(run.path))
     here = _used(config, system.describe(env))
     check_gpus(config, env, here)
-    if not run.file(Seal.FILE).is_file():
-        _first_records(run, config, here)
+    if not begun:
+        # Killed while it was made: whatever records lie there, nothing has been recorded yet.
+        with seal.stage(run, seal.CREATED):
+            _first_records(run, config, here)
     with seal.stage(run, "resume"):
         finished, unrecorded = _runs(run, config)
         seal.set_aside(run, unrecorded)

@@ -8,12 +8,12 @@ from pathlib import Path
 from ..config import Config
 from ..engine import importing
 from ..engine.preset import choose_preset
-from ..engine.replicas import plan as replicas
 from ..engine.settings import environment_of
 from ..errors import PipelineError
 from ..records.run_folder import RunFolder
-from ..records.schema import Provenance, System
+from ..records.schema import Provenance
 from ..sources.dataset import prepare
+from . import members
 from .scope import first_gpu
 
 
@@ -24,7 +24,7 @@ def begin(run: RunFolder, config: Config) -> None:
     if config.engine != "vllm" or provided is None or provided.path is None:
         return
     try:
-        if config.hosts or len(replicas.members(config, run.read(System).gpus)) > 1:
+        if members.several(run, config):
             return
         gpu = first_gpu(run)
         variables = environment_of(choose_preset(config, gpu), gpu is not None, len(os.sched_getaffinity(0)))

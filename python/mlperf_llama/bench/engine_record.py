@@ -6,6 +6,7 @@ In results.json: how soon it answered.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -16,19 +17,25 @@ from ..records.run_folder import RunFolder
 from ..records.schema import EngineLoad, EngineLoads, LoadedEngine, Results, UsedExtension, UsedPreset
 
 
-def add_load(run: RunFolder, info: EngineInfo, preset: Preset) -> None:
-    """One more load of the engine, after those of before."""
+def add_loads(run: RunFolder, infos: Mapping[int | None, EngineInfo], preset: Preset) -> None:
+    """One more load of the engine, or of each member's by its index, after those of before."""
+    time = datetime.now(UTC).isoformat(timespec="seconds")
+    loads = [_load(time, member, info, preset) for member, info in infos.items()]
+    run.write(EngineLoads((*run.read_or_new(EngineLoads).loads, *loads)))
+
+
+def _load(time: str, member: int | None, info: EngineInfo, preset: Preset) -> EngineLoad:
     real = bool(info.arguments)
-    load = EngineLoad(
-        time=datetime.now(UTC).isoformat(timespec="seconds"),
+    return EngineLoad(
+        time=time,
         name=info.name,
         version=info.version,
         arguments=info.arguments,
         preset=used_preset(preset) if real else None,
         extension=_extension(info) if real else None,
         resolved=info.resolved,
+        member=member,
     )
-    run.write(EngineLoads((*run.read_or_new(EngineLoads).loads, load)))
 
 
 def add_first_query(run: RunFolder) -> float:

@@ -13,14 +13,16 @@ from ..records.schema import Environment, PythonProcess
 
 class Recorder:
     """Begins before the engine is loaded and ends before anything is timed. `given`: the environment before
-    anything of the engine was imported."""
+    anything of the engine was imported; `thorough`: everything that is installed is looked at."""
 
-    def __init__(self, run: RunFolder, engine: str, loadgen_version: str, given: Mapping[str, str]) -> None:
+    def __init__(
+        self, run: RunFolder, engine: str, loadgen_version: str, given: Mapping[str, str], thorough: bool
+    ) -> None:
         self._run = run
         release = Path(sys.prefix) / "loadgen" / loadgen_version
         library = next(iter(sorted(release.glob("mlperf_loadgen*.so"))), None)
         files = {"mlperf_loadgen": str(library) if library else None}
-        self._recorder = record.Recorder(engine, files, [release], given)
+        self._recorder = record.Recorder(engine, files, [release], given, thorough)
 
     def wait(self) -> PythonProcess:
         """Until the packages are hashed; in a thread. The caller adds the record: one whose hashing an

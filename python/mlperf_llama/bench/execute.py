@@ -10,10 +10,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from .. import rules
-from ..config import Config, secret
+from ..config import Config, secret, verbosity
 from ..credentials import redaction
 from ..engine import importing
-from ..errors import EXIT_INVALID, EXIT_OK, BrokeError, Interrupted, PipelineError
+from ..errors import EXIT_INVALID, EXIT_OK, MEANINGS, BrokeError, Interrupted, PipelineError
 from ..machine import needs
 from ..machine.gpu_sampler import GpuSampler
 from ..machine.processes import end_children
@@ -21,11 +21,13 @@ from ..records import seal
 from ..records.events import Events
 from ..records.run_folder import RunFolder
 from ..records.schema import COMPLETE, FAILED, INTERRUPTED, Provenance, Results, System
-from ..settings import PREFIX
+from ..settings import DEBUG, QUIET
 from ..terminal import console, signals
+from ..terminal.aside import Aside
+from ..terminal.member_lines import MemberLines
 from ..terminal.progress import TerminalProgress
 from ..terminal.style import colour_wanted
-from . import early_import, environment_record, finalize, loadgen_runs, members, scales, stages
+from . import command, early_import, environment_record, finalize, loadgen_runs, members, scales, stages
 from .scope import record_scope
 from .session import Session
 
@@ -49,20 +51,23 @@ def execute(
     run: RunFolder, config: Config, env: Mapping[str, str], work: Work, write_report: stages.WriteReport
 ) -> int:
     """Do everything the config asks for; returns the exit code. Finished runs are kept."""
-    # Those of other hosts cannot be read from here.
-    gpus, given = (() if config.hosts else run.read(System).gpus), dict(os.environ)
-    debug = bool(env.get(f"{PREFIX}DEBUG"))
+    # Members read their own, wherever they are.
+    gpus, given = run.read(System).gpus, dict(os.environ)
+    sampled = () if members.several(run, config) else gpus
+    level = verbosity(env, {}, config.verbosity)
     # A line that is redrawn and a log that goes by do not go together.
-    shown = {**env, "TERM": "dumb"} if debug else env
-    with console.captured(run.file("run.log"), follow=debug) as terminal, GpuSampler(gpus) as sampler:
-        progress = TerminalProgress(terminal, shown, log=run.file("run.log"))
-        events = Events(run, progress, gpu=lambda: sampler.latest)
+    shown = {**env, "TERM": "dumb"} if level == DEBUG else env
+    log_file = run.file("run.log")
+    with console.captured(log_file, follow=level == DEBUG) as terminal, GpuSampler(sampled) as sampler:
+        progress = Aside(TerminalProgress(terminal, shown, log=log_file, gpus=gpus, quiet=level == QUIET))
+        listeners = (progress, MemberLines(terminal)) if level == DEBUG else (progress,)
+        events = Events(run, *listeners, gpu=lambda: sampler.latest)
         try:
             with seal.stage(run, seal.MEASURED):
                 if run.is_tuning or loadgen_runs.missing(run, config):
                     early_import.begin(run, config)
                     scales.provide(run, config, env, events)
-                    asyncio.run(_measure(run, config, env, events, work, given))
+                    asyncio.run(_measure(run, config, env, events, work, given, sampler))
             with seal.stage(run, "score"):
                 stages.score_all(run, config, env, lambda s, d, n: events.emit(f"score {s}", done=d, total=n))
                 finalize.finalize_run(run, COMPLETE)
@@ -78,8 +83,16 @@ def execute(
             progress.close()
             events.close()
             importing.VLLM.wait(LONGEST_IMPORT_S)
+        code = exit_code(run)
         print(redaction.text(work.summarize(run, colour_wanted(terminal, env))), file=terminal)
-    return exit_code(run)
+        print(_last_words(run, code), file=terminal)
+    return code
+
+
+def _last_words(run: RunFolder, code: int) -> str:
+    """The exit code in words, and the command that makes this run again."""
+    again = redaction.text(command.again(run.config(), "tune" if run.is_tuning else "run"))
+    return f"exit code {code}: {MEANINGS[code]}\nthe same again: {again}"
 
 
 def _salvage(run: RunFolder, error: BaseException, write_report: stages.WriteReport) -> None:
@@ -103,13 +116,13 @@ def _with_cause(run: RunFolder, error: BaseException) -> BaseException:
 
 
 def exit_code(run: RunFolder) -> int:
-    """5 where LoadGen said INVALID, or an eligible run missed a target; else 0."""
+    """5 where a judged run is INVALID by LoadGen, or an eligible run missed a target; else 0."""
     scenarios = run.read(Results).scenarios.values()
     provenance = run.read(Provenance)
     eligible = all(p is not None and p.eligible for p in (provenance.dataset, provenance.model))
     eligible = eligible and (provenance.articles is None or bool(provenance.articles.eligible))
     eligible = eligible and not run.config().ignore_eos and not run.config().endpoints
-    invalid = any(s.performance and s.performance.loadgen_result == "INVALID" for s in scenarios)
+    invalid = any(s.performance and s.performance.validity == "INVALID" for s in scenarios)
     missed = any(s.accuracy and s.accuracy.passed is False for s in scenarios)
     return EXIT_INVALID if invalid or (missed and eligible) else EXIT_OK
 
@@ -141,11 +154,12 @@ async def _measure(
     events: Events,
     work: Work,
     given: Mapping[str, str],
+    sampler: GpuSampler,
 ) -> None:
     needs.check(config)
     async with members.placed(run, config, env) as placed:
         key = secret("ENDPOINT_API_KEY", env) if config.endpoints else None
-        await _measure_with(Session(run, config, events, placed, key), work, given)
+        await _measure_with(Session(run, config, events, placed, sampler, key), work, given)
 
 
 async def _measure_with(session: Session, work: Work, given: Mapping[str, str]) -> None:
@@ -154,7 +168,8 @@ async def _measure_with(session: Session, work: Work, given: Mapping[str, str]) 
     run, config = session.run, session.config
     record_scope(run, session.scope)
     version = rules.ROUNDS[config.round].loadgen_version
-    environment = environment_record.Recorder(run, config.engine, version, given)
+    thorough = not session.scope.shortened
+    environment = environment_record.Recorder(run, config.engine, version, given, thorough)
     try:
         await session.start()
         environment.add(await asyncio.to_thread(environment.wait))

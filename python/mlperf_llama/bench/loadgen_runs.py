@@ -10,12 +10,12 @@ from typing import TypeAlias
 
 from .. import rules
 from ..config import Config
-from ..loadgen import drive, logs, plan
-from ..records import seal
+from ..loadgen import drive, few, logs, plan
+from ..records import requests, seal
 from ..records.run_folder import RunFolder
-from ..records.schema import Accuracy, Compliance, Performance, Results, Scenario
+from ..records.schema import Accuracy, Compliance, EventFields, Expectation, Performance, Results, Scenario
 from ..verdict import test06
-from . import members, planner, stages, target_qps
+from . import expectation, members, planner, stages, target_qps
 from .session import Session
 from .target_qps import OfflineSpeed
 from .warm_up import Speed
@@ -32,16 +32,35 @@ async def every_run(session: Session) -> None:
     speed = await session.warm_up()
     gc.collect()
     gc.freeze()
+    _announce_all(session, speed)
     for scenario, mode in missing(session.run, session.config):
         await session.set_limits(scenario, mode)
         await _one_run(session, scenario, mode, speed)
 
 
+def _announce_all(session: Session, speed: Speed) -> None:
+    """What is still to run, and how long that takes, before the first of it starts."""
+    plans = [make_plan(session, *which, speed) for which in missing(session.run, session.config)]
+    session.events.emit("plan", message=planner.total(plans))
+
+
+def asked(config: Config) -> list[tuple[str, str]]:
+    """Scenario and mode of every run, in order."""
+    return [(s, m) for s in config.scenario for m in rules.MODES if m in config.mode]
+
+
 def missing(run: RunFolder, config: Config) -> list[tuple[str, str]]:
     """The runs asked for and not yet recorded, in order; a resumed folder has fewer."""
     done = run.read(Results).scenarios
-    asked = [(s, m) for s in config.scenario for m in rules.MODES if m in config.mode]
-    return [(s, mode) for s, mode in asked if getattr(done.get(s, Scenario()), mode) is None]
+    return [(s, mode) for s, mode in asked(config) if getattr(done.get(s, Scenario()), mode) is None]
+
+
+def _place(session: Session, scenario: str, mode: str, speed: Speed) -> EventFields:
+    """Which of all runs it is, and how long those behind it take by their plans."""
+    runs = asked(session.config)
+    left = [each for each in missing(session.run, session.config) if each != (scenario, mode)]
+    seconds = [make_plan(session, *each, speed).expected_seconds or 0.0 for each in left]
+    return EventFields(run=runs.index((scenario, mode)) + 1, runs=len(runs), rest_s=round(sum(seconds), 1))
 
 
 def make_plan(session: Session, scenario: str, mode: str, speed: Speed) -> plan.Plan:
@@ -66,6 +85,8 @@ async def _one_run(session: Session, scenario: str, mode: str, speed: Speed) -> 
     """One LoadGen run, its record saved before the next begins."""
     run = session.run
     planned = make_plan(session, scenario, mode, speed)
+    expected = _expect(session, planned, speed)
+    _announce(session, planned, speed, expected)
     record = await _drive(session, planned)
     for _ in range(GUESSES):
         if not isinstance(record, Performance) or not _too_short(session, planned, record):
@@ -77,30 +98,63 @@ async def _one_run(session: Session, scenario: str, mode: str, speed: Speed) -> 
         if planned.expected_queries <= former.expected_queries:
             # Memory holds no more.
             break
+        _announce(session, planned, speed, expected)
         record = await _drive(session, planned)
         if isinstance(record, Performance):
             record = replace(record, repeated="the QPS was guessed too low before")
+    if isinstance(record, Performance):
+        record = replace(record, expected=expected)
+        session.events.emit(f"{scenario} {mode}", message=expectation.after(record))
     before = run.read(Results).scenarios.get(scenario, Scenario()).engine_settings or {}
     settings = {**before, mode: session.used_settings(scenario)}
     stages.update_scenario(run, scenario, engine_settings=settings, **{mode: record})
+
+
+def _expect(session: Session, planned: plan.Plan, speed: Speed) -> Expectation | None:
+    """Of a performance run."""
+    if planned.mode != "performance":
+        return None
+    gpu, engines = session.gpu if session.has_official_shape else None, len(session.members)
+    return expectation.expect(planned, session.tuned, speed, session.preset, gpu, engines)
+
+
+def _announce(session: Session, planned: plan.Plan, speed: Speed, expected: Expectation | None) -> None:
+    """What comes: how long it takes, what is expected of it, which run of all it is."""
+    words = [planner.describe(planned), *([expectation.before(expected)] if expected else [])]
+    place = _place(session, planned.scenario, planned.mode, speed)
+    place["message"] = "; ".join(words)
+    session.events.emit(f"{planned.scenario} {planned.mode}", **place)
 
 
 async def _drive(session: Session, planned: plan.Plan) -> ModeRecord:
     """Drive one plan; what LoadGen logged and what the engine counted."""
     run, scenario, mode = session.run, planned.scenario, planned.mode
     out, conf = run.log_dir(scenario, mode), _user_conf(run, planned)
-    session.events.emit(f"{scenario} {mode}", message=planner.describe(planned))
     before, members_before = await session.counters(), members.counters(session)
-    with seal.part(run, f"{scenario} {mode}", *run.names(out, conf)):
+    times = requests.path_in(run.scenario(scenario))
+    written = [out, conf, *([times] if mode == "performance" else [])]
+    with seal.part(run, f"{scenario} {mode}", *run.names(*written)):
         ended = await drive.drive(
             session.engine, session.samples, session.limits, planned, out, session.events, conf_path=conf
         )
         counters = _difference(before, await session.counters())
         if mode == "performance":
+            requests.write(times, ended.requests)
             each = _differences(members_before, members.counters(session))
             record = logs.performance(out, scenario)
-            return replace(record, counters=counters, driven=ended.driven, member_counters=each)
+            reason = few.not_judged(logs.read_detail(out), scenario, planned.too_few) or None
+            drawn = await session.energy(ended.timed_s)
+            return replace(
+                record,
+                counters=counters,
+                driven=ended.driven,
+                member_counters=each,
+                energy=drawn,
+                not_judged=reason,
+            )
         if mode == "compliance":
+            if planned.too_few and not test06.verify(out / logs.ACCURACY, scenario).faulty:
+                return Compliance(None, counters, ended.driven, planned.too_few)
             return Compliance(test06.verify_run(run, scenario).passed, counters, ended.driven)
         return Accuracy(counters=counters, lost_members=members.losses(session), driven=ended.driven)
 

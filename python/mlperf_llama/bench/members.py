@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
 
 from ..config import Config
-from ..engine import Engine
-from ..engine.replicas import places, settings
+from ..engine import Engine, EngineInfo
+from ..engine.replicas import places, plan, settings
 from ..engine.replicas.head import ReplicaEngine
 from ..engine.replicas.launch_processes import ProcessLauncher, local
 from ..engine.replicas.places import Placed
 from ..engine.replicas.protocol import MemberSpec
 from ..engine.replicas.router import TokenRouter
 from ..engine.settings import EngineSettings
+from ..errors import UsageError
 from ..records import scales
 from ..records.events import Events
 from ..records.run_folder import RunFolder
@@ -51,6 +52,15 @@ class Session(Protocol):
     def engine(self) -> Engine: ...
 
 
+def several(run: RunFolder, config: Config) -> bool:
+    """Whether engines in processes of their own serve, here or on other hosts; yes also where GPUS is wrong,
+    which is told where the members are made."""
+    try:
+        return bool(config.hosts) or len(plan.members(config, run.read(System).gpus)) > 1
+    except UsageError:
+        return True
+
+
 @asynccontextmanager
 async def placed(run: RunFolder, config: Config, env: Mapping[str, str]) -> AsyncIterator[Placed | None]:
     """The members on the hosts that HOSTS names, recorded; None where this host is meant. None of their
@@ -78,7 +88,7 @@ def make_engine(session: Session) -> ReplicaEngine:
 def _settings(session: Session) -> settings.MemberSettings:
     config = session.config
     if config.engine == "fake":
-        return settings.MemberSettings("fake", dict(config.fake))
+        return settings.MemberSettings("fake", dict(config.fake), engine_silence_s=ENGINE_SILENCE_S)
     wanted = session.settings
     model = session.run.read(Provenance).model
     cache_dir = config.cache_dir
@@ -92,6 +102,7 @@ def _settings(session: Session) -> settings.MemberSettings:
         model_dir=str(session.model_dir.absolute()),
         model_sha256=model.sha256 if model else None,
         host_id=settings.host_id(),
+        thorough=not session.scope.shortened,
         engine_silence_s=ENGINE_SILENCE_S if session.scope.on_gpu else None,
     )
 
@@ -112,6 +123,14 @@ def record(session: Session) -> None:
         theirs = tuple(gpu for _, report in reports for gpu in report.gpus)
         if session.placed and theirs:
             session.run.update(System, gpus=theirs)
+        session.events.follow(engine.gpu_readings, engine.member_counts)
+
+
+def infos(session: Session) -> dict[int | None, EngineInfo]:
+    """What each member loaded, by its index; empty where there is one engine."""
+    engine = session.engine
+    members = engine.members.values() if isinstance(engine, ReplicaEngine) else ()
+    return {member.index: member.report.info for member in members if member.report}
 
 
 def _member(index: int, report: settings.Loaded) -> Member:
@@ -148,6 +167,29 @@ def counters(session: Session) -> tuple[dict[str, float], ...] | None:
     if not isinstance(engine, ReplicaEngine):
         return None
     return tuple(dict(member.counters) for member in engine.members.values())
+
+
+@contextmanager
+def one_alone(session: Session, wanted: bool = True) -> Iterator[int]:
+    """Inside, the first of the members that are alike answers for all. How many there are: so many times its
+    load the whole takes; 1 where all answer."""
+    engine, count = session.engine, alike(session) if wanted else 1
+    if count == 1 or not isinstance(engine, ReplicaEngine):
+        yield 1
+        return
+    engine.use_members(1)
+    try:
+        yield count
+    finally:
+        engine.use_members(None)
+
+
+def alike(session: Session) -> int:
+    """How many members there are, all with one kind of GPU; 1 where they differ, or one engine is all."""
+    engine = session.engine
+    reports = [m.report for m in engine.members.values()] if isinstance(engine, ReplicaEngine) else []
+    kinds = {tuple(gpu.name for gpu in report.gpus) for report in reports if report}
+    return len(reports) if len(kinds) == 1 else 1
 
 
 def losses(session: Session) -> tuple[LostMember, ...] | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from os import SEEK_END
 
 from ..engine import derive, oom_messages
@@ -21,6 +22,8 @@ log = logging.getLogger(__name__)
 
 # Of a load's log; what matters stands at its end.
 MOST_LOG = 1_048_576
+# How a member's failure begins (MemberSpec.name); its lines in the log begin so, too.
+MEMBER = re.compile(r"(member \d+) on ")
 
 
 class MemoryFallback:
@@ -43,11 +46,12 @@ class MemoryFallback:
         """All steps that are needed, where `reported` or the log of the load tells of a lack of memory; none
         where that was not the cause. MissingError: no step gives what is missing. BrokeError: it is missing
         after MOST_RELOADS, too. `serving`: the engine had been loaded."""
-        fault = console.last_fault(self._run.file("run.log"), start=self._log_from)
+        printed = _printed_by(reported, _log(self._run, self._log_from))
+        fault = console.fault_in(printed.splitlines())
         if not oom_messages.is_out_of_memory(f"{reported} {fault}"):
             return ()
         # The figures may stand elsewhere in the log.
-        shortage = oom_messages.shortage(f"{_log(self._run, self._log_from)}\n{reported}", serving)
+        shortage = oom_messages.shortage(f"{printed}\n{reported}", serving)
         load = _load(settings, self._gpu, self._model_config)
         plan = make_plan(shortage, load)
         if not plan.suffices:
@@ -82,6 +86,15 @@ def _record(run: RunFolder, steps: tuple[FallbackStep, ...]) -> None:
     run.update(Provenance, memory_steps=(*earlier, *taken))
     for step in steps:
         log.warning("memory_step name=%s before=%s after=%s", step.name, step.before, step.after)
+
+
+def _printed_by(reported: str, log: str) -> str:
+    """What the member that failed printed, where there are several: the others' figures are not its own."""
+    failed = MEMBER.match(reported)
+    if failed is None:
+        return log
+    own = f"{failed[1]} | "
+    return "\n".join(line.removeprefix(own) for line in log.splitlines() if line.startswith(own))
 
 
 def _log(run: RunFolder, log_from: int) -> str:

@@ -14,7 +14,8 @@ from ..engine.replicas.plan import chosen_gpus, members
 from ..errors import UsageError
 from ..loadgen import plan
 from ..loadgen.plan import Plan
-from ..machine import roofline
+from ..machine import expected, roofline
+from ..machine.expected import Expected
 from ..machine.gpu_table import find_gpu
 from ..machine.memory import free_bytes
 from ..records.schema import STATIC, Gpu
@@ -24,8 +25,6 @@ from . import target_qps
 from .scope import Scope, scope_of
 from .target_qps import Choice, OfflineSpeed
 
-# What engines reach of a card's limit before anybody tunes them (published H100 and H200 results).
-REACHED = 0.6
 # Where MODEL takes the official weights.
 OFFICIAL = ("mlcommons", "huggingface")
 HEADS = ("scenario", "mode", "queries", "minutes", "at", "from")
@@ -33,13 +32,22 @@ HEADS = ("scenario", "mode", "queries", "minutes", "at", "from")
 
 def describe(planned: Plan) -> str:
     """One run's size and time."""
-    seconds = planned.expected_seconds
-    time = "as long as the engine takes" if seconds is None else f"about {duration(seconds)}"
+    time_s = planned.expected_seconds
+    time = "as long as the engine takes" if time_s is None else f"about {duration(time_s)}"
     return f"{planned.expected_queries:,} queries, {time}{_speed(planned)}"
 
 
-def duration(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.1f} min"
+def total(plans: Sequence[Plan]) -> str:
+    """Several runs in all: their number and time, and what will not be judged."""
+    runs = f"{len(plans)} LoadGen run{'' if len(plans) == 1 else 's'}"
+    time = duration(sum(planned.expected_seconds or 0.0 for planned in plans))
+    few = [f"{planned.scenario} {planned.mode}" for planned in plans if planned.too_few]
+    end = f"; shortened, with too few queries to be judged: {', '.join(few)}" if few else ""
+    return f"{runs}, about {time} in all, without scoring{end}"
+
+
+def duration(time_s: float) -> str:
+    return f"{time_s:.0f} s" if time_s < 90 else f"{time_s / 60:.1f} min"
 
 
 def _speed(planned: Plan) -> str:
@@ -50,24 +58,52 @@ def _speed(planned: Plan) -> str:
 
 def table(config: Config, gpus: Sequence[Gpu]) -> str:
     """Every run that these settings ask for, as a full-length one (or of SAMPLES and DURATION_S)."""
-    rows: list[Sequence[str]] = [HEADS]
-    total = 0.0
-    used = chosen_gpus(config, gpus)
-    gpu, replicas = (used[0] if used else None), len(members(config, used))
-    for scenario in config.scenario:
-        choice = choose(config, scenario, gpu, replicas)
-        for mode in (m for m in rules.MODES if m in config.mode):
-            planned = make_plan(config, full_scope(config), scenario, mode, choice)
-            seconds = planned.expected_seconds if choice.value else None
-            total += seconds or 0.0
-            minutes = "?" if seconds is None else f"{seconds / 60:.1f}"
-            at = _speed(planned).removeprefix(" at ") if choice.value else "?"
-            queries = f"{planned.expected_queries:,}" if choice.value or mode != "performance" else "?"
-            rows.append((scenario, mode, queries, minutes, at, choice.source))
+    planned = every_run(config, gpus)
+    rows = [HEADS, *(_row(run, choice) for run, choice in planned)]
     widths = [max(len(row[n]) for row in rows) for n in range(len(HEADS))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
+    total = sum(seconds(run, choice) or 0.0 for run, choice in planned)
     end = f"{duration(total)} in all, without loading, warm-up and scoring" if total else ""
     return "\n".join([*(line.rstrip() for line in lines), *([end] if end else [])])
+
+
+def every_run(config: Config, gpus: Sequence[Gpu]) -> list[tuple[Plan, Choice]]:
+    """Each LoadGen run, with the speed that it is planned at."""
+    used = chosen_gpus(config, gpus)
+    gpu, replicas = (used[0] if used else None), len(members(config, used))
+    choices = {scenario: choose(config, scenario, gpu, replicas) for scenario in config.scenario}
+    return [
+        (make_plan(config, full_scope(config), scenario, mode, choice), choice)
+        for scenario, choice in choices.items()
+        for mode in rules.MODES
+        if mode in config.mode
+    ]
+
+
+def total_seconds(config: Config, gpus: Sequence[Gpu]) -> float | None:
+    """Seconds of all LoadGen runs; None where the speed of one is not known."""
+    each = [seconds(run, choice) for run, choice in every_run(config, gpus)]
+    known = [s for s in each if s is not None]
+    return sum(known) if len(known) == len(each) else None
+
+
+def seconds(run: Plan, choice: Choice) -> float | None:
+    """How long a run will take; None where its speed is not known."""
+    if not choice.value or run.expected_seconds is None:
+        return None
+    return run.expected_seconds * target_qps.over_expected(run.scenario, choice)
+
+
+def _row(run: Plan, choice: Choice) -> tuple[str, ...]:
+    """A line of the table; of a speed that only the warm-up will tell, the least that LoadGen asks for."""
+    measured = run.mode == "performance"
+    queries, time_s = f"{run.expected_queries:,}", seconds(run, choice)
+    if time_s is not None:
+        at = _speed(run).removeprefix(" at ")
+        return (run.scenario, run.mode, queries, f"{time_s / 60:.1f}", at, choice.source)
+    least = f"{run.sample_count:,} or more" if measured else queries
+    minutes = f"{run.min_duration_ms / 60_000:.0f} or more" if measured else "by its speed"
+    return (run.scenario, run.mode, least, minutes, "not known yet", choice.source)
 
 
 def make_plan(config: Config, scope: Scope, scenario: str, mode: str, choice: Choice) -> Plan:
@@ -126,10 +162,13 @@ def choose(config: Config, scenario: str, gpu: Gpu | None, replicas: int = 1) ->
     entries = (read(path, identity) for identity in identities)
     values = next((entry for entry in entries if entry != tuned.NONE), tuned.NONE)
     if scenario == rules.SINGLE_STREAM:
-        choice = target_qps.choose_latency_ms(config.expected_latency_ms, values)
+        likely_ms = expected_latency_ms(preset, gpu) if gpu else None
+        choice = target_qps.choose_latency_ms(config.expected_latency_ms, values, likely_ms)
+        if likely_ms and choice.source == target_qps.WARM_UP:
+            choice = replace(choice, source=target_qps.ESTIMATE)
     else:
-        guess = _offline_speed(preset, gpu) if gpu else None
-        offline = OfflineSpeed(replicas * guess, target_qps.ESTIMATE) if guess else None
+        guess = expected_speed(preset, gpu) if gpu else None
+        offline = OfflineSpeed(replicas * guess.middle, target_qps.ESTIMATE) if guess else None
         duration_s = full_scope(config).duration_s
         choice = target_qps.choose_qps(scenario, duration_s, config.target_qps, values, offline)
     return replace(choice, source=f"tuned ({path.name})") if choice.source == target_qps.TUNED else choice
@@ -141,9 +180,15 @@ def _model_digest(config: Config) -> str | None:
     return checkpoint.combined(checkpoint.SHARDS) if official else None
 
 
-def _offline_speed(preset: Preset, gpu: Gpu) -> float | None:
-    """Samples per second that the card will reach, by its data sheet, at the precision its preset sets."""
+def expected_speed(preset: Preset, gpu: Gpu) -> Expected | None:
+    """What one such GPU is expected to reach in Offline, with the precision and the kernels of its preset."""
     card = find_gpu(gpu)
     precision = roofline.precision_of(preset.engine, card) or "fp16"
-    limit = roofline.predict(card, roofline.PRECISIONS[precision]) if card else None
-    return REACHED * limit.limit if limit else None
+    return expected.offline(card, precision, expected.kernels_of(preset.engine)) if card else None
+
+
+def expected_latency_ms(preset: Preset, gpu: Gpu) -> float | None:
+    """What one answer of SingleStream is expected to take on such a GPU."""
+    card = find_gpu(gpu)
+    precision = roofline.precision_of(preset.engine, card) or "fp16"
+    return expected.single_stream_ms(card, precision, expected.kernels_of(preset.engine)) if card else None

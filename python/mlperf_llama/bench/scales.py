@@ -1,11 +1,11 @@
 """Decides whether a run's FP8 has static scales, and puts scales.json into the run folder before the engine.
 
-A run that was begun keeps what it began with: its finished part used it.
+A run that was begun keeps what it began with: its finished part used it. A run of proven weights makes its
+own scales, whatever an earlier one has kept: nothing but making them shows that they are the model's.
 """
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -17,7 +17,7 @@ from ..engine.settings import quantization_of
 from ..errors import BrokeError, MissingError, UsageError
 from ..records import scales, seal
 from ..records.events import Events
-from ..records.files import JsonObject, atomic, digest, read_object
+from ..records.files import JsonObject, digest, read_object
 from ..records.run_folder import RunFolder
 from ..records.scales import Scales
 from ..records.schema import DYNAMIC, STATIC, Gpu, Provenance, Provided, Results, ScalesUsed
@@ -135,7 +135,9 @@ def _static(
     wanted = making.identity(str(provided.sha256), model_dir, articles, prompts)
     kept = making.cache_path(config.cache_path, wanted, gpu.name if gpu else "cpu")
     counted = f"static scales: {len(prompts):,} calibration articles"
-    if making.cached(kept, wanted, scales.layers_of(model_dir)) is None:
+    may_keep = run.is_tuning or not provided.eligible
+    record = making.cached(kept, wanted, scales.layers_of(model_dir)) if may_keep else None
+    if record is None:
         events.emit(STAGE, message=f"{counted}, {'about a minute' if gpu else 'on the CPU'}")
         record = making.make(
             model_dir,
@@ -148,8 +150,8 @@ def _static(
     else:
         events.emit(STAGE, message=f"{counted}, made before")
     path = run.file(Scales.FILE)
-    with seal.part(run, STAGE, Scales.FILE), atomic(path) as temporary:
-        shutil.copyfile(kept, temporary)
+    with seal.part(run, STAGE, Scales.FILE):
+        scales.write(record, path)
     run.update(
         Provenance,
         scales=ScalesUsed(

@@ -16,14 +16,16 @@ from ..engine.replicas import plan as replicas
 from ..engine.replicas.places import Placed
 from ..engine.settings import EngineSettings, ModelFacts, engine_settings
 from ..errors import BrokeError, PipelineError
+from ..machine.gpu_sampler import GpuSampler
 from ..machine.gpus import VISIBLE
 from ..machine.processes import end_children
 from ..records.events import Events
 from ..records.files import digest, read_object
 from ..records.run_folder import RunFolder
-from ..records.schema import LoadedEngine, Provenance, Results, System
+from ..records.schema import Energy, LoadedEngine, Provenance, Provided, Results, System
 from ..sources import model
 from ..sources.dataset import prepare
+from ..sources.model import unchanged
 from . import endpoints, engine_record, inputs, members, oom, scales
 from .scope import first_gpu, scope_of
 from .warm_up import Speed, answer_all, made_up_prompts
@@ -43,9 +45,11 @@ class Session:
         config: Config,
         events: Events,
         placed: Placed | None = None,
+        sampler: GpuSampler | None = None,
         endpoint_key: str | None = None,
     ) -> None:
         self.run, self.config, self.events, self.placed = run, config, events, placed
+        self._sampler = sampler
         self._endpoint_key = endpoint_key
         provenance = run.read(Provenance)
         inputs.check_resume_inputs(provenance)
@@ -95,6 +99,12 @@ class Session:
         self.engine = self._make_engine()
         # QPS of a run again, where the guess for the first proved too low.
         self.repeat_qps: dict[str, float] = {}
+
+    @property
+    def has_official_shape(self) -> bool:
+        """Whether the model is as large as Llama-3.1-8B, so that known runs tell of its speed."""
+        shape = (self._model_config.get("hidden_size"), self._model_config.get("num_hidden_layers"))
+        return self.config.engine == "vllm" and shape == (rules.MODEL_SHAPE.hidden, rules.MODEL_SHAPE.layers)
 
     @property
     def settings(self) -> EngineSettings:
@@ -185,6 +195,7 @@ class Session:
     async def _load(self) -> EngineInfo:
         self._memory.begin_load()
         info = await self.engine.start(lambda message: self.events.emit("engine", message=message))
+        unchanged.check_loaded(self.run.read(Provenance).model or Provided())
         self._info = info
         engine = LoadedEngine(
             name=info.name,
@@ -200,7 +211,7 @@ class Session:
         self.run.update(Results, engine=engine)
         members.record(self)
         endpoints.record(self.run, self.config, self.engine)
-        engine_record.add_load(self.run, info, self.preset)
+        engine_record.add_loads(self.run, members.infos(self) or {None: info}, self.preset)
         self.events.emit("engine", message=f"loaded in {info.load_s:.0f} s")
         return info
 
@@ -233,6 +244,10 @@ class Session:
         if not self.scope.on_gpu or (self.config.endpoints and self.scope.shortened):
             return min(4, self.samples.count)
         return min(2 * int(self.settings.arguments.get("max_num_seqs", DEFAULT_MAX_NUM_SEQS)), 1024)
+
+    async def energy(self, timed_s: tuple[float, float]) -> Energy | None:
+        """What this host's GPUs drew between two moments of the monotonic clock; None where unread."""
+        return await asyncio.to_thread(self._sampler.energy, *timed_s) if self._sampler else None
 
     def used_settings(self, scenario: str) -> dict[str, object]:
         """The loaded engine's settings as a scenario's runs use them, for the record."""

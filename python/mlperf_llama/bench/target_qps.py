@@ -76,9 +76,19 @@ def choose_qps(
     return Choice(_rounded(rule.shares[scenario] * offline.samples_per_s, rule.digits), offline.source)
 
 
+def over_expected(scenario: str, choice: Choice) -> float:
+    """What the rate of an Offline run has over the speed that it was guessed from, which decides its time."""
+    return _WARM_UP_RULE.shares[scenario] if (scenario, choice.source) == (rules.OFFLINE, ESTIMATE) else 1.0
+
+
 def repeat_qps(samples_per_s: float) -> float:
     """The guess for an Offline run again, of which the first, at `samples_per_s`, was too short."""
     return _rounded(_WARM_UP_RULE.shares[rules.OFFLINE] * samples_per_s, _WARM_UP_RULE.digits)
+
+
+def offline_speed_of(tuned_qps: float) -> float:
+    """The Offline speed that tuning measured, of the TARGET_QPS that it kept."""
+    return tuned_qps / _RULES[SHORT_RUN].shares[rules.OFFLINE]
 
 
 def choose_latency_ms(user: float | None, tuned: Tuned = NONE, measured_ms: float | None = None) -> Choice:

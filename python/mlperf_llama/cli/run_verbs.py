@@ -8,11 +8,13 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Mapping
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 from .. import config
 from ..config import Config
 from ..credentials import misnamed_secrets, secret
+from ..settings import QUIET
 from . import entrypoint
 from .verbs import Env, show
 
@@ -72,13 +74,15 @@ def try_source(arguments: argparse.Namespace, flags: Mapping[str, str], env: Env
     from ..bench import finalize
     from ..records import lock, seal
     from ..sources import chain, dataset, model
-    from ..terminal import activity
+    from ..terminal import activity, signals
 
+    signals.end_with_parent()
     run, settings = _run_folder(arguments)
     kind, source = arguments.verb, arguments.source
     serve = dataset.serve if kind == "dataset" else model.serve
     stage = f"{kind} {source}"
-    ticking = activity.shown(stage, sys.stderr)
+    level = config.verbosity(env, {}, settings.verbosity)
+    ticking = nullcontext() if level == QUIET else activity.shown(stage, sys.stderr)
     with ticking, lock.held(run.path, stage), seal.stage(run, stage), finalize.on_interrupt(run):
         chain.attempt(run, kind, source, lambda: serve(source, settings, env))
     return 0

@@ -60,19 +60,58 @@ USER = (
         ((("--json",), {"action": "store_true", "help": "print the findings as JSON"}),),
         settings=True,
     ),
-    Verb("plan", "how many queries and minutes each run takes", verbs.plan, settings=True),
+    Verb(
+        "auth",
+        "which way to the weights works here, and how to get one: exit code 0, or 3 where none does",
+        verbs.auth,
+        (
+            (("--check",), {"action": "store_true", "help": "only check what is set, and ask nothing"}),
+            (
+                ("--keep",),
+                {"choices": ("env", "files"), "help": "keep what works in .env, or as files (mode 600)"},
+            ),
+        ),
+        settings=True,
+    ),
+    Verb(
+        "plan",
+        "how many queries and minutes each run takes, and what `make run` will do here",
+        verbs.plan,
+        (
+            (
+                ("--need",),
+                {
+                    "type": float,
+                    "metavar": "QUERIES_PER_S",
+                    "help": "how many of which GPU this load takes in SCENARIO; needs no GPU here",
+                },
+            ),
+        ),
+        settings=True,
+    ),
     Verb("score", "score the accuracy logs of a run again", verbs.score, (RUN_OR_LATEST,), settings=True),
     Verb("verdict", "judge a run again", verbs.verdict, (RUN_OR_LATEST,), settings=True),
     Verb("report", "write the report of a run again", verbs.report, (RUN_OR_LATEST,), settings=True),
     Verb("sign", "sign a run folder's hashes with SIGN_KEY", verbs.sign, (RUN_OR_LATEST,), settings=True),
     Verb(
         "compare",
-        "two runs or submissions side by side",
+        "two runs or submissions side by side: which is faster, by how much, and what differs",
         verbs.compare,
         (
-            (("a",), {"type": Path, "metavar": "A", "help": "a run folder or a submission tree"}),
-            (("b",), {"type": Path, "metavar": "B", "help": "the other one"}),
+            (
+                ("a",),
+                {"metavar": "A", "help": "a run folder or a submission tree, or repeats of one with commas"},
+            ),
+            (("b",), {"metavar": "B", "help": "the other one"}),
+            (("--json",), {"action": "store_true", "help": "print the comparison as JSON"}),
+            (("--page",), {"type": Path, "metavar": "FILE", "help": "write an HTML page with both curves"}),
         ),
+    ),
+    Verb(
+        "history",
+        "a page of all runs below RESULTS_DIR, by machine and over time; prints its path",
+        verbs.history,
+        settings=True,
     ),
     Verb(
         "pack",

@@ -36,11 +36,18 @@ def _run_or_latest(arguments: argparse.Namespace, flags: Mapping[str, str], env:
 
 
 def plan(arguments: argparse.Namespace, flags: Mapping[str, str], env: Env) -> int:
-    """Before anything starts: queries and minutes by LoadGen's own arithmetic."""
-    from ..bench import planner
+    """Before anything starts: queries and minutes by LoadGen's own arithmetic, and what a run will do here;
+    with --need how many GPUs a load takes, whatever is here."""
+    from ..bench import foretell, planner
     from ..machine import gpus
+    from ..report import fleet
 
-    show(planner.table(config.load(flags, env), gpus.describe(env).gpus))
+    settings = config.load(flags, env)
+    if arguments.need is not None:
+        show(fleet.text(arguments.need, settings))
+        return 0
+    here = gpus.describe(env).gpus
+    show(f"{planner.table(settings, here)}\n\n{foretell.render(foretell.lines(settings, here, env))}")
     return 0
 
 
@@ -65,7 +72,8 @@ def verdict(arguments: argparse.Namespace, flags: Mapping[str, str], env: Env) -
     from ..bench import stages
 
     run = _run_or_latest(arguments, flags, env)
-    stages.judge_and_report(run, reports.write)
+    judged = stages.judge_and_report(run, reports.write)
+    print(reports.failed_checks(judged), file=sys.stderr)
     show(run.file("verdict.json"))
     return 0
 
@@ -109,6 +117,15 @@ def doctor(arguments: argparse.Namespace, flags: Mapping[str, str], env: Env) ->
     return examination.main(config.load(flags, env), env, as_json=arguments.json)
 
 
+def auth(arguments: argparse.Namespace, flags: Mapping[str, str], env: Env) -> int:
+    """Which way to the weights works here."""
+    from .. import auth as access
+
+    questions = None if arguments.check else access.terminal()
+    settings = config.load(flags, env)
+    return access.main(settings, env, arguments.check, arguments.keep, questions, sys.stdout)
+
+
 def health(arguments: argparse.Namespace, flags: Mapping[str, str], env: Env) -> int:
     from ..machine import health as pulse
 
@@ -121,7 +138,19 @@ def health(arguments: argparse.Namespace, flags: Mapping[str, str], env: Env) ->
 def compare(arguments: argparse.Namespace, flags: Mapping[str, str], env: Env) -> int:
     from ..report import compare as comparison
 
-    show(comparison.compare(arguments.a, arguments.b))
+    a, b = comparison.groups(comparison.folders(arguments.a), comparison.folders(arguments.b))
+    if arguments.page:
+        comparison.write_page(arguments.page, a, b)
+        print(f"compare: wrote {arguments.page}", file=sys.stderr)
+    show(comparison.summary(a, b) if arguments.json else comparison.text(a, b))
+    return 0
+
+
+def history(arguments: argparse.Namespace, flags: Mapping[str, str], env: Env) -> int:
+    """One page of all run folders below RESULTS_DIR."""
+    from ..report import history as page
+
+    show(page.write(Path(config.load(flags, env).results_dir)))
     return 0
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import TextIO
@@ -17,7 +18,7 @@ from ..credentials.redaction import visible
 from ..errors import EXIT_MISSING, EXIT_OK
 from ..machine import system
 from ..terminal.style import Style, colour_wanted
-from . import hardware, reach, software
+from . import foretold, hardware, reach, software
 from .finding import FAIL, OK, WARN, Finding
 
 __all__ = ["FAIL", "OK", "WARN", "Finding", "examine", "exit_code", "main", "render"]
@@ -34,7 +35,8 @@ def examine(config: Config, env: Mapping[str, str], network: bool = True) -> lis
         *hardware.findings(config, env, here),
         *software.tokens(env),
     ]
-    return findings + (reach.finish(probes) if probes else [])
+    told = foretold.findings(config, env, here)
+    return findings + (reach.finish(probes) if probes else []) + told
 
 
 def exit_code(findings: Sequence[Finding]) -> int:
@@ -49,10 +51,10 @@ def render(findings: Sequence[Finding], style: Style, width: int) -> str:
     columns = max(NARROWEST, width) - column - 8
     lines = []
     for f in shown:
-        level, detail = style.paint(f"{f.level:<4}", COLOURS[f.level]), f.detail
-        if len(detail) > columns:
-            detail = f"{detail[: columns - 1]}…"
-        lines.append(f"{level}  {f.name:<{column}}  {detail}")
+        level = style.paint(f"{f.level:<4}", COLOURS[f.level])
+        first, *more = textwrap.wrap(f.detail, columns) or [""]
+        lines.append(f"{level}  {f.name:<{column}}  {first}")
+        lines += [f"{'':<{column + 8}}{line}" for line in more]
         if f.remedy:
             lines.append(f"{'':<{column + 8}}-> {f.remedy}")
     counts = ", ".join(f"{sum(f.level == level for f in findings)} {level}" for level in (OK, WARN, FAIL))

@@ -47,11 +47,16 @@ def _python() -> Finding:
     if low <= sys.version_info[:2] < high:
         return Finding("Python", OK, here)
     span = f"{low[0]}.{low[1]} to {high[0]}.{high[1] - 1}"
-    return Finding("Python", FAIL, here, f"install Python {span} and start again")
+    remedy = f"have Python {span} beside it (uv python install 3.12), or take the container (CONTAINER=1)"
+    return Finding("Python", FAIL, here, remedy)
 
 
 def _environment(config: Config, system: System, build: str) -> list[Finding]:
-    packages = system.packages
+    packages, prefix = system.packages, Path(sys.prefix)
+    # native.sh takes the lock first and writes the stamp last.
+    if (prefix / ".lock").exists() and not (prefix / ".stamp-base").exists():
+        remedy = "`make run` makes it anew; where that fails, its last lines name the cause"
+        return [Finding("environment", WARN, f"{prefix}: its set-up did not come to its end", remedy)]
     if not in_environment(system):
         return [Finding("environment", WARN, "not made yet, or this is not its Python", MAKE)]
     missing = [name for name in NEEDED if name not in packages]
@@ -137,7 +142,7 @@ def _hub_token(env: Mapping[str, str]) -> Finding:
         return fault
     if token:
         return Finding("HF_TOKEN", OK, "set")
-    remedy = f"ask for access at {MODEL_PAGE}, then set HF_TOKEN (or HF_TOKEN_FILE)"
+    remedy = f"ask for access at {MODEL_PAGE}, then set HF_TOKEN (or HF_TOKEN_FILE); `make auth` helps"
     text = f"not set{misnamed('HF_TOKEN', env)}: Llama's weights cannot come from Hugging Face"
     return Finding("HF_TOKEN", WARN, text, remedy)
 
@@ -149,9 +154,13 @@ def tokens(env: Mapping[str, str]) -> list[Finding]:
     if faults := [fault for _, fault in states if fault]:
         return [_hub_token(env), *faults]
     have = [is_set for is_set, _ in states]
+    browser_token, fault = _secret("CF_ACCESS_TOKEN", env)
+    if fault or (browser_token and not all(have)):
+        text = "of a log-in in a browser, which lasts for hours; `make auth` checks it"
+        return [_hub_token(env), fault or Finding("MLCommons token", OK, text)]
     if all(have):
         return [_hub_token(env), Finding("MLCommons token", OK, "both parts set")]
-    remedy = f"members of MLCommons set {names[0]} and {names[1]}"
+    remedy = f"members of MLCommons set {names[0]} and {names[1]}; `make auth` says how to get them"
     text = "only one of its two parts is set" if any(have) else "not set: no download from MLCommons' storage"
     text += "".join(misnamed(name, env) for name in names)
     return [_hub_token(env), Finding("MLCommons token", WARN, text, remedy)]

@@ -11,7 +11,8 @@ The script (setting FAKE, a JSON object), every key optional:
     busy_tpot_ms    added to tpot_ms for each other request in service; default 0
     load_s          how long loading takes; default 0
     fault           "missing": not here; "die_at_load"; {"die_at": n}: dead after n answers;
-                    {"hang_at": n}: silent after n answers
+                    {"hang_at": n}: silent after n answers;
+                    {"out_of_memory": n}: so many GiB are missing when it loads
     member          of several engines the one that has the fault; default each
 """
 
@@ -19,6 +20,7 @@ from __future__ import annotations
 
 import asyncio
 import heapq
+import sys
 import time
 from array import array
 from collections.abc import Mapping, Sequence
@@ -33,6 +35,7 @@ from . import EngineInfo, Limits, Progress, Request, Sink, Tokens
 PROMPT_HEAD, PROMPT_TAIL = 27, 5
 # Answers a turn of the loop; more would delay the other side's work.
 BATCH = 512
+COUNTED_FAULTS = ("die_at", "hang_at", "out_of_memory")
 KEYS = (
     "output_tokens",
     "answer",
@@ -44,6 +47,11 @@ KEYS = (
     "load_s",
     "fault",
     "member",
+)
+
+OUT_OF_MEMORY = (
+    "INFO Available KV cache memory: -{} GiB\n"
+    "ValueError: No available memory for the cache blocks, as the fake engine's script says.\n"
 )
 
 # due (loop time), order, is the last token, request, its sink, its answer
@@ -72,12 +80,10 @@ def check_script(script: Mapping[str, Any]) -> None:
     if not isinstance(script.get("member", 0), int):
         raise UsageError(f"FAKE: member: expected a number, found {script['member']!r}")
     fault = script.get("fault", "missing")
-    at = isinstance(fault, dict) and len(fault) == 1 and next(iter(fault)) in ("die_at", "hang_at")
+    at = isinstance(fault, dict) and len(fault) == 1 and next(iter(fault)) in COUNTED_FAULTS
     if fault not in ("missing", "die_at_load") and not at:
-        raise UsageError(
-            f'FAKE: fault: expected "missing", "die_at_load", {{"die_at": n}} or {{"hang_at": n}}, '
-            f"found {fault!r}"
-        )
+        counted = ", ".join(f'{{"{name}": n}}' for name in COUNTED_FAULTS)
+        raise UsageError(f'FAKE: fault: expected "missing", "die_at_load", {counted}, found {fault!r}')
 
 
 def _is_number(value: object) -> bool:
@@ -96,7 +102,7 @@ class FakeEngine:
         self._in_service: list[float] = []
         self._slot_s = 1 / script["samples_per_s"] if "samples_per_s" in script else 0.0
         fault = script.get("fault")
-        self._faults: dict[str, int] = fault if isinstance(fault, dict) else {}
+        self._faults: dict[str, float] = fault if isinstance(fault, dict) else {}
         self._events: list[Event] = []
         self._order = count()
         self._queue_free = 0.0
@@ -116,6 +122,11 @@ class FakeEngine:
         await asyncio.sleep(self._script.get("load_s", 0))
         if fault == "die_at_load":
             raise BrokeError("fake engine: died while loading, as its script says")
+        if "out_of_memory" in self._faults:
+            # vLLM's words, where it prints them.
+            sys.stderr.write(OUT_OF_MEMORY.format(self._faults["out_of_memory"]))
+            sys.stderr.flush()
+            raise BrokeError("fake engine: could not load. See root cause above")
         return EngineInfo("fake", __version__, self._script, round(time.monotonic() - started, 3))
 
     def submit(self, requests: Sequence[Request], limits: Limits, streaming: bool, sink: Sink) -> None:
@@ -133,6 +144,11 @@ class FakeEngine:
 
     def counters(self) -> dict[str, float]:
         return {"requests": float(self._answered), "generation_tokens": float(self._tokens)}
+
+    async def refresh_counters(self) -> None:
+        """Whoever hangs does not answer."""
+        while self._hangs() and not self._closed:
+            await asyncio.sleep(0.05)
 
     async def close(self) -> None:
         self._closed = True
@@ -205,13 +221,16 @@ class FakeEngine:
                 sink.completed(request.id, answer)
             else:
                 sink.first_token(request.id, answer[0])
-        if self._answered < self._faults.get("hang_at", self._answered + 1):
+        if not self._hangs():
             self._wake(loop)
+
+    def _hangs(self) -> bool:
+        return bool(self._events) and self._answered >= self._faults.get("hang_at", self._answered + 1)
 
     def _broke(self) -> bool:
         if self._answered >= self._faults.get("die_at", self._answered + 1):
             self._dead = BrokeError(f"fake engine: died after {self._answered} answers, as its script says")
-        return self._dead is not None or self._answered >= self._faults.get("hang_at", self._answered + 1)
+        return self._dead is not None or self._hangs()
 
     def _tell_death(self) -> None:
         assert self._dead

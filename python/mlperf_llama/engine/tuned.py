@@ -19,6 +19,7 @@ from typing import Any
 from .. import rules
 from ..config import Config
 from ..errors import UsageError
+from ..records import lock
 from ..records.files import write_text
 
 log = logging.getLogger(__name__)
@@ -128,15 +129,17 @@ def entries(path: Path) -> list[dict[str, Any]]:
 
 
 def save(path: Path, wanted: Mapping[str, object], part: str, values: Mapping[str, object]) -> None:
-    """Put a scenario's values, or the engine's, into the entry of this identity."""
-    kept = entries(path)
-    entry = next((e for e in kept if e.get("identity") == dict(wanted)), None)
-    if entry is None:
-        entry = {"identity": dict(wanted)}
-        kept.append(entry)
-    entry[part] = {k: v for k, v in values.items() if v is not None}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_text(path, HEAD + "".join(_toml(e) for e in kept))
+    """Put a scenario's values, or the engine's, into the entry of this identity; another process that tunes
+    waits meanwhile, so that neither's values are lost."""
+    with lock.turn(path):
+        kept = entries(path)
+        entry = next((e for e in kept if e.get("identity") == dict(wanted)), None)
+        if entry is None:
+            entry = {"identity": dict(wanted)}
+            kept.append(entry)
+        entry[part] = {k: v for k, v in values.items() if v is not None}
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_text(path, HEAD + "".join(_toml(e) for e in kept))
 
 
 def _toml(entry: Mapping[str, Any]) -> str:

@@ -12,14 +12,18 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+import numpy as np
+
 from ..engine import Engine, Limits
 from ..errors import BrokeError, MissingError, UsageError
 from ..records.events import Events
-from ..records.schema import Driven
+from ..records.requests import Requests
+from ..records.schema import Driven, EventFields
 from . import logs
 from .plan import Plan
 from .process import Child, started, write_spec
 from .relay import Relay, SampleSource, check_order
+from .sofar import SoFar, eta_s
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +38,8 @@ STALL_S = 900.0
 
 @dataclass(frozen=True)
 class DriveResult:
-    """What a finished run did; its figures are in LoadGen's logs (see logs.performance)."""
+    """What a finished run did; its figures are in LoadGen's logs (see logs.performance). `timed_s`: the first
+    query and the last answer, by the monotonic clock."""
 
     out_dir: Path
     samples: int
@@ -43,6 +48,8 @@ class DriveResult:
     errors: tuple[str, ...]
     warnings: tuple[str, ...]
     driven: Driven
+    requests: Requests
+    timed_s: tuple[float, float]
 
 
 async def drive(
@@ -82,6 +89,7 @@ async def drive(
             transport.abort()
     for error in detail.errors:
         log.warning("loadgen_error text=%r folder=%s", error, out_dir)
+    requests = relay.requests()
     return DriveResult(
         out_dir,
         relay.samples,
@@ -89,17 +97,19 @@ async def drive(
         relay.seconds,
         detail.errors,
         detail.warnings,
-        _driven(relay),
+        _driven(relay, requests),
+        requests,
+        ((relay.first or relay.last)[0], relay.last[0]),
     )
 
 
-def _driven(relay: Relay) -> Driven:
+def _driven(relay: Relay, requests: Requests) -> Driven:
     """What was counted and timed here, beside LoadGen's own figures."""
     began, ended = relay.first or relay.last, relay.last
     return Driven(
         samples=relay.samples,
         tokens=relay.tokens,
-        prompt_tokens=relay.prompt_tokens,
+        prompt_tokens=int(requests.prompt_tokens.sum(dtype=np.int64)),
         seconds=round(ended[0] - began[0], 3),
         wall_seconds=round(ended[1] - began[1], 3),
         began=datetime.fromtimestamp(began[1], UTC).isoformat(timespec="seconds"),
@@ -111,7 +121,8 @@ async def _watch(relay: Relay, plan: Plan, events: Events, stage: str, stall_s: 
     """Wait for the run's end, with an event at most every half second."""
     start = changed = time.monotonic()
     history = [(start, 0, 0)]
-    events.emit(stage, done=0, total=plan.expected_queries, unit="samples")
+    sofar, seen = SoFar(relay.timeline), (0, 0)
+    events.emit(stage, **_counts(relay, plan))
     while not relay.outcome.done():
         await asyncio.wait([relay.outcome], timeout=PROGRESS_S)
         now = time.monotonic()
@@ -121,7 +132,10 @@ async def _watch(relay: Relay, plan: Plan, events: Events, stage: str, stall_s: 
             # One point from before the window, so that a lone response does not look like a burst.
             before = history[: len(history) - len(recent)][-1:]
             history = [*before, *recent, (now, relay.samples, relay.tokens)]
-            _show(relay, plan, events, stage, history)
+        if seen != (relay.issued, relay.samples):
+            seen = (relay.issued, relay.samples)
+            sofar.look()
+            _show(relay, plan, events, stage, history, sofar)
         if not relay.ready and now - start > START_S:
             raise BrokeError(f"LoadGen {plan.loadgen_version}: expected it to start within {START_S:g} s")
         if relay.waiting and now - changed > stall_s:
@@ -131,18 +145,30 @@ async def _watch(relay: Relay, plan: Plan, events: Events, stage: str, stall_s: 
 
 
 def _show(
-    relay: Relay, plan: Plan, events: Events, stage: str, history: list[tuple[float, int, int]]
+    relay: Relay,
+    plan: Plan,
+    events: Events,
+    stage: str,
+    history: list[tuple[float, int, int]],
+    sofar: SoFar,
 ) -> None:
     then, samples, tokens = history[0]
     now = history[-1][0]
-    events.emit(
-        stage,
-        done=relay.samples,
-        total=max(plan.expected_queries, relay.issued),
-        unit="samples",
-        samples_per_s=round((relay.samples - samples) / (now - then), 2),
-        tokens_per_s=round((relay.tokens - tokens) / (now - then), 1),
-    )
+    fields = _counts(relay, plan) | sofar.fields(plan.streaming)
+    if now > then:
+        fields["samples_per_s"] = round((relay.samples - samples) / (now - then), 2)
+        fields["tokens_per_s"] = round((relay.tokens - tokens) / (now - then), 1)
+    events.emit(stage, **fields)
+
+
+def _counts(relay: Relay, plan: Plan) -> EventFields:
+    elapsed_s = time.monotonic() - relay.first[0] if relay.first else 0.0
+    total = max(plan.expected_queries, relay.issued)
+    fields = EventFields(done=relay.samples, total=total, unit="samples")
+    seconds = eta_s(plan, elapsed_s, relay.samples, relay.issued)
+    if seconds is not None:
+        fields["eta_s"] = round(seconds, 1)
+    return fields
 
 
 async def _settle(relay: Relay, child: Child, plan: Plan, out_dir: Path) -> logs.Detail:

@@ -4,8 +4,7 @@ LoadGen decides how many samples it issues from user.conf; the same arithmetic h
 gives the count and the time before anything starts.
 
 Sources: mlcommons/inference loadgen/test_settings_internal.cc (effective settings),
-loadgen.cc (GenerateQueries), early_stopping.cc, mlperf.conf, and
-compliance/TEST06/audit.config.
+loadgen.cc (GenerateQueries), mlperf.conf, and compliance/TEST06/audit.config.
 """
 
 from __future__ import annotations
@@ -17,6 +16,7 @@ import numpy as np
 
 from .. import rules
 from ..errors import UsageError
+from . import few
 
 # mlperf.conf: what applies where user.conf says nothing.
 DEFAULT_TARGET_QPS = 1.0
@@ -26,9 +26,6 @@ DEFAULT_MIN_QUERIES = 100
 # test_settings_internal.cc: Offline asks for 10% more, SingleStream for twice as much.
 OFFLINE_SLACK = 1.1
 SINGLE_STREAM_SLACK = 2.0
-# early_stopping.cc at 99% confidence: with fewer queries no run is VALID. Server: none over
-# the limit at the 99th percentile; SingleStream: an estimate of the 90th.
-EARLY_STOPPING_QUERIES = {rules.SERVER: 459, rules.INTERACTIVE: 459, rules.SINGLE_STREAM: 64}
 # What LoadGen and its peer keep of a query: 22.9 GB were in use at 29 million (no pace, fake engine).
 BYTES_PER_QUERY = 800
 # compliance/TEST06/audit.config.
@@ -49,6 +46,8 @@ class Plan:
 
     `expected_queries` counts samples (Offline sends them as one query); in SingleStream
     it is the least number. `expected_seconds` is None where it hangs on a speed nobody gave.
+    `least_queries`: min_query_count of the performance run; `audit_queries`: that of TEST06.
+    `too_few`: why the run sends too few queries to be judged; empty where it sends enough.
     """
 
     round: str
@@ -64,6 +63,9 @@ class Plan:
     expected_queries: int
     expected_seconds: float | None
     shortened: bool
+    least_queries: int
+    audit_queries: int
+    too_few: str
 
     @property
     def loadgen_version(self) -> str:
@@ -104,9 +106,13 @@ def make_plan(
     latency_ms = (expected_latency_ms or DEFAULT_EXPECTED_LATENCY_MS) if single else None
     shortened = sample_count < full_sample_count or duration_ms < milliseconds(rules.MIN_DURATION_S)
     seed = rules.ROUNDS[round].schedule_rng_seed
-    least = _min_queries(scenario, sample_count, shortened)
+    rate = qps or 1000 / (latency_ms or DEFAULT_EXPECTED_LATENCY_MS)
+    least = _min_queries(scenario, sample_count, duration_ms / 1000, rate, shortened)
+    audited = few.limited(AUDIT_QUERIES, 1, duration_ms / 1000, rate) if shortened else AUDIT_QUERIES
+    too_few = ""
     if mode == "compliance":
-        queries, seconds = _plain(scenario, AUDIT_QUERIES, seed, qps, latency_ms)
+        queries, seconds = _plain(scenario, audited, seed, qps, latency_ms)
+        too_few = few.too_few_for_test06(audited, AUDIT_QUERIES, rate)
     elif mode == "accuracy":
         queries, seconds = _plain(scenario, sample_count, seed, qps, latency_ms)
     elif qps is None:
@@ -118,6 +124,8 @@ def make_plan(
         seconds = queries / qps
     else:
         queries, seconds = _server(sample_count, least, duration_ms, seed, qps)
+    if mode == "performance" and shortened:
+        too_few = few.too_few(scenario, queries, rate)
     return Plan(
         round=round,
         category=category,
@@ -133,6 +141,9 @@ def make_plan(
         # Offline ends when the engine is done: without a stated speed nobody knows when.
         expected_seconds=None if scenario == rules.OFFLINE and target_qps is None else seconds,
         shortened=shortened,
+        least_queries=least,
+        audit_queries=audited,
+        too_few=too_few,
     )
 
 
@@ -154,11 +165,16 @@ def whole_passes(count: int, sample_count: int) -> int:
     return -(-count // sample_count) * sample_count
 
 
-def _min_queries(scenario: str, sample_count: int, shortened: bool) -> int:
-    """min_query_count as LoadGen will see it: mlperf.conf's, or what user_conf() lowers it to."""
+def _min_queries(scenario: str, sample_count: int, duration_s: float, rate: float, shortened: bool) -> int:
+    """min_query_count as LoadGen will see it: mlperf.conf's, or what user_conf() sets in a shortened run."""
     if scenario == rules.OFFLINE:
         return sample_count
-    return EARLY_STOPPING_QUERIES[scenario] if shortened else DEFAULT_MIN_QUERIES
+    if not shortened:
+        return DEFAULT_MIN_QUERIES
+    wanted = few.EARLY_STOPPING_QUERIES[scenario]
+    least = few.limited(wanted, sample_count, duration_s, rate)
+    # SingleStream goes on to the next pass from a whole one, too.
+    return max(1, least - 1) if scenario == rules.SINGLE_STREAM and least < wanted else least
 
 
 def _plain(
@@ -219,11 +235,12 @@ def user_conf(plan: Plan) -> str:
         settings["target_latency"] = plan.expected_latency_ms
     if plan.shortened:
         settings["min_duration"] = plan.min_duration_ms
-        settings["min_query_count"] = _min_queries(plan.scenario, plan.sample_count, True)
+        settings["min_query_count"] = plan.least_queries
         settings["performance_sample_count_override"] = plan.sample_count
     return "".join(f"*.{plan.loadgen_scenario}.{key} = {value!r}\n" for key, value in settings.items())
 
 
-def audit_conf() -> str:
-    """TEST06's audit.config."""
-    return "".join(f"*.*.{key} = {value}\n" for key, value in AUDIT_SETTINGS.items())
+def audit_conf(plan: Plan) -> str:
+    """TEST06's audit.config; a shortened run may ask for fewer queries than the official one."""
+    settings = {**AUDIT_SETTINGS, "min_query_count": plan.audit_queries}
+    return "".join(f"*.*.{key} = {value}\n" for key, value in settings.items())

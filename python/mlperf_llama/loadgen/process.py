@@ -38,7 +38,7 @@ def write_spec(plan: Plan, out_dir: Path, conf_path: Path | None, loadgen_root: 
         out_dir.mkdir(parents=True, exist_ok=True)
         write_text(conf, user_conf(plan))
         if plan.mode == "compliance":
-            write_text(audit, audit_conf())
+            write_text(audit, audit_conf(plan))
         else:
             audit.unlink(missing_ok=True)
     except OSError as error:

@@ -7,22 +7,19 @@ from __future__ import annotations
 
 import asyncio
 import time
-from array import array
 from collections.abc import Sequence
-from typing import Protocol, SupportsInt
+from math import isnan
+from time import monotonic
+from typing import Protocol
 
 from .. import rules
 from ..engine import Engine, Limits, Request, Tokens
 from ..engine.outbox import Outbox
 from ..errors import BrokeError, UsageError
+from ..records.requests import Requests
 from . import link
 from .plan import Plan
-
-
-class Lengths(Protocol):
-    """A list or an array of integers."""
-
-    def __getitem__(self, index: int, /) -> SupportsInt: ...
+from .timeline import Lengths, Timeline
 
 
 class SampleSource(Protocol):
@@ -75,35 +72,38 @@ class Relay(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self.outcome: asyncio.Future[None] = self._loop.create_future()
         self.ready = False
-        self.issued = self.samples = self.tokens = 0
+        self.samples = self.tokens = 0
         self.seconds = 0.0
         # LoadGen's library, as its process names it.
         self.loadgen = ""
         # Of the first query and of the last answers that left: monotonic and wall clock.
         self.first: tuple[float, float] | None = None
         self.last = (0.0, 0.0)
-        self._indices: array[int] = array("q")
         self._engine, self._source, self._limits = engine, samples, limits
         self._streaming, self._order, self._pass_size = plan.streaming, order, plan.sample_count
         self._decoder = link.Decoder()
         self._transport: asyncio.WriteTransport | None = None
-        # Request id -> LoadGen's response id, which is an address in the child: an id that is
-        # unknown or answered twice must never get there. Ours start at a new number each run,
-        # because a run that was stopped may leave requests in the engine.
-        self._next_id = time.monotonic_ns()
-        self._open: dict[int, int] = {}
-        self._begun: set[int] = set()
+        # A request's id is `_first_id` and its slot. LoadGen's response id is an address in the child:
+        # an id that is unknown or answered twice must never get there. Ours start at a new number each
+        # run, because a run that was stopped may leave requests in the engine.
+        self._first_id = time.monotonic_ns()
+        self.timeline = Timeline(plan.expected_queries)
         self._started = 0.0
         self._outbox = Outbox(self._loop, self._leave)
 
     @property
-    def waiting(self) -> int:
-        return len(self._open)
+    def issued(self) -> int:
+        """Samples that were handed to the engine."""
+        return self.timeline.count
 
     @property
-    def prompt_tokens(self) -> int:
-        """Of all prompts that were handed to the engine."""
-        return sum(int(self._source.lengths[index]) for index in self._indices)
+    def waiting(self) -> int:
+        """Samples without their answer."""
+        return self.timeline.count - self.samples
+
+    def requests(self) -> Requests:
+        """The record of every request so far."""
+        return self.timeline.requests(self._source.lengths)
 
     def close(self) -> None:
         """Stop listening to the engine; late responses are dropped."""
@@ -141,12 +141,10 @@ class Relay(asyncio.Protocol):
     def _submit(self, response_ids: Sequence[int], indices: Sequence[int]) -> None:
         if self.outcome.done():
             return
-        self.first = self.first or (time.monotonic(), time.time())
-        self._indices.extend(indices)
-        base, prompt = self._next_id, self._source.prompt
-        self._next_id += len(indices)
-        self._open.update(zip(range(base, self._next_id), response_ids, strict=True))
-        self.issued += len(indices)
+        now = monotonic()
+        self.first = self.first or (now, time.time())
+        base, prompt = self._first_id + self.timeline.count, self._source.prompt
+        self.timeline.arrived(response_ids, indices, now)
         order = arrange(indices, self._source.lengths, self._order, self._pass_size)
         requests = [Request(base + n, prompt(indices[n])) for n in order]
         self._engine.submit(requests, self._limits, self._streaming, self)
@@ -154,22 +152,26 @@ class Relay(asyncio.Protocol):
     # From the engine
 
     def first_token(self, request_id: int, token: int) -> None:
-        response_id = self._open.get(request_id)
-        if response_id is None or request_id in self._begun or not self._streaming:
+        slot, timeline = request_id - self._first_id, self.timeline
+        response_id = timeline.response_ids[slot] if 0 <= slot < timeline.count else 0
+        if not response_id or not self._streaming or not isnan(timeline.first_token_s[slot]):
             return self._misbehaved(f"a first token of request {request_id}: unknown, sent, or not requested")
-        self._begun.add(request_id)
+        timeline.first_token_s[slot] = monotonic()
         return self._outbox.first_token(response_id, token)
 
     def completed(self, request_id: int, tokens: Tokens) -> None:
-        response_id = self._open.pop(request_id, None)
+        slot, timeline = request_id - self._first_id, self.timeline
+        response_id = timeline.response_ids[slot] if 0 <= slot < timeline.count else 0
         count = len(tokens)
-        if response_id is None:
+        if not response_id:
             return self._misbehaved(f"a response to request {request_id}: unknown or sent before")
-        if self._streaming and request_id not in self._begun:
+        if self._streaming and isnan(timeline.first_token_s[slot]):
             return self._misbehaved(f"a response to request {request_id} before its first token")
         if not count:
             return self._misbehaved(f"an empty response to request {request_id}")
-        self._begun.discard(request_id)
+        timeline.end_s[slot] = monotonic()
+        timeline.answer_tokens[slot] = count
+        timeline.response_ids[slot] = 0
         self.samples += 1
         self.tokens += count
         return self._outbox.completed(response_id, tokens)

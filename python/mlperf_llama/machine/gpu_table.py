@@ -20,17 +20,20 @@ TABLE = Path(__file__).with_name("gpus.toml")
 INTEGRATED = re.compile(r"\b(gb10|orin|xavier|thor)\b", re.IGNORECASE)
 # A card reports a little less than its data sheet says: driver and ECC take a part.
 MEMORY_MATCH = 0.93
+NVIDIA = "NVIDIA"
 
 
 @dataclass(frozen=True)
 class GpuSpec:
-    """One card: rates in TFLOP/s by precision, GB/s, GB, W. `preset` None: none fits it."""
+    """One card: rates in TFLOP/s by precision, GB/s, GB, W. `preset` None: none fits it. `capability` None:
+    no card of NVIDIA's."""
 
     name: str
+    maker: str
     match: tuple[str, ...]
     exclude: tuple[str, ...]
     preset: str | None
-    capability: float
+    capability: float | None
     rates: Mapping[str, float]
     bandwidth: float
     memory: float
@@ -54,10 +57,11 @@ def specs() -> tuple[GpuSpec, ...]:
 def _spec(entry: Mapping[str, Any], exclude: list[str]) -> GpuSpec:
     return GpuSpec(
         name=entry["name"],
+        maker=entry.get("maker", NVIDIA),
         match=tuple(re.escape(word) for word in entry["match"]),
         exclude=(*exclude, *entry.get("exclude", ())),
         preset=entry.get("preset"),
-        capability=entry["capability"],
+        capability=entry.get("capability"),
         rates={rate: float(entry[rate]) for rate in ("fp16", "fp8", "int8") if rate in entry},
         bandwidth=entry["bandwidth"],
         memory=entry["memory"],

@@ -126,3 +126,8 @@ def read_one(lib: ModuleType, handle: object, index: int = 0) -> GpuReading:
         utilisation_percent=maybe(lambda: lib.nvmlDeviceGetUtilizationRates(handle).gpu),
         memory_used_gib=scaled(memory, 1 / GIB, 2),
     )
+
+
+def energy_j(lib: ModuleType, handle: object) -> float | None:
+    """Joules since the driver was loaded; None where the card has no such counter (before Volta)."""
+    return scaled(maybe(lambda: lib.nvmlDeviceGetTotalEnergyConsumption(handle)), 1e-3, 3)

@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import sys
 from pathlib import Path
 from typing import IO
 
-import psutil
-
 # A module as a process that imports nothing of the caller's: neither its folder nor its user's own packages.
 MODULE_COMMAND = [sys.executable, "-P", "-s", "-m"]
 # Where such a process finds this package, installed or not.
 PACKAGE_FOLDER = Path(__file__).resolve().parents[2]
 LAST_BYTES = 4096
+# linux/prctl.h
+PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
+
+
+def prctl(option: int, value: int) -> None:
+    ctypes.CDLL(None).prctl(option, value, 0, 0, 0)
 
 
 def end_children() -> None:
     """Kill every process this one started; nothing of a run outlives it."""
+    # The doctor, which imports this module, works where no package is installed yet.
+    import psutil
+
     for child in psutil.Process(os.getpid()).children(recursive=True):
         try:
             if "resource_tracker" in " ".join(child.cmdline()):

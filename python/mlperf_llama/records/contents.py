@@ -18,7 +18,7 @@ from .schema import Seal
 # while they are written (files.atomic), or the lock.
 UNSEALED = (
     *(Seal.FILE, f"{Seal.FILE}.sig", f"{Seal.FILE}.minisig"),
-    *("events.jsonl", "run.log", "verdict.json", "report.md", "report.html"),
+    *("events.jsonl", "run.log", "verdict.json", "report.md", "report.html", "results.csv"),
 )
 KINDS = {
     stat.S_IFLNK: "a symbolic link",

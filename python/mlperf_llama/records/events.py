@@ -14,16 +14,19 @@ from typing import TypeAlias, Unpack
 from ..credentials import redaction
 from .codec import to_json
 from .run_folder import RunFolder
-from .schema import Event, EventFields
+from .schema import Event, EventFields, MemberCounts
 
 Listener: TypeAlias = Callable[[Event], None]
 FILE = "events.jsonl"
+# Sixty-four members take some 8 kB of the file.
+MEMBERS_EVERY_S = 5.0
 
 
 class Events:
     """Appends events and passes each to its listeners (the terminal's progress is one).
 
     `gpu` gives the latest readings of every GPU (schema.GpuReading), None where there is no GPU.
+    `follow`: where a run has several members, they tell.
     """
 
     def __init__(
@@ -35,7 +38,13 @@ class Events:
         self._stream = run.file(FILE).open("a", encoding="utf-8", errors="backslashreplace") if run else None
         self._listeners = listeners
         self._gpu = gpu
+        self._members: Callable[[], list[MemberCounts]] | None = None
+        self._members_due = 0.0
         self._started: dict[str, float] = {}
+
+    def follow(self, gpu: Callable[[], Sequence[object]], members: Callable[[], list[MemberCounts]]) -> None:
+        """The GPUs' readings, and how far each member is, from now on."""
+        self._gpu, self._members = gpu, members
 
     def emit(self, stage: str, **fields: Unpack[EventFields]) -> None:
         """One event. With `done` and `total` the ETA is worked out from the stage's start."""
@@ -46,6 +55,9 @@ class Events:
             fields["eta_s"] = round((now - started) * (total - done) / done, 1)
         if done and self._gpu and (readings := self._gpu()):
             fields["gpu"] = to_json(readings)
+        if done is not None and self._members and now >= self._members_due:
+            fields["members"] = self._members()
+            self._members_due = now + MEMBERS_EVERY_S
         time_utc = datetime.now(UTC).isoformat(timespec="milliseconds")
         event: Event = redaction.data(Event(time=time_utc, stage=stage, **fields))
         if self._stream:

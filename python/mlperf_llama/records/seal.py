@@ -2,8 +2,9 @@
 
 Each stage works inside `stage`. On entry the files that earlier stages left are compared
 with what they recorded; a file that was changed in between is listed under `broken` for
-good. So are LoadGen's logs without a seal, or under one that no measuring stage made: each
-stage, from the sources on, leaves a seal, so somebody took it away.
+good. So are LoadGen's logs without a seal, or under one that no measuring stage made, or that
+does not begin where the folder was made: each stage, from the making of the folder on, leaves
+a seal, so somebody took it away.
 
 While a stage works, hashes.json says so (`open`): which folders it is writing (`part`), and
 the hash of each record before it is replaced (RunFolder.write). A stage that was killed is
@@ -31,12 +32,13 @@ from .run_folder import RunFolder
 from .schema import OpenStage, Seal, SealedStage
 from .source import source_sha256
 
-# The stage that LoadGen writes its logs in, and what they are called.
-MEASURED, LOGS = "run", "mlperf_log_*"
+# The stage that makes the folder, the one that LoadGen writes its logs in, and what they are called.
+CREATED, MEASURED, LOGS = "create", "run", "mlperf_log_*"
 # Where parts that did not end are kept, each time in a folder with the next number.
 UNFINISHED = "unfinished"
 NO_SEAL = f"LoadGen's logs were there and {Seal.FILE} was not"
 NO_CHAIN = f"LoadGen's logs are there, and {Seal.FILE} names no stage that measured"
+NO_BEGIN = f"{Seal.FILE} does not begin where the folder was made: what was in it before is nobody's record"
 # What files.atomic leaves of a process that was killed.
 _TEMPORARY = re.compile(r"\..+\.[a-z0-9_]{8}")
 
@@ -63,13 +65,21 @@ def faults(run: RunFolder) -> list[str]:
     foreign = contents.foreign(run.path)
     try:
         recorded = run.read_or_new(Seal)
-        chain = [] if MEASURED in {s.stage for s in recorded.stages} or not _has_logs(run) else [NO_CHAIN]
+        chain = _chain_faults([s.stage for s in recorded.stages]) if has_logs(run) else []
         return [*foreign, *recorded.broken, *chain, *differences(run)]
     except PipelineError as error:
         return [*foreign, str(error)]
 
 
-def _has_logs(run: RunFolder) -> bool:
+def _chain_faults(stages: list[str]) -> list[str]:
+    """What the stages of a folder with logs lack."""
+    if MEASURED not in stages:
+        return [NO_CHAIN]
+    return [] if stages[0] == CREATED else [NO_BEGIN]
+
+
+def has_logs(run: RunFolder) -> bool:
+    """Whether LoadGen's logs are in the folder, but for what was set aside."""
     return any(run.file(UNFINISHED) not in path.parents for path in run.path.rglob(LOGS))
 
 
@@ -120,7 +130,7 @@ def _enter(run: RunFolder, name: str) -> Seal:
             "itself there (cp -rL copies a folder with it)"
         )
     if not run.file(Seal.FILE).is_file():
-        return Seal(broken=(f"before {name}: {NO_SEAL}",)) if _has_logs(run) else Seal(files=hashes(run))
+        return Seal(broken=(f"before {name}: {NO_SEAL}",)) if has_logs(run) else Seal(files=hashes(run))
     seal = _recovered(run, run.read(Seal))
     current = hashes(run)
     lines = (f"before {name}: {line}" for _, line in _differing(seal.files, current))

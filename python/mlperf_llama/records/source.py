@@ -49,10 +49,15 @@ def other_bytecode(package: Path) -> list[str]:
     """Files of the package whose kept bytecode is not theirs: Python would run it in their place."""
     faults = []
     for path in sorted(package.rglob("*.py")):
-        kept = Path(cache_from_source(str(path)))
-        if kept.is_file() and not _is_of(kept.read_bytes(), path):
+        if not has_own_bytecode(path):
             faults.append(f"{path.relative_to(package).as_posix()} (its bytecode is another's)")
     return faults
+
+
+def has_own_bytecode(path: Path) -> bool:
+    """Whether what is kept of a file's bytecode, if anything, is what Python would make of it."""
+    kept = Path(cache_from_source(str(path)))
+    return not kept.is_file() or _is_of(kept.read_bytes(), path)
 
 
 def _is_of(bytecode: bytes, path: Path) -> bool:

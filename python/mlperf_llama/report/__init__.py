@@ -1,4 +1,4 @@
-"""The report of one run: report.md and report.html, and a summary for the terminal.
+"""The report of one run: report.md, report.html and results.csv, and a summary for the terminal.
 
 From saved records alone; it measures nothing. A partial run renders with what is there.
 """
@@ -9,7 +9,8 @@ from dataclasses import replace
 
 from ..records.files import write_text
 from ..records.run_folder import RunFolder
-from . import answer, html, markdown, method, summary, tuning
+from ..records.schema import Verdict
+from . import answer, energy, html, latencies, markdown, method, summary, table_file, timelines, tuning
 from .blocks import Document
 from .run import Run, read
 
@@ -26,16 +27,31 @@ def build(run: Run, remarks: tuple[str, ...] = ()) -> Document:
         subtitle=f"{names} · round {run.round} · {run.category} · {run.path.name} · {run.results.status}",
         banner=replace(banner, lines=(*banner.lines, *remarks)),
         watermark=NOT_A_RESULT if run.not_eligible() else "",
-        sections=(*searches, answer.section(run), method.how(run), method.where(run)),
+        sections=(
+            *searches,
+            answer.section(run),
+            *latencies.section(run),
+            *timelines.section(run),
+            *energy.section(run),
+            method.how(run),
+            method.where(run),
+        ),
     )
 
 
 def write(folder: RunFolder, remarks: tuple[str, ...] = ()) -> None:
-    """Write report.md and report.html into the run folder."""
-    document = build(read(folder), remarks)
+    """Write results.csv, report.html and report.md into the run folder."""
+    run = read(folder)
+    document = build(run, remarks)
+    write_text(folder.file(table_file.FILE), table_file.render(run))
     # HTML first: the Markdown report lists it among the files.
     write_text(folder.file("report.html"), html.render(document))
     write_text(folder.file("report.md"), markdown.render(document))
+
+
+def failed_checks(judged: Verdict) -> str:
+    """The failed checks for the terminal, nearest to passing first."""
+    return summary.failed_checks(judged)
 
 
 def terminal(folder: RunFolder, colour: bool = False) -> str:

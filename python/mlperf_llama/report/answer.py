@@ -1,11 +1,11 @@
-"""The report's first part: submittable or not, valid or not, scores against targets, speed."""
+"""The report's first part: submittable or not, speed and its limits, scores, failed checks."""
 
 from __future__ import annotations
 
 from .. import rules
 from ..records.schema import FAILED, INTERRUPTED, RUNNING, Accuracy, Check, Target
-from . import published_comparison
-from .blocks import NOTHING, Banner, Block, Items, Section, Table, Text, number, word
+from . import bottleneck, published_bars, published_comparison
+from .blocks import NOTHING, Banner, Block, Items, Section, Table, Text, number, time, word
 from .run import UNKNOWN, Run
 
 LABELS = {"gen_len": "gen_len (characters)", "gen_num": "gen_num (samples)"}
@@ -31,9 +31,7 @@ def banner(run: Run) -> Banner:
     failed = failed_checks(run)
     if run.verdict.submittable and not failed and not lines:
         return Banner("Submittable", ("Every check passed.",), "good")
-    lines.append(
-        f"{len(failed)} of {len(checks(run))} checks failed; they stand below, each with its remedy."
-    )
+    lines.append(f"{len(failed)} of {len(checks(run))} checks failed. Each is listed below with its remedy.")
     return Banner("Not submittable", tuple(lines), "bad")
 
 
@@ -62,14 +60,14 @@ def _performance(run: Run) -> Table:
         rows.append(
             (
                 name,
-                measured.loadgen_result,
+                measured.validity,
                 number(measured.samples_per_second),
                 number(measured.tokens_per_second, 1),
                 _with_limit(measured.ttft_p99_ms, ttft),
                 _with_limit(measured.tpot_p99_ms, tpot),
                 _with_limit(measured.latency_p90_ms, None),
                 word(measured.samples_processed),
-                number(measured.total_time_seconds, 1),
+                time(measured.total_time_seconds),
             )
         )
     heads = (
@@ -81,7 +79,7 @@ def _performance(run: Run) -> Table:
         "TPOT p99 ms",
         "latency p90 ms",
     )
-    return Table((*heads, "samples", "seconds"), tuple(rows), "llrrrrrrr", "Performance")
+    return Table((*heads, "samples", "time"), tuple(rows), "llrrrrrrr", "Performance")
 
 
 def _bounds(target: Target | None, digits: int) -> str:
@@ -122,26 +120,32 @@ def _scores(run: Run, eligible: bool) -> list[Table]:
 
 
 def _complaints(run: Run) -> list[Block]:
-    """What LoadGen itself gave as reasons for INVALID, and its error lines."""
-    lines = []
+    """What LoadGen itself gave as reasons for INVALID, and its error lines; or why a run is not judged."""
+    blocks: list[Block] = []
     for name, scenario in run.scenarios.items():
-        if scenario.performance:
-            lines += [f"{name}, LoadGen's INVALID: {text}" for text in scenario.performance.invalid_reasons]
-            lines += [f"{name}, LoadGen's error: {text}" for text in scenario.performance.loadgen_errors]
-    return [Text(line, "bad") for line in lines]
+        measured, test06 = scenario.performance, scenario.compliance
+        for part in (measured, test06):
+            if part and part.not_judged:
+                blocks.append(Text(f"{name}: {part.not_judged}.", "warn"))
+        if measured and not measured.not_judged:
+            reasons = [f"{name}, LoadGen's INVALID: {text}" for text in measured.invalid_reasons]
+            errors = [f"{name}, LoadGen's error: {text}" for text in measured.loadgen_errors]
+            blocks += [Text(line, "bad") for line in (*reasons, *errors)]
+    return blocks
 
 
 def section(run: Run) -> Section:
     eligible = not run.not_eligible()
-    blocks: list[Block] = [_performance(run), *_complaints(run), *_scores(run, eligible)]
+    limits = [words for name in run.scenarios if (words := bottleneck.of(run, name))]
+    blocks: list[Block] = [_performance(run), *_complaints(run), *map(Text, limits)]
+    blocks += [*published_bars.blocks(run), *published_comparison.gpu_limit(run), *_scores(run, eligible)]
     failed = failed_checks(run)
     if failed:
         rows = tuple((check.name, word(check.detail), word(check.fix)) for check in failed)
         # A run that is no result fails dozens of them: the banner has said why.
-        title = f"What stands against submitting: {len(failed)} checks"
-        blocks.append(Table(("check", "found", "remedy"), rows, "lll", title, folded=not eligible))
-    blocks += [*published_comparison.published_results(run), *published_comparison.gpu_limit(run)]
+        title, heads = f"Failed checks: {len(failed)}", ("check", "result", "remedy")
+        blocks.append(Table(heads, rows, "lll", title, folded=not eligible, printed=True))
     if run.gaps:
         blocks.append(Text("Missing records:", "warn"))
         blocks.append(Items(run.gaps))
-    return Section("The answer", tuple(blocks))
+    return Section("Result", tuple(blocks))

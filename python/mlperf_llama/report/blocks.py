@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import re
 from dataclasses import dataclass, field
 
 from ..credentials.redaction import visible
@@ -28,7 +29,7 @@ class Items:
 @dataclass(frozen=True)
 class Table:
     """`align` has one letter per column, l or r. Cells are plain text; a cell that is exactly
-    one of the words in TONES is coloured. `folded`: HTML shows it closed."""
+    one of the words in TONES is coloured. `folded`: HTML shows it closed; `printed`: but open in print."""
 
     headers: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
@@ -36,6 +37,28 @@ class Table:
     title: str = ""
     note: str = ""
     folded: bool = False
+    printed: bool = False
+
+
+@dataclass(frozen=True)
+class Bar:
+    """A row of Bars: `name`, more about it, its value and that as text. `mine`: this run."""
+
+    name: str
+    about: str
+    value: float
+    text: str
+    mine: bool = False
+
+
+@dataclass(frozen=True)
+class Bars:
+    """Horizontal bars from zero, a table row each."""
+
+    title: str
+    headers: tuple[str, str, str]
+    bars: tuple[Bar, ...]
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -47,13 +70,25 @@ class Chart:
     description: str
 
 
-Block = Text | Items | Table | Chart
+@dataclass(frozen=True)
+class Folded:
+    """Blocks behind a title that HTML shows closed."""
+
+    title: str
+    blocks: tuple[Text | Items | Table | Bars | Chart, ...]
+
+
+Block = Text | Items | Table | Bars | Chart | Folded
 
 
 @dataclass(frozen=True)
 class Section:
     title: str
     blocks: tuple[Block, ...]
+
+    @property
+    def anchor(self) -> str:
+        return re.sub(r"[^a-z0-9]+", "-", self.title.lower()).strip("-")
 
 
 @dataclass(frozen=True)
@@ -110,3 +145,13 @@ def word(value: object) -> str:
     if isinstance(value, list | tuple):
         return ", ".join(str(v) for v in value) or NOTHING
     return str(value)
+
+
+def time(seconds: float | None) -> str:
+    """A duration as people say it: 0.4 s, 45 s, 12 min, 1 h 05 min."""
+    if seconds is None:
+        return NOTHING
+    if seconds < 90:
+        return f"{number(seconds, 1 if seconds < 10 else 0)} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"

@@ -48,3 +48,10 @@ def by_stage(events: Sequence[TimedEvent]) -> dict[str, list[TimedEvent]]:
     for timed in events:
         stages.setdefault(timed.event["stage"], []).append(timed)
     return stages
+
+
+def last_run(events: Sequence[TimedEvent]) -> list[TimedEvent]:
+    """Those of a stage's last LoadGen run, which begins with nothing done: one that was too short, or was
+    interrupted, ran again."""
+    starts = [n for n, timed in enumerate(events) if timed.event.get("done") == 0]
+    return list(events[starts[-1] :] if starts else events)

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from ..credentials.redaction import visible
 from . import blocks
-from .blocks import Block, Chart, Document, Items, Table, Text
+from .blocks import Bars, Block, Chart, Document, Folded, Items, Table, Text
 
 MARKS = {"good": "✅ ", "bad": "❌ ", "warn": "⚠️ ", "plain": ""}
 # What Markdown would read as its own; the backtick stays in our own sentences, see `prose`.
@@ -31,8 +31,7 @@ def prose(text: str) -> str:
 
 def table(block: Table) -> list[str]:
     if block.folded:
-        opened = ["<details>", f"<summary>{blocks.escape(block.title)}</summary>", ""]
-        return [*opened, *table(replace(block, title="", folded=False)), "</details>", ""]
+        return _details(block.title, table(replace(block, title="", folded=False)))
     lines = [f"**{prose(block.title)}**", ""] if block.title else []
     if not block.rows:
         return [*lines, "none", ""]
@@ -40,6 +39,16 @@ def table(block: Table) -> list[str]:
     lines.append("| " + " | ".join("---:" if a == "r" else "---" for a in block.align) + " |")
     lines += ["| " + " | ".join(prose(c) for c in row) + " |" for row in block.rows]
     return [*lines, "", *([prose(block.note), ""] if block.note else [])]
+
+
+def _details(title: str, lines: list[str]) -> list[str]:
+    return ["<details>", f"<summary>{blocks.escape(title)}</summary>", "", *lines, "</details>", ""]
+
+
+def _bars(block: Bars) -> list[str]:
+    name, about, value = block.headers
+    rows = tuple((bar.name, bar.about, bar.text) for bar in block.bars)
+    return table(Table((name, about, value), rows, "llr", block.title, block.note))
 
 
 def _block(block: Block) -> list[str]:
@@ -50,6 +59,10 @@ def _block(block: Block) -> list[str]:
             return [*(f"- {prose(item)}" for item in items), ""]
         case Chart(_, _, description):
             return [f"{prose(description)} (drawn in report.html)", ""]
+        case Bars():
+            return _bars(block)
+        case Folded(title, folded):
+            return _details(title, [line for one in folded for line in _block(one)])
         case Table():
             return table(block)
 

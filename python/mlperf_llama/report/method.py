@@ -15,9 +15,8 @@ from ..records.run_folder import TUNING
 from ..records.scales import Scales
 from ..records.schema import Gpu, Provenance, Provided, Results, System, Verdict
 from ..settings import TABLE
-from . import charts
 from .answer import checks
-from .blocks import Block, Section, Table, Text, number, word
+from .blocks import Block, Section, Table, Text, time, word
 from .events import by_stage
 from .run import Run
 
@@ -47,7 +46,7 @@ def _provided(kind: str, provided: Provided) -> list[Block]:
     """Which source served, what it is, and every source tried with its reason."""
     details = provided.details or {}
     facts = {
-        "served by": provided.source,
+        "source": provided.source,
         "path": provided.path,
         "SHA-256": provided.sha256,
         "rows": provided.rows,
@@ -57,10 +56,10 @@ def _provided(kind: str, provided: Provided) -> list[Block]:
         **{k: v for k, v in details.items() if not isinstance(v, dict | list)},
     }
     blocks: list[Block] = [_pairs(kind.capitalize(), facts)]
-    rows = tuple((a.rung, a.outcome, number(a.seconds, 1), word(a.reason)) for a in provided.attempts)
+    rows = tuple((a.rung, a.outcome, time(a.seconds), word(a.reason)) for a in provided.attempts)
     if rows:
-        heads = ("source", "outcome", "seconds", "reason")
-        blocks.append(Table(heads, rows, "llrl", f"Sources tried for the {kind}, in order"))
+        heads = ("source", "outcome", "time", "reason")
+        blocks.append(Table(heads, rows, "llrl", f"Sources of the {kind}, in the order tried"))
     else:
         blocks.append(Text(f"No source was tried for the {kind}.", "warn"))
     return blocks
@@ -106,11 +105,11 @@ def _members(run: Run) -> list[Block]:
             ", ".join(str(gpu.index) for gpu in member.gpus),
             gpus.summary(member.gpus),
             word(member.cpus),
-            number(member.load_s, 1),
+            time(member.load_s),
         )
         for member in run.provenance.members or ()
     )
-    heads = ("member", "host", "GPU", "kind", "CPUs", "loaded in, s")
+    heads = ("member", "host", "GPU", "kind", "CPUs", "loaded in")
     return [Table(heads, rows, "llllrr", "Engines that shared the work")] if rows else []
 
 
@@ -137,11 +136,11 @@ def _stages(run: Run) -> list[Block]:
     for stage, events in by_stage(run.events).items():
         last = next((e.event for e in reversed(events) if "done" in e.event), None)
         done = f"{last['done']} of {last.get('total')} {last.get('unit', '')}".strip() if last else ""
-        rows.append((stage, number(events[-1].at_s - events[0].at_s, 1), word(done)))
+        rows.append((stage, time(events[-1].at_s - events[0].at_s), word(done)))
     if not rows:
         return []
     note = "From the stage's first event to its last."
-    return [Table(("stage", "seconds", "done"), tuple(rows), "lrl", "Where the time went", note)]
+    return [Table(("stage", "time", "done"), tuple(rows), "lrl", "Time of each stage", note)]
 
 
 def _warnings(run: Run) -> list[Block]:
@@ -168,7 +167,7 @@ def _warnings(run: Run) -> list[Block]:
 
 
 def _seconds(value: float | None) -> str | None:
-    return None if value is None else f"{number(value, 1)} s"
+    return None if value is None else time(value)
 
 
 def _engine_and_run(run: Run) -> Table:
@@ -185,7 +184,7 @@ def _engine_and_run(run: Run) -> Table:
         "LoadGen": provenance.loadgen_version,
         "category": run.category,
         "samples": provenance.samples,
-        "shortest duration": f"{duration_s:g} s" if duration_s is not None else None,
+        "shortest duration": time(duration_s) if duration_s is not None else None,
         "started": run.results.started,
         "finished": run.results.finished,
     }
@@ -193,7 +192,7 @@ def _engine_and_run(run: Run) -> Table:
 
 
 def how(run: Run) -> Section:
-    blocks: list[Block] = [*charts.latencies(run), *charts.over_time(run), _engine_and_run(run)]
+    blocks: list[Block] = [_engine_and_run(run)]
     if run.engine.settings:
         blocks.append(_pairs("Engine settings, as used", run.engine.settings, folded=True))
     changed = changed_settings(run.config) if run.config else {}
@@ -208,8 +207,10 @@ def how(run: Run) -> Section:
     blocks += [*_system(run), *_stages(run)]
     rows = tuple((c.name, "passed" if c.passed else "failed", word(c.detail)) for c in checks(run))
     if rows:
-        blocks.append(Table(("check", "", "found"), rows, "lll", f"All {len(rows)} checks", folded=True))
-    return Section("How it was done", (*blocks, *_warnings(run)))
+        blocks.append(
+            Table(("check", "outcome", "result"), rows, "lll", f"All {len(rows)} checks", folded=True)
+        )
+    return Section("Method", (*blocks, *_warnings(run)))
 
 
 def where(run: Run) -> Section:
@@ -223,7 +224,7 @@ def where(run: Run) -> Section:
         "To score, judge or draw again without a GPU: `make report`. "
         "To set two runs side by side: `make compare A= B=`."
     )
-    return Section("Where it lies", (Table(("file", "what"), tuple(rows), "ll"), again))
+    return Section("Files", (Table(("file", "what"), tuple(rows), "ll"), again))
 
 
 def _mode(folder: Path) -> str:

@@ -7,6 +7,7 @@ sample (text that was tokenised again), so their printed tokens/s do not compare
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from .. import rules
@@ -16,22 +17,37 @@ from ..records.schema import Provided
 from .run import Run
 
 FILE = Path(__file__).with_name("published.json")
+REPOSITORY = "https://github.com/mlcommons/inference_results_{}"
 
 
 @dataclass(frozen=True)
 class Published:
     """What is used of one result of published.json, which is of a whole system; `devices` counts
-    CPUs where it ran on CPUs."""
+    CPUs where it ran on CPUs. `tokens_per_sample` as logged: 129 is text that was tokenised again."""
 
     round: str | None
     division: str
     benchmark: str
     scenario: str
     submitter: str | None
+    system: str | None
     device: str
+    kind: str
+    nodes: int
     devices: int
     framework: str
+    weights: str | None
     samples_per_second: float | None
+    tokens_per_sample: float | None
+    source: str
+
+    @property
+    def link(self) -> str | None:
+        """The result's folder in its round's repository; None where it was not submitted."""
+        if self.round is None:
+            return None
+        folder = self.source.partition("/performance/")[0].replace(" ", "%20")
+        return f"{REPOSITORY.format(self.round)}/tree/main/{folder}"
 
     @property
     def per_device(self) -> float | None:
@@ -44,7 +60,9 @@ class _File:
     results: tuple[Published, ...]
 
 
+@lru_cache(maxsize=1)
 def load() -> tuple[Published, ...]:
+    """Every result of the file, which benchmarks/published_results.py makes."""
     return codec.from_json(_File, read_object(FILE)).results
 
 

@@ -1,11 +1,12 @@
-"""What a run is compared with: published results, and the limit of its own GPU."""
+"""A run against the limit of its own GPU."""
 
 from __future__ import annotations
 
 from .. import rules
-from ..machine import roofline
+from ..machine import expected, roofline
+from ..machine.expected import Expected
 from ..machine.gpu_table import GpuSpec, find_gpu
-from . import published
+from . import published, roofline_chart
 from .blocks import NOTHING, Block, Table, Text, number
 from .run import Run
 
@@ -15,42 +16,9 @@ GPU_LIMIT_HEADS = (
     "limit",
     "at sustained clocks",
     "without overlap",
+    "expected",
     "this run reached",
 )
-
-
-def published_results(run: Run) -> list[Block]:
-    """Where the run stands among published results, per device; or why it stands nowhere."""
-    if run.not_eligible():
-        return [
-            Text(
-                "Not set beside published results: only eligible runs of the real model on the real set are."
-            )
-        ]
-    return [_scenario(run, name) for name in run.scenarios]
-
-
-def _scenario(run: Run, name: str) -> Block:
-    reasons = published.why_not(run, name)
-    performance = run.scenarios[name].performance
-    if reasons or performance is None:
-        return Text(f"{name} is not set beside published results. {' '.join(reasons)}")
-    others = published.best_of_each_device(published.comparable(rules.benchmark_name(run.category), name))
-    if not others:
-        return Text(f"{name}: no throughput was published for it.")
-    rate = performance.samples_per_second / run.gpus_used
-    lines = [(p.per_device or 0.0, _published_row(p)) for p in others]
-    lines.append((rate, ("this run", run.gpus[0].name, NOTHING, number(rate), number(rate * 128, 0), "")))
-    rows = tuple(row for _, row in sorted(lines, key=lambda line: line[0], reverse=True))
-    heads = ("who", "device", "round", "samples/s per device", "× 128", "with")
-    note = "The best published result of each device; samples/s × 128 is the one fair unit in tokens."
-    return Table(heads, rows, "lllrrl", f"Beside published results, {name}", note)
-
-
-def _published_row(p: published.Published) -> tuple[str, ...]:
-    rate = p.per_device or 0.0
-    who = p.submitter or ("not submitted" if p.division == "unsubmitted" else "published")
-    return (who, p.device, p.round or NOTHING, number(rate), number(rate * 128, 0), p.framework)
 
 
 def gpu_limit(run: Run) -> list[Block]:
@@ -66,16 +34,21 @@ def gpu_limit(run: Run) -> list[Block]:
         missing = "the card's data sheet" if gpu is None else "the engine's precision"
         return [Text(f"No roofline: {missing} is not in the table.")]
     rate = offline.performance.samples_per_second / run.gpus_used
+    kernels = expected.kernels_of(run.engine_settings)
     rows = [
-        _limit_row(limit, rate if name == precision else None)
+        _limit_row(limit, expected.offline(gpu, name, kernels), rate if name == precision else None)
         for name in dict.fromkeys((precision, "fp16", "int8", "fp8-kv8"))
         if (limit := _limit(run, gpu, name))
     ]
     prompt = f"{roofline.PROMPT_MEAN:g} tokens"
     note = f"Samples/s of one {gpu.name} by its data sheet; prompts of {prompt} on average."
-    if gpu.name == "A30":
-        note += " An earlier private run on an A30 measured 3.40 samples/s at fp16."
-    return [Table(GPU_LIMIT_HEADS, tuple(rows), "llrrrr", "Against the card's limit (Offline)", note)]
+    note += " Expected: what known runs reached of the limit without overlap."
+    if speed := expected.offline(gpu, precision, kernels):
+        note += f" At {precision}: {speed.source}."
+    title = "Against the card's limit (Offline)"
+    table = Table(GPU_LIMIT_HEADS, tuple(rows), "llrrrrr", title, note, folded=True)
+    limit = _limit(run, gpu, precision)
+    return [roofline_chart.chart(gpu, limit, rate), table] if limit and rate > 0 else [table]
 
 
 def _limit(run: Run, gpu: GpuSpec, precision: str) -> roofline.Prediction | None:
@@ -87,9 +60,10 @@ def _limit(run: Run, gpu: GpuSpec, precision: str) -> roofline.Prediction | None
     )
 
 
-def _limit_row(limit: roofline.Prediction, rate: float | None) -> tuple[str, ...]:
+def _limit_row(limit: roofline.Prediction, speed: Expected | None, rate: float | None) -> tuple[str, ...]:
     """`rate`: this run's samples/s of one GPU, where it ran at this precision."""
     reached = f"{100 * limit.share(rate):.0f}%" if rate is not None else NOTHING
     sustained = number(limit.sustained) if limit.sustained else NOTHING
-    speeds = (number(limit.limit), sustained, number(limit.serial))
+    likely = speed.words.removesuffix(" samples/s") if speed else NOTHING
+    speeds = (number(limit.limit), sustained, number(limit.serial), likely)
     return (limit.precision, limit.binds, *speeds, reached)

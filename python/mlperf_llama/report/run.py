@@ -9,15 +9,17 @@ from typing import TypeVar
 
 from .. import rules
 from ..config import Config
-from ..errors import PipelineError
+from ..errors import MissingError, PipelineError
 from ..loadgen import logs
-from ..records import codec
+from ..records import codec, requests
 from ..records.events import FILE as EVENTS
 from ..records.files import JsonObject
 from ..records.run_folder import RunFolder
 from ..records.schema import Gpu, LoadedEngine, Provenance, Provided, Results, Scenario, System, Verdict
 from ..verdict import endpoint
+from . import latency
 from .events import TimedEvent, read_events
+from .latency import Latencies
 
 # The status of a folder without results.
 UNKNOWN = "unknown"
@@ -27,7 +29,8 @@ T = TypeVar("T")
 @dataclass(frozen=True)
 class Run:
     """One run as it lies on disk. `gaps` names what could not be read, with the reason; a record that
-    could not be read is an empty one, or None. `logs`: LoadGen's detail log by scenario."""
+    could not be read is an empty one, or None. By scenario: `logs`, LoadGen's detail log; `latencies`, those
+    of the performance run's requests, where the folder holds them."""
 
     path: Path
     config: Config | None = None
@@ -37,6 +40,7 @@ class Run:
     verdict: Verdict | None = None
     events: tuple[TimedEvent, ...] = ()
     logs: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
+    latencies: Mapping[str, Latencies] = field(default_factory=dict)
     gaps: tuple[str, ...] = ()
 
     @property
@@ -138,7 +142,9 @@ def read(folder: RunFolder) -> Run:
         events=_events(folder, gaps),
     )
     details = {scenario: _detail(folder, scenario, gaps) for scenario in run.scenarios}
-    return replace(run, logs=details, gaps=tuple(gaps))
+    measured = {scenario: _latencies(folder, scenario, gaps) for scenario in run.scenarios}
+    latencies = {scenario: values for scenario, values in measured.items() if values is not None}
+    return replace(run, logs=details, latencies=latencies, gaps=tuple(gaps))
 
 
 def _part(folder: RunFolder, name: str, read_it: Callable[[], T], gaps: list[str]) -> T | None:
@@ -160,6 +166,17 @@ def _events(folder: RunFolder, gaps: list[str]) -> tuple[TimedEvent, ...]:
     except PipelineError as error:
         gaps.append(str(error))
         return ()
+
+
+def _latencies(folder: RunFolder, scenario: str, gaps: list[str]) -> Latencies | None:
+    """None where the folder does not hold the requests, as older ones do not; a broken file is a gap."""
+    try:
+        return latency.of(requests.read(requests.path_in(folder.scenario(scenario))))
+    except MissingError:
+        return None
+    except PipelineError as error:
+        gaps.append(str(error))
+        return None
 
 
 def _detail(folder: RunFolder, scenario: str, gaps: list[str]) -> Mapping[str, object]:

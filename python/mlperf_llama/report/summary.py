@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from .. import rules
-from ..records.schema import Performance
+from ..bench import expectation
+from ..records.schema import Performance, Verdict
 from ..terminal.style import Style, plain
-from . import answer
+from ..verdict.check import nearest_first
+from . import answer, outcome
 from .blocks import number
 from .run import Run
 
@@ -28,15 +29,37 @@ def _figures(performance: Performance) -> list[str]:
 
 
 def _scenario(name: str, run: Run, style: Style) -> list[str]:
-    performance, accuracy = run.scenarios[name].performance, run.scenarios[name].accuracy
-    validity = performance.loadgen_result if performance else "not run"
+    performance = run.scenarios[name].performance
+    validity = performance.validity if performance else "not run"
     tone = {"VALID": "green", "INVALID": "red"}.get(validity, "yellow")
     parts = [f"{name:<12}", style.paint(f"{validity:<8}", tone)]
     lines = ["  " + " ".join([*parts, *(_figures(performance) if performance else [])])]
-    if accuracy and accuracy.rouge1 is not None:
-        scores = "  ".join(f"{key} {number(getattr(accuracy, key), 4)}" for key in rules.ROUGE_KEYS)
-        lines.append(f"  {'':<12} {'accuracy':<8} {scores}")
-    return lines
+    return [*lines, *(f"    {plain(sentence)}" for sentence in sentences(name, run))]
+
+
+def sentences(name: str, run: Run) -> list[str]:
+    """What came of a scenario's runs, in words."""
+    scenario = run.scenarios[name]
+    texts = []
+    if scenario.performance:
+        asked = outcome.asked(run.logs.get(name, {}))
+        texts.append(outcome.performance(name, scenario.performance, asked))
+        if off := expectation.after(scenario.performance):
+            texts.append(f"{name} {off}.")
+    if scenario.accuracy and scenario.accuracy.rouge1 is not None:
+        texts.append(outcome.accuracy(name, scenario.accuracy))
+    if scenario.compliance:
+        texts.append(outcome.compliance(name, scenario.compliance))
+    return texts
+
+
+def failed_checks(judged: Verdict) -> str:
+    """Every failed check on a line, nearest to passing first."""
+    failed = nearest_first(judged.checks)
+    if not failed:
+        return f"all {len(judged.checks)} checks passed"
+    head = f"{len(failed)} of {len(judged.checks)} checks failed, the nearest to passing first:"
+    return "\n".join([head, *(f"  {plain(f'{c.name}: {c.detail}. {c.fix}')}" for c in failed)])
 
 
 def render(run: Run, colour: bool) -> str:
@@ -48,7 +71,8 @@ def render(run: Run, colour: bool) -> str:
         lines += _scenario(name, run, style)
     reasons = list(banner.lines) if banner.tone != "good" else []
     if not run.not_eligible():
-        reasons += [f"{check.name}: {check.detail}. {check.fix}" for check in answer.failed_checks(run)]
+        failed = nearest_first(answer.checks(run))
+        reasons += [f"{check.name}: {check.detail}. {check.fix}" for check in failed]
     lines += [f"  {style.paint('-', TONES[banner.tone])} {plain(r)}" for r in reasons[:MOST_REASONS]]
     if len(reasons) > MOST_REASONS:
         lines.append(f"  - and {len(reasons) - MOST_REASONS} more, in the report")

@@ -1,7 +1,7 @@
-"""Small SVG charts: scales, axes, a line chart and a chart of percentiles.
+"""The ground of SVG charts: canvases, scales, axes, text and lines.
 
-Colours come from the page's style sheet (classes), so that light, dark and print each
-look right. Every text is escaped here.
+Each chart is drawn twice, for a wide page and for a phone, and the style sheet shows one of them. Colours
+come from the style sheet (classes), so that light, dark and print look right. Every text is escaped here.
 """
 
 from __future__ import annotations
@@ -10,11 +10,38 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from .blocks import escape, number
+from .blocks import escape
 
-WIDTH, HEIGHT = 720, 240
-LEFT, RIGHT, TOP, BOTTOM = 62, 18, 14, 36
 Point = tuple[float, float]
+# Points of all curves of a wide chart together; a narrow one has a third of them.
+MOST_POINTS = 360
+
+
+@dataclass(frozen=True)
+class Canvas:
+    """The size of a chart, its margins and about how many ticks its axis of x has."""
+
+    kind: str
+    width: float
+    height: float
+    left: float
+    right: float
+    top: float
+    bottom: float
+    ticks: int
+    points: int
+
+    @property
+    def x_range(self) -> Point:
+        return self.left, self.width - self.right
+
+    @property
+    def floor(self) -> float:
+        return self.height - self.bottom
+
+
+WIDE = Canvas("wide", 720, 240, 62, 18, 16, 36, 8, MOST_POINTS)
+NARROW = Canvas("narrow", 340, 230, 50, 10, 16, 34, 4, MOST_POINTS // 3)
 
 
 @dataclass(frozen=True)
@@ -30,6 +57,11 @@ class Axis:
     def __call__(self, value: float) -> float:
         span = (self.high - self.low) or 1.0
         return self.start + (value - self.low) / span * (self.end - self.start)
+
+    @property
+    def data(self) -> str:
+        """What a page's script needs to read a value off the chart."""
+        return f"{self.low:g} {self.high:g} {self.start:g} {self.end:g}"
 
 
 def nice_step(span: float, wanted: int) -> float:
@@ -67,30 +99,52 @@ def clock(seconds: float) -> str:
     return f"{whole // 60}:{whole % 60:02d}" if whole < 3600 else f"{whole / 3600:.3g} h"
 
 
-def _text(x: float, y: float, text: str, kind: str, anchor: str = "middle") -> str:
-    return f'<text x="{x:.1f}" y="{y:.1f}" class="{kind}" text-anchor="{anchor}">{escape(text)}</text>'
+def text(x: float, y: float, words: str, kind: str, anchor: str = "middle") -> str:
+    return f'<text x="{x:.1f}" y="{y:.1f}" class="{kind}" text-anchor="{anchor}">{escape(words)}</text>'
 
 
-def _line(x1: float, y1: float, x2: float, y2: float, kind: str) -> str:
+def line(x1: float, y1: float, x2: float, y2: float, kind: str) -> str:
     return f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" class="{kind}"/>'
 
 
-def _frame(y: Axis, unit: str) -> list[str]:
+def drawn(
+    draw: Callable[[Canvas], tuple[str, str]], description: str, keys: Sequence[tuple[str, str]] = ()
+) -> str:
+    """A chart for both widths. `draw` gives attributes and content; `keys`: name and colour's class of each
+    curve, for the legend."""
+    charts = []
+    for canvas in (WIDE, NARROW):
+        attributes, content = draw(canvas)
+        size = f'viewBox="0 0 {canvas.width:g} {canvas.height:g}"'
+        words = f'role="img" aria-label="{escape(description)}"'
+        charts.append(f'<svg {size} class="chart {canvas.kind}" {words} {attributes}>{content}</svg>')
+    legend = "".join(f'<span class="key {kind}">{escape(name)}</span>' for name, kind in keys)
+    legend = f'<p class="legend">{legend}</p>' if legend else ""
+    return f'<div class="plot">{"".join(charts)}{legend}</div>'
+
+
+def frame(canvas: Canvas, y: Axis, unit: str) -> list[str]:
+    """Grid, ticks and the unit of y."""
     parts = []
     for tick in y.ticks:
-        parts.append(_line(LEFT, y(tick), WIDTH - RIGHT, y(tick), "grid"))
-        parts.append(_text(LEFT - 8, y(tick) + 4, label(tick), "tick", "end"))
-    parts.append(_text(14, (TOP + HEIGHT - BOTTOM) / 2, unit, "unit"))
-    parts[-1] = parts[-1].replace(
-        "<text ", f'<text transform="rotate(-90 14 {(TOP + HEIGHT - BOTTOM) / 2:.1f})" '
-    )
-    return parts
+        parts.append(line(canvas.left, y(tick), canvas.width - canvas.right, y(tick), "grid"))
+        parts.append(text(canvas.left - 6, y(tick) + 4, label(tick), "tick", "end"))
+    middle = (canvas.top + canvas.floor) / 2
+    turned = f'<text transform="rotate(-90 12 {middle:.1f})" '
+    return [*parts, text(12, middle, unit, "unit").replace("<text ", turned)]
 
 
-def _wrap(parts: Sequence[str], description: str) -> str:
-    label = escape(description)
-    head = f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" class="chart" aria-label="{label}">'
-    return head + "".join(parts) + "</svg>"
+def x_ticks(canvas: Canvas, x: Axis, x_label: Callable[[float], str]) -> list[str]:
+    return [
+        text(x(tick), canvas.floor + 18, x_label(tick), "tick", _anchor(tick, x))
+        for tick in x.ticks
+        if x.low <= tick <= x.high
+    ]
+
+
+def _anchor(tick: float, x: Axis) -> str:
+    """The last word ends where the axis does: it would be cut off."""
+    return "end" if x(tick) > x.end - 12 else "middle"
 
 
 def thin(points: Sequence[Point], most: int = 300) -> list[Point]:
@@ -104,57 +158,3 @@ def thin(points: Sequence[Point], most: int = 300) -> list[Point]:
         pair = {min(part, key=lambda p: p[1]), max(part, key=lambda p: p[1])}
         kept.extend(sorted(pair))
     return kept
-
-
-def line_chart(
-    points: Sequence[Point], unit: str, description: str, x_label: Callable[[float], str] = clock
-) -> str:
-    """Values over seconds, from zero, the last value marked. Two points or more."""
-    shown = thin(points)
-    x = axis(0, max(p[0] for p in points), LEFT, WIDTH - RIGHT, 8)
-    # The time axis ends where the data ends: an empty tail would look like a stop.
-    x = Axis(0, max(p[0] for p in points) or 1, LEFT, WIDTH - RIGHT, x.ticks)
-    y = axis(0, max(p[1] for p in points), HEIGHT - BOTTOM, TOP)
-    parts = _frame(y, unit)
-    for tick in x.ticks:
-        if tick <= x.high:
-            parts.append(_text(x(tick), HEIGHT - BOTTOM + 18, x_label(tick), "tick"))
-    path = " ".join(f"{x(a):.1f},{y(b):.1f}" for a, b in shown)
-    floor = HEIGHT - BOTTOM
-    first, last = x(shown[0][0]), x(shown[-1][0])
-    parts.append(f'<polygon class="area" points="{first:.1f},{floor} {path} {last:.1f},{floor}"/>')
-    parts.append(f'<polyline class="series" points="{path}"/>')
-    end = shown[-1]
-    parts.append(
-        f'<circle class="dot" cx="{x(end[0]):.1f}" cy="{y(end[1]):.1f}" r="3.5"><title>'
-        f"{escape(f'{x_label(end[0])}: {end[1]:g} {unit}')}</title></circle>"
-    )
-    return _wrap(parts, description)
-
-
-def percentile_chart(
-    values: Sequence[tuple[str, float]], limit: float | None, unit: str, description: str
-) -> str:
-    """One bar per percentile, each with its value on top; the limit, which binds at p99, as a dashed line."""
-    highest = max([v for _, v in values] + ([limit] if limit is not None else []))
-    y = axis(0, highest * 1.08, HEIGHT - BOTTOM, TOP)
-    parts = _frame(y, unit)
-    # Labels come last, over the bars and the line.
-    labels = []
-    slot = (WIDTH - LEFT - RIGHT) / len(values)
-    for n, (name, value) in enumerate(values):
-        middle, width = LEFT + slot * (n + 0.5), min(56.0, slot * 0.6)
-        over = " over" if limit is not None and value > limit and name == "p99" else ""
-        top, tooltip = y(value), escape(f"{name}: {value:g} {unit}")
-        parts.append(
-            f'<rect class="bar{over}" x="{middle - width / 2:.1f}" y="{top:.1f}" width="{width:.1f}" '
-            f'height="{max(0.0, HEIGHT - BOTTOM - top):.1f}" rx="3"><title>{tooltip}</title></rect>'
-        )
-        labels.append(_text(middle, top - 6, number(value, 0 if value >= 100 else 1), "value"))
-        labels.append(_text(middle, HEIGHT - BOTTOM + 18, name, "tick"))
-    if limit is not None:
-        parts.append(_line(LEFT, y(limit), WIDTH - RIGHT, y(limit), "limit"))
-        labels.append(
-            _text(LEFT + 4, y(limit) - 5, f"limit of the 99th: {limit:g} {unit}", "limit-word", "start")
-        )
-    return _wrap([*parts, *labels], description)

@@ -6,8 +6,8 @@ from .. import rules
 from ..errors import PipelineError
 from ..records.run_folder import RunFolder
 from ..tune.records import EngineSearch, Probe, ScenarioTuning, Tuning
-from .blocks import NOTHING, Block, Chart, Section, Table, Text, number
-from .svg import line_chart
+from . import tuning_charts
+from .blocks import NOTHING, Block, Section, Table, Text, number
 
 HEADS = ("run", "queries/s", "TTFT p99 ms", "TPOT p99 ms", "headroom", "LoadGen says", "seconds")
 
@@ -35,15 +35,10 @@ def _scenario(name: str, search: ScenarioTuning) -> list[Block]:
         return blocks
     rows = tuple(_row(probe, limits_ms) for probe in search.probes)
     note = "A probe is short: what it tells of a full-length run stands in tuning.json."
+    if any(probe.member_qps is not None for probe in search.probes):
+        note += " Probes before the first full-length run had one member alone, at its share of the load."
     blocks.append(Table(HEADS, rows, "lrrrrlr", f"Loads tried, {name}", note))
-    headrooms = [(probe.qps, probe.headroom_percent(limits_ms)) for probe in search.probes]
-    points = sorted((qps, 100 - headroom) for qps, headroom in headrooms if headroom is not None)
-    if len(points) >= 2:
-        title = f"{name}: the worse p99 latency as a share of its limit, by load"
-        caption = f"{title}: " + ", ".join(f"{y:.0f}% at {x:g}/s" for x, y in points) + "."
-        chart = line_chart(points, "% of limit", caption, lambda q: f"{q:g}/s")
-        blocks.append(Chart(title, chart, caption))
-    return blocks
+    return blocks + tuning_charts.charts(name, search, limits_ms)
 
 
 def _row(probe: Probe, limits_ms: tuple[float, float]) -> tuple[str, ...]:

@@ -36,9 +36,10 @@ def score_log(
 ) -> Accuracy:
     """Score a whole log: sample i is answered against `references[i]`.
 
-    rouge1, rouge2, rougeL and rougeLsum are mean f-measures x 100, gen_len counts characters
-    of all predictions, gen_num the predictions. `data` is the NLTK data folder (None: where
-    NLTK looks by itself). With `quick` the word overlap comes along, as `word_overlap`.
+    rouge1, rouge2, rougeL and rougeLsum are mean f-measures x 100, standard_errors those of the
+    means, gen_len counts characters of all predictions, gen_num the predictions. `data` is the NLTK
+    data folder (None: where NLTK looks by itself). With `quick` the word overlap comes along, as
+    `word_overlap`.
     """
     import numpy as np
 
@@ -51,10 +52,9 @@ def score_log(
     pairs = processes.score_pairs(predictions, expected, workers, data, progress)
     # NumPy's mean and rounding differ from Python's in the last digit; the official script
     # uses NumPy's.
-    rouge1, rouge2, rouge_l, rouge_l_sum = (
-        float(round(np.mean([pair.f_measures[at] for pair in pairs]) * 100, 4))
-        for at in range(len(rules.ROUGE_KEYS))
-    )
+    columns = [[pair.f_measures[at] for pair in pairs] for at in range(len(rules.ROUGE_KEYS))]
+    rouge1, rouge2, rouge_l, rouge_l_sum = (float(round(np.mean(c) * 100, 4)) for c in columns)
+    errors = [float(round(np.std(c, ddof=1) * 100 / len(c) ** 0.5, 4)) for c in columns if len(c) > 1]
     return Accuracy(
         rouge1=rouge1,
         rouge2=rouge2,
@@ -62,6 +62,7 @@ def score_log(
         rougeLsum=rouge_l_sum,
         gen_len=sum(pair.characters for pair in pairs),
         gen_num=len(pairs),
+        standard_errors=dict(zip(rules.ROUGE_KEYS, errors, strict=False)) or None,
         word_overlap=overlap.overlap(predictions, expected) if quick else None,
     )
 
@@ -79,14 +80,15 @@ def compute_scores(
     provenance = run.read(Provenance)
     references = _references(run, provenance)
     _, tokenizer = _provided(run, provenance.model, "model")
+    dataset = provenance.dataset or Provided()
     return score_log(
         run.log_dir(scenario, "accuracy") / logs.ACCURACY,
         references,
         tokenizer,
         workers,
         progress,
-        data=nltk_data.ensure(run.config().cache_path, env or {}),
-        quick=provenance.dataset is not None and provenance.dataset.source == "synthetic",
+        data=nltk_data.ensure(run.config().cache_path, env or {}, official=dataset.eligible is True),
+        quick=dataset.source == "synthetic",
     )
 
 

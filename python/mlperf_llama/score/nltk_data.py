@@ -36,18 +36,20 @@ DOWNLOADER_DEADLINE_S = 20.0
 DOWNLOAD = "import sys, nltk; nltk.download('punkt_tab', download_dir=sys.argv[1], quiet=True)"
 
 
-def ensure(cache_dir: Path, env: Mapping[str, str]) -> Path:
+def ensure(cache_dir: Path, env: Mapping[str, str], official: bool = False) -> Path:
     """A data folder with the English model, put first on NLTK's search path.
 
     Looks in NLTK_DATA, in NLTK's own folders (`<sys.prefix>/nltk_data` among them) and in
-    the cache before it fetches into the cache. MissingError where it cannot be had.
+    the cache before it fetches into the cache. MissingError where it cannot be had; with
+    `official` no other than the pinned one will do: the sentences decide ROUGE-Lsum.
     """
     import nltk
 
     named = [Path(p).expanduser() for p in env.get("NLTK_DATA", "").split(os.pathsep) if p]
     cached = cache_dir / "nltk_data"
     folders = [*named, *(Path(p) for p in nltk.data.path), cached]
-    root = next((p for p in folders if _complete(p, official=p == cached)), None) or install(cached)
+    sound = (p for p in folders if _complete(p, official=official or p == cached))
+    root = next(sound, None) or install(cached)
     if not _complete(root, official=True):
         log.warning("sentence_model_differs path=%s: scores may differ from the official ones", root)
     use(root)

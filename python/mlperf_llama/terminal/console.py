@@ -10,7 +10,7 @@ import os
 import re
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
@@ -96,6 +96,11 @@ def last_fault(log: Path, limit: int = 262_144, start: int = 0) -> str:
             lines = stream.read().decode("utf-8", "replace").splitlines()
     except OSError:
         return ""
+    return fault_in(lines)
+
+
+def fault_in(lines: Iterable[str]) -> str:
+    """The same of these lines."""
     faults = [m for line in lines if (m := _FAULT.match(line.strip()))]
     # "See root cause above", "See stack trace for root cause": what follows from another one.
     causes = [m for m in faults if "root cause" not in m.group(2).lower()]

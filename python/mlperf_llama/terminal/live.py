@@ -1,21 +1,24 @@
-"""The running stage on a terminal: one line that rich redraws in place, and that stays when it ends.
+"""The running stage on a terminal: rich redraws it in place, and one line stays when it ends.
 
-No thread of rich's: a line is drawn where it is asked for. Imported only where a terminal is.
+A LoadGen run takes a screen, where the terminal holds one; any other stage takes a line. No thread of rich's:
+it is drawn where it is asked for. Imported only where a terminal is.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import TextIO
 
-from rich.console import Console
+from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.spinner import Spinner
 from rich.text import Text
 
+from ..records.schema import Gpu
+from . import screen
 from .stage import Rank, Stage, State
 from .style import colour_wanted, plain
 
@@ -34,7 +37,9 @@ class _Console(Console):
 class LiveLine:
     """Draws a stage's line; `end` leaves it on the screen and goes to the next."""
 
-    def __init__(self, stream: TextIO, env: Mapping[str, str]) -> None:
+    def __init__(
+        self, stream: TextIO, env: Mapping[str, str], gpus: Sequence[Gpu] = (), folder: str = ""
+    ) -> None:
         self._stream, self._env = stream, env
         self._console = _Console(
             file=stream,
@@ -44,6 +49,8 @@ class LiveLine:
         )
         self._unicode = self._console.encoding.startswith("utf")
         self._spinner = Spinner("dots" if self._unicode else "line")
+        degrees = "°C" if self._unicode else "C"
+        self._frame = screen.Frame(self._bar, gpus, folder, degrees)
         self._live: Live | None = None
 
     def draw(self, stage: Stage, elapsed_s: float) -> None:
@@ -60,9 +67,16 @@ class LiveLine:
                 console=self._console, auto_refresh=False, redirect_stdout=False, redirect_stderr=False
             )
             self._live.start()
-        # The last column stays free: some terminals wrap as soon as it is written.
-        self._live.update(self._line(stage, elapsed_s, self._console.width - 1))
+        self._live.update(self._content(stage, elapsed_s))
         return self._live
+
+    def _content(self, stage: Stage, elapsed_s: float) -> RenderableType:
+        columns, rows = self._console.size
+        running = stage.state is State.RUNNING and stage.fields.get("running") is not None
+        if running and screen.fits(columns, rows):
+            return Group(*screen.lines(stage, elapsed_s, columns, rows, self._frame))
+        # The last column stays free: some terminals wrap as soon as it is written.
+        return self._line(stage, elapsed_s, columns - 1)
 
     def _size(self) -> tuple[int, int]:
         """Asked for each line, as a window changes; rich would ask about the standard streams."""
@@ -94,8 +108,8 @@ class LiveLine:
         bar = [self._bar(stage.share, min(free, BAR_MAX))] if free >= BAR_MIN else []
         return GAP.join([left, *bar, *right])
 
-    def _bar(self, share: float, width: int) -> Text:
-        bar = ProgressBar(1.0, share, width, style="dim", complete_style="green", finished_style="green")
+    def _bar(self, share: float, width: int, colour: str = "green") -> Text:
+        bar = ProgressBar(1.0, share, width, style="dim", complete_style=colour, finished_style=colour)
         text = Text.assemble(*((part.text, part.style or "") for part in self._console.render(bar)))
         # Without colours rich draws what is done and nothing else.
         text.set_length(width)

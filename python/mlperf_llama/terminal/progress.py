@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
-from ..records.schema import Event
+from ..records.schema import Event, EventFields, Gpu, SearchState
 from . import activity
 from .stage import Stage, State
 from .style import live_wanted, plain
@@ -26,6 +26,8 @@ REDRAW_S = 0.25
 # A stage that is silent this long is drawn again: its clock and spinner move.
 TICK_S = 1.0
 LINE_EVERY_S = 5.0
+# Of a run that counts, however long it is; its end is one of them.
+MOST_LINES = 60
 
 
 class PlainLines:
@@ -44,7 +46,8 @@ class PlainLines:
 
 
 class TerminalProgress:
-    """Call it with each event, and `close` it. `log`: its last line tells what a silent stage is at."""
+    """Call it with each event, and `close` it. `log`: its last line tells what a silent stage is at, and it
+    lies in the run folder. `quiet`: nothing is shown."""
 
     def __init__(
         self,
@@ -52,18 +55,24 @@ class TerminalProgress:
         env: Mapping[str, str],
         clock: Callable[[], float] = time.monotonic,
         log: Path | None = None,
+        gpus: Sequence[Gpu] = (),
+        quiet: bool = False,
     ) -> None:
         self._stream, self._clock, self._log, self._log_start = stream, clock, log, 0
         self._display: PlainLines | LiveLine = PlainLines(stream)
         self._interval_s, self._silent_s = LINE_EVERY_S, activity.SILENT_S
         self._stage: Stage | None = None
+        self._search: SearchState | None = None
         self._started: dict[str, float] = {}
         self._lock = threading.RLock()
         self._closed = threading.Event()
+        if quiet:
+            self._closed.set()
         if live_wanted(stream, env):
             from .live import LiveLine
 
-            self._display, self._interval_s, self._silent_s = LiveLine(stream, env), REDRAW_S, TICK_S
+            live = LiveLine(stream, env, gpus, str(log.parent) if log else "")
+            self._display, self._interval_s, self._silent_s = live, REDRAW_S, TICK_S
         threading.Thread(target=self._tick, name="progress", daemon=True).start()
 
     def __call__(self, event: Event) -> None:
@@ -72,13 +81,18 @@ class TerminalProgress:
             name = event["stage"]
             if self._stage is None or self._stage.name != name:
                 self._end(State.PASSED)
-                self._stage = Stage(name, self._started.setdefault(name, self._clock()), {})
+                self._stage = Stage(name, self._started.setdefault(name, self._clock()), self._lasting())
                 self._log_start = activity.size_of(self._log)
             self._stage.fields.update(event)
+            self._search = event.get("search", self._search)
             if self._stage.share == 1.0:
                 self._end(State.PASSED)
             else:
                 self._draw(self._interval_s)
+
+    def _lasting(self) -> EventFields:
+        """What one stage leaves to the next: how a search stands."""
+        return EventFields(search=self._search) if self._search else EventFields()
 
     def close(self) -> None:
         """End the line; nothing is written afterwards. May be called twice, and from an interrupted run."""
@@ -89,9 +103,22 @@ class TerminalProgress:
 
     def _draw(self, interval_s: float) -> None:
         stage, now = self._stage, self._clock()
-        if stage and (stage.shown is None or now - stage.shown >= interval_s):
+        if stage and self._is_due(stage, now, interval_s):
             stage.shown = now
+            stage.lines += 1
             self._write(self._display.draw, stage)
+
+    def _is_due(self, stage: Stage, now: float, interval_s: float) -> bool:
+        """Lines that stay stand further apart the longer the whole run takes."""
+        if stage.shown is None:
+            return True
+        if isinstance(self._display, PlainLines) and stage.share is not None:
+            if stage.lines >= MOST_LINES - 1:
+                return False
+            elapsed_s = now - stage.started
+            whole_s = elapsed_s + stage.fields.get("eta_s", elapsed_s)
+            interval_s = max(interval_s, 1.25 * whole_s / MOST_LINES)
+        return now - stage.shown >= interval_s
 
     def _end(self, state: State) -> None:
         """A stage without a total has passed when the next one starts."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from types import FrameType
 
 from ..errors import Interrupted
+from ..machine.processes import PR_SET_PDEATHSIG, prctl
 
 STOPPING = (signal.SIGINT, signal.SIGTERM)
 
@@ -18,6 +20,14 @@ def install() -> None:
     """Raise Interrupted, also where a shell started us in the background with INT ignored."""
     for number in STOPPING:
         signal.signal(number, _raise)
+
+
+def end_with_parent() -> None:
+    """TERM when the process that started this one is gone, however it ended: nobody waits for the result."""
+    parent = os.getppid()
+    prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() != parent:
+        raise Interrupted(signal.SIGTERM)
 
 
 def ignore() -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import Enum, IntEnum
 
 from ..records.schema import EventFields
+from . import figures
 from .style import plain
 
 
@@ -18,7 +19,7 @@ class State(Enum):
 class Rank(IntEnum):
     """Where a line is short, the first ranks stay. A message ranks first where no count is beside it."""
 
-    MESSAGE, COUNT, TIME, SAMPLES, TOKENS, ELAPSED, REST = range(7)
+    MESSAGE, COUNT, TIME, SAMPLES, TOKENS, ELAPSED, FIGURES, REST = range(8)
 
 
 @dataclass
@@ -30,6 +31,8 @@ class Stage:
     fields: EventFields
     state: State = State.RUNNING
     shown: float | None = None
+    # How often it was shown.
+    lines: int = 0
     # What is known beside the events: the last line of a log, what is fetched.
     note: str = ""
 
@@ -55,12 +58,13 @@ class Stage:
         if done is not None:
             count = f"{done}/{total}" if total else f"{done}"
             parts.append((Rank.COUNT, f"{count} {known.get('unit', '')}".strip()))
-        if known.get("message"):
+        if known.get("message") and known.get("samples_per_s") is None:
             parts.append((Rank.MESSAGE if done is None else Rank.REST, plain(str(known["message"]))))
         if known.get("samples_per_s") is not None:
             parts.append((Rank.SAMPLES, f"{quantity(known['samples_per_s'])} samples/s"))
         if known.get("tokens_per_s") is not None:
             parts.append((Rank.TOKENS, f"{quantity(known['tokens_per_s'])} tok/s"))
+        parts += [(Rank.FIGURES, text) for text in self._figures(running)]
         if running and self.note:
             parts.append((Rank.REST, self.note))
         if not running:
@@ -68,6 +72,17 @@ class Stage:
         if known.get("eta_s") is not None:
             parts.append((Rank.TIME, f"ETA {duration(known['eta_s'])}"))
         return [*parts, (Rank.ELAPSED, f"elapsed {duration(elapsed_s)}")]
+
+    def _figures(self, running: bool) -> list[str]:
+        """Those of a LoadGen run; requests and GPUs while it goes on."""
+        known = self.fields
+        texts = [gauge.text for gauge in figures.gauges(self.name, known)]
+        if not running:
+            return texts
+        texts = [figures.requests(known), *texts, figures.all_gpus(known.get("gpu") or [])]
+        state = known.get("search") or {}
+        texts += [figures.place(known), *figures.search(state), figures.margins(state)]
+        return list(filter(None, texts))
 
 
 def duration(seconds: float) -> str:

@@ -12,7 +12,7 @@ Sources: D. V. Lindley 1952 (waits of a queue); mlcommons/inference loadgen/earl
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -87,6 +87,12 @@ class Forecast:
     ttft_qps: Bound
     tpot_qps: float
     full: bool = False
+
+    def times(self, engines: int) -> Forecast:
+        """Of so many engines like the one that was measured, which share the load."""
+        ttft = self.ttft_qps
+        loads = Bound(engines * ttft.low, engines * ttft.point, engines * ttft.high)
+        return replace(self, ttft_qps=loads, tpot_qps=engines * self.tpot_qps)
 
 
 @lru_cache(maxsize=4)

@@ -11,10 +11,11 @@ from pathlib import Path
 import numpy as np
 
 from .. import rules
+from ..bench import members
 from ..bench.session import Session
 from ..engine import Tokens
 from ..errors import BrokeError
-from ..loadgen import drive, logs, plan
+from ..loadgen import drive, few, logs, plan
 from ..loadgen.plan import Plan
 from ..loadgen.relay import SampleSource
 from ..records import seal
@@ -98,12 +99,25 @@ def probe_plan(session: Session, scenario: str, qps: float) -> Plan:
     )
 
 
-async def run_one(session: Session, kind: str, scenario: str, qps: float) -> Probe:
-    """A probe or a confirmation; a crash is a record too. Interruptions pass through."""
-    full = kind == CONFIRM
-    planned = plan_of(session, scenario, target_qps=qps) if full else probe_plan(session, scenario, qps)
+async def run_one(session: Session, kind: str, scenario: str, qps: float, one_member: bool = False) -> Probe:
+    """A probe or a confirmation; a crash is a record too. Interruptions pass through. `one_member`: one of
+    several, at its share of the load, where they are alike."""
+    with members.one_alone(session, one_member) as times:
+        return await _run_one(session, kind, scenario, qps, times)
+
+
+async def _run_one(session: Session, kind: str, scenario: str, qps: float, times: int) -> Probe:
+    """With 1 / `times` of the load."""
+    full, load = kind == CONFIRM, qps / times
+    planned = plan_of(session, scenario, target_qps=load) if full else probe_plan(session, scenario, load)
     folder = records.next_folder(session.run, scenario)
-    probe = Probe(kind, qps, planned.expected_queries, str(folder.relative_to(session.run.path)))
+    probe = Probe(
+        kind,
+        qps,
+        planned.expected_queries,
+        str(folder.relative_to(session.run.path)),
+        member_qps=load if times > 1 else None,
+    )
     started = time.monotonic()
     clock = ClockedEngine(session.engine)
     samples = session.samples if full else Subset(session.samples, planned.sample_count)
@@ -117,7 +131,7 @@ async def run_one(session: Session, kind: str, scenario: str, qps: float) -> Pro
         requests = clock.requests()
         own_ms = float(np.quantile(requests.ttft_ms, QUANTILE))
         overhead_ms = max(0.0, (measured.ttft_p99_ms or 0.0) - own_ms)
-        predicted = forecast(requests, qps, goal_of(session, scenario), overhead_ms, whole=full)
+        predicted = forecast(requests, load, goal_of(session, scenario), overhead_ms, whole=full)
     except BrokeError as error:
         return replace(probe, seconds=round(time.monotonic() - started, 1), error=str(error))
     return replace(
@@ -129,7 +143,7 @@ async def run_one(session: Session, kind: str, scenario: str, qps: float) -> Pro
         samples_per_second=measured.samples_per_second,
         tokens_per_second=measured.tokens_per_second,
         preemptions=after.get("preemptions", 0) - before.get("preemptions", 0),
-        forecast=predicted,
+        forecast=predicted.times(times),
     )
 
 
@@ -158,7 +172,7 @@ async def _offline_run(session: Session, guess: float, count: int, name: str) ->
 async def single_latency_ms(session: Session, guess_ms: float) -> float:
     """The mean latency of a short SingleStream run."""
     name = rules.SINGLE_STREAM
-    count = min(session.samples.count, plan.EARLY_STOPPING_QUERIES[name])
+    count = min(session.samples.count, few.EARLY_STOPPING_QUERIES[name])
     planned = plan_of(session, name, sample_count=count, duration_s=0.0, expected_latency_ms=guess_ms)
     folder = records.next_folder(session.run, name)
     samples = Subset(session.samples, count)

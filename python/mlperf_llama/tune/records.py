@@ -7,16 +7,19 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
+from ..records import seal
 from ..records.run_folder import TUNING, RunFolder
 from ..records.schema import absent
 from .estimate import CONFIRM, Seen
-from .forecast import Forecast
+from .forecast import Forecast, Goal
 from .grid import Point
+from .steadiness import contradicts
 
 
 @dataclass(frozen=True)
 class Probe:
-    """One run at a load. `folder`: of its logs. With `error` it crashed, and the rest is absent."""
+    """One run at a load. `folder`: of its logs. With `error` it crashed, and the rest is absent.
+    `member_qps`: the share of that load at which one member of several was measured, in place of all."""
 
     kind: str
     qps: float
@@ -33,6 +36,7 @@ class Probe:
     forecast: Forecast | None = absent()
     finished: str | None = absent()
     reason: str | None = absent()
+    member_qps: float | None = absent()
 
     @property
     def valid(self) -> bool:
@@ -90,9 +94,14 @@ class MeasuredPoint:
 
 @dataclass(frozen=True)
 class EngineSearch:
+    """`members`: the points are of one member of so many, and all together reached `whole_samples_per_s` at
+    the best one."""
+
     centre: Point | None = None
     points: tuple[MeasuredPoint, ...] = ()
     best: Point | None = absent()
+    members: int | None = absent()
+    whole_samples_per_s: float | None = absent()
 
 
 @dataclass(frozen=True)
@@ -107,7 +116,8 @@ class Tuning:
 
 def begin(run: RunFolder, search: Sequence[str]) -> None:
     """Make a run folder a tuning's."""
-    run.write(Tuning(tuple(search)))
+    with seal.stage(run, "search"):
+        run.write(Tuning(tuple(search)))
 
 
 def scenario(run: RunFolder, name: str) -> ScenarioTuning:
@@ -123,6 +133,17 @@ def put(run: RunFolder, name: str, **changes: Any) -> None:
 
 def add_probe(run: RunFolder, name: str, probe: Probe) -> None:
     put(run, name, probes=(*(scenario(run, name).probes or ()), probe))
+
+
+def history(probes: Sequence[Probe], goal: Goal) -> list[Seen]:
+    """What counts in a search. One member's probes give way to runs of all members that contradict them: a
+    queue that several share is another one."""
+    whole = [probe.seen() for probe in probes if probe.member_qps is None]
+
+    def counts(probe: Probe) -> bool:
+        return probe.member_qps is None or not any(contradicts(w, probe.seen(), goal) for w in whole)
+
+    return [probe.seen() for probe in probes if counts(probe)]
 
 
 def next_folder(run: RunFolder, name: str) -> Path:

@@ -17,7 +17,7 @@ FASTER = 1.3
 MOST_DOUBTS = 2
 
 
-def _contradicts(new: Seen, old: Seen, goal: Goal) -> bool:
+def contradicts(new: Seen, old: Seen, goal: Goal) -> bool:
     """Whether the machine must have changed between two runs."""
     before, now = holds(old, goal), holds(new, goal)
     if before is None or now is None or before == now or new.forecast is None:
@@ -72,7 +72,7 @@ def steadiness(history: Sequence[Seen], goal: Goal) -> Steadiness:
             kept = [new] if doubtful is None else [doubtful, new]
             doubtful = None
             continue
-        against = any(_contradicts(new, old, goal) for old in kept)
+        against = any(contradicts(new, old, goal) for old in kept)
         if doubtful is None:
             doubtful = new if against else None
             kept += [] if against else [new]

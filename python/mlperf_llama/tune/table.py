@@ -15,11 +15,14 @@ def _number(value: float | None, digits: int) -> str:
 
 def line(probe: Probe) -> str:
     """What one probe measured."""
+    load = f"{probe.qps:g} queries/s"
+    if probe.member_qps is not None:
+        load += f", {probe.member_qps:g} of them on one member alone"
     if probe.error:
-        return f"{probe.qps:g} queries/s: crashed: {probe.error}"
+        return f"{load}: crashed: {probe.error}"
     outcome = f", {probe.outcome}" if probe.outcome else ""
     ttft, tpot = _number(probe.ttft_p99_ms, 0), _number(probe.tpot_p99_ms, 1)
-    return f"{probe.qps:g} queries/s: TTFT p99 {ttft} ms, TPOT p99 {tpot} ms{outcome}"
+    return f"{load}: TTFT p99 {ttft} ms, TPOT p99 {tpot} ms{outcome}"
 
 
 def _row(name: str, probe: Probe, limits_ms: tuple[float, float]) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from .. import rules
-from ..bench import target_qps
+from ..bench import members, target_qps
 from ..bench.execute import Work
 from ..bench.session import Session
 from ..bench.target_qps import OfflineSpeed
@@ -75,12 +75,14 @@ async def _search(session: Session, scenario: str, speed: Speed) -> float | None
     first = await _first_load(session, scenario, speed)
     while True:
         probes_so_far = records.scenario(run, scenario).probes or ()
-        step = next_step([probe.seen() for probe in probes_so_far], goal, first)
+        step = next_step(records.history(probes_so_far, goal), goal, first)
         if step.kind == STOP:
             return _conclude(session, scenario, step)
         qps = float(f"{step.qps:.4g}")
         session.events.emit(f"{scenario} {step.kind}", message=f"{qps:g} queries/s: {step.reason}")
-        probe = await probes.run_one(session, step.kind, scenario, qps)
+        # One member tells most; from the first full-length run on all answer.
+        alone = not any(probe.kind == CONFIRM for probe in probes_so_far) and step.kind != CONFIRM
+        probe = await probes.run_one(session, step.kind, scenario, qps, alone)
         now = datetime.now(UTC).isoformat(timespec="seconds")
         records.add_probe(run, scenario, replace(probe, finished=now, reason=step.reason))
         session.events.emit(f"{scenario} {step.kind}", message=table.line(probe))
@@ -171,7 +173,8 @@ async def _engine_search(session: Session, speed: Speed) -> None:
         if setter is not None:
             await setter(point.seats, point.tokens)
         try:
-            measured[point] = await probes.offline_speed(session, speed.samples_per_s, "engine")
+            with members.one_alone(session) as times:
+                measured[point] = await probes.offline_speed(session, speed.samples_per_s / times, "engine")
         except BrokeError as error:
             measured[point] = 0.0
             await session.restart(str(error))
@@ -191,7 +194,23 @@ async def _engine_search(session: Session, speed: Speed) -> None:
     limits = {"max_num_seqs": best.seats, "prefill_tokens": best.tokens}
     tuned.save(session.tuned_path, session.identity, rules.OFFLINE, limits)
     session.tuned = tuned.read(session.tuned_path, session.identity)
-    run.update(Tuning, engine=EngineSearch(centre, points, best))
+    confirmed = await _whole(session, best, measured[best])
+    run.update(Tuning, engine=replace(confirmed, centre=centre, points=points, best=best))
+
+
+async def _whole(session: Session, best: grid.Point, samples_per_s: float) -> EngineSearch:
+    """All members at the point at which one of them reached this speed; empty where one engine is all."""
+    times = members.alike(session)
+    if times == 1:
+        return EngineSearch()
+    setter = getattr(session.engine, "set_limits", None)
+    if setter is not None:
+        await setter(best.seats, best.tokens)
+    whole = await probes.offline_speed(session, times * samples_per_s, "engine")
+    share = whole / (times * samples_per_s) if samples_per_s else 0.0
+    text = f"all {times} members: {whole:.2f} samples/s, {share:.3f} of {times} times one"
+    session.events.emit("engine search", message=text)
+    return EngineSearch(members=times, whole_samples_per_s=whole)
 
 
 WORK = Work(every_search, lambda run, _colour: table.render(run), raise_ceilings)

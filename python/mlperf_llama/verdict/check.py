@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from ..records.schema import Check
 
@@ -21,7 +23,7 @@ def at_least(name: str, value: float | None, limit: float, unit: str, fix: str) 
     if value is None:
         return Check(name, False, f"not recorded, at least {limit:g}{unit} needed", fix)
     detail = f"{value:.10g}{unit}, at least {limit:.10g}{unit}, margin {_margin(value - limit, limit)}"
-    return check(name, value >= limit, detail, fix)
+    return replace(check(name, value >= limit, detail, fix), margin=_share(value - limit, limit))
 
 
 def below(name: str, value: float | None, limit: float, unit: str, fix: str) -> Check:
@@ -29,7 +31,7 @@ def below(name: str, value: float | None, limit: float, unit: str, fix: str) -> 
     if value is None:
         return Check(name, False, f"not recorded, under {limit:g}{unit} needed", fix)
     detail = f"{value:.10g}{unit}, under {limit:.10g}{unit}, margin {_margin(limit - value, limit)}"
-    return check(name, value < limit, detail, fix)
+    return replace(check(name, value < limit, detail, fix), margin=_share(limit - value, limit))
 
 
 def equal(name: str, value: object, expected: object, fix: str) -> Check:
@@ -42,6 +44,16 @@ def first(faults: Sequence[str]) -> str:
     """The first few faults in one line, and how many more there are; empty where there are none."""
     more = f" and {len(faults) - MOST} more" if len(faults) > MOST else ""
     return "; ".join(faults[:MOST]) + more
+
+
+def nearest_first(checks: Iterable[Check]) -> list[Check]:
+    """The failed checks, nearest to passing first; then those without a number, as they come."""
+    failed = [check for check in checks if not check.passed]
+    return sorted(failed, key=lambda check: math.inf if check.margin is None else abs(check.margin))
+
+
+def _share(difference: float, limit: float) -> float | None:
+    return round(difference / limit, 6) if limit and math.isfinite(difference) else None
 
 
 def _margin(difference: float, limit: float) -> str:

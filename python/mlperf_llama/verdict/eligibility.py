@@ -7,7 +7,7 @@ from collections.abc import Collection
 from .. import rules
 from ..records import seal
 from ..records.schema import COMPLETE, Check, Provenance, Provided, Results
-from . import endpoint, engine, extension, ran, scales, signature, surroundings
+from . import endpoint, engine, extension, members, ran, scales, signature, surroundings
 from .check import check, equal, first
 from .evidence import Evidence
 
@@ -25,7 +25,7 @@ def checks(evidence: Evidence) -> list[Check]:
         _seal(evidence),
         *signature.checks(evidence.run),
         _machine(evidence),
-        *_members(evidence),
+        *members.checks(evidence),
         *_round(evidence),
         *_source(dataset or Provided(), "dataset", DATASET_SOURCES),
         _rows(evidence),
@@ -78,31 +78,6 @@ def _machine(evidence: Evidence) -> Check:
     if differing:
         detail = f"resumed with another {', '.join(differing)}"
     return check("machine", not differing, detail, fix)
-
-
-def _members(evidence: Evidence) -> list[Check]:
-    """Engines that share the work must be the same: settings, code, weights. No check where there is one."""
-    members = evidence.provenance.members
-    if not members:
-        return []
-    unlike: dict[str, set[str | None]] = {
-        "settings": {repr(sorted(member.settings.items())) for member in members},
-        "engine version": {member.version for member in members},
-        "code": {member.code_sha256 for member in members},
-        "weights": {member.model_sha256 for member in members},
-    }
-    differing = [name for name, values in unlike.items() if len(values) > 1]
-    hosts = len({member.host for member in members})
-    cards = ", ".join(sorted({gpu.name for member in members for gpu in member.gpus})) or "no GPU"
-    alike = f"{len(members)} members on {hosts} {'host' if hosts == 1 else 'hosts'} ({cards}), all alike"
-    return [
-        check(
-            "members",
-            not differing,
-            f"{len(members)} members with unlike {', '.join(differing)}" if differing else alike,
-            "have the same release, weights and settings on every host",
-        )
-    ]
 
 
 def _round(evidence: Evidence) -> list[Check]:

@@ -70,10 +70,13 @@ def checks(scenario: ScenarioEvidence) -> list[Check]:
 def _valid(scenario: ScenarioEvidence) -> Check:
     reason = str(scenario.performance.get("result_invalid_reason") or "").strip()
     validity = scenario.performance.get("result_validity")
+    recorded = scenario.recorded.performance
+    not_judged = (recorded.not_judged if recorded else None) or ""
+    detail = f"LoadGen says {validity}" + (f": {reason}" if reason else "")
     return check(
         f"{scenario.name}.valid",
         validity == "VALID",
-        f"LoadGen says {validity}" + (f": {reason}" if reason else ""),
+        detail if validity == "VALID" else not_judged or detail,
         reason or "see mlperf_log_summary.txt for what LoadGen asks for",
     )
 

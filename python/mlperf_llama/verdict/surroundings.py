@@ -8,7 +8,7 @@ from pathlib import Path
 
 from .. import rules
 from ..machine.process import variables
-from ..records.schema import Check, Environment, ImportedPackage, PythonProcess
+from ..records.schema import Check, Environment, ImportedPackage, InstalledPackages, PythonProcess
 from .check import check, first
 from .evidence import Evidence
 
@@ -18,6 +18,8 @@ NEEDED = {"vllm": ("mlperf_llama", "mlperf_loadgen", "vllm", "torch")}
 ALWAYS = ("mlperf_llama", "mlperf_loadgen")
 # A member has the engine alone.
 LOADGEN = ("mlperf_loadgen",)
+# What the driver's library told of a GPU, machine/nvml.py marks so.
+NVML = "nvml"
 # Wheels that a lock file names; this package is hashed with the source.
 UNLOCKED = ("mlperf_llama",)
 
@@ -28,6 +30,8 @@ def checks(evidence: Evidence) -> list[Check]:
     of_presets = [fault for environment in presets for fault in variables.faults(environment)]
     engine = evidence.results.engine.name if evidence.results.engine else None
     needed = NEEDED.get(str(engine), ALWAYS)
+    # A shortened run is never submitted, and does not take the time.
+    whole = "vllm" in needed and not evidence.provenance.shortened
 
     def every(name: str, faults_of: Callable[[PythonProcess], list[str]], good: str, fix: str) -> Check:
         faults = list(dict.fromkeys(fault for process in processes for fault in faults_of(process)))
@@ -51,7 +55,7 @@ def checks(evidence: Evidence) -> list[Check]:
         ),
         every(
             "packages",
-            lambda p: _packages(p, needed),
+            lambda p: _packages(p, needed, whole),
             f"{', '.join(needed)}: from the environment, as their wheels and the lock files say",
             "make the environment again from the lock files (make clean, then make run), without PACKAGES",
         ),
@@ -68,12 +72,21 @@ def _start(process: PythonProcess) -> list[str]:
     return faults + [f"started by {file}" for file in process.start_files]
 
 
-def _packages(process: PythonProcess, needed: tuple[str, ...]) -> list[str]:
+def _packages(process: PythonProcess, needed: tuple[str, ...], whole: bool) -> list[str]:
     packages = {package.name: package for package in process.packages}
     if process.member is not None:
         needed = tuple(name for name in needed if name not in LOADGEN)
     missing = [f"{name} is not recorded" for name in needed if name not in packages]
-    return missing + [fault for name in needed if name in packages for fault in _package(packages[name])]
+    faults = [fault for name in needed if name in packages for fault in _package(packages[name])]
+    return [*missing, *faults, *(_installed(process.installed) if whole else ())]
+
+
+def _installed(installed: InstalledPackages | None) -> list[str]:
+    """vLLM imports most of what its environment holds."""
+    if installed is None or not installed.files:
+        return ["what is installed beside them is not recorded"]
+    faults = [f"the environment: {', '.join(installed.differing)}"] if installed.differing else []
+    return faults + [f"{package}, which no lock file names, was imported" for package in installed.unlocked]
 
 
 def _package(package: ImportedPackage) -> list[str]:
@@ -115,10 +128,13 @@ def _gpu(evidence: Evidence) -> Check:
     devices = {_device(load.resolved) for load in evidence.engine_loads.loads if load.resolved}
     names = ", ".join(gpu.name for gpu in evidence.system.gpus) or "no GPU was found"
     used = ", ".join(sorted(devices)) or "an unknown device"
+    # vLLM's CUDA build asks NVML too; the command nvidia-smi is whatever PATH finds.
+    untold = [gpu.name for gpu in evidence.system.gpus if gpu.source != NVML]
+    described = f", {len(untold)} of them not as the driver's library describes them" if untold else ""
     return check(
         "gpu",
-        count > 0 and devices == {"cuda"},
-        f"{names}; the engine ran on {used}",
+        count > 0 and devices == {"cuda"} and not untold,
+        f"{names}{described}; the engine ran on {used}",
         "run on an NVIDIA GPU; `make doctor` says whether one answers",
     )
 

@@ -44,8 +44,13 @@ class Verification:
     length: tuple[str, ...]
 
     @property
+    def faulty(self) -> bool:
+        """Some response, or the log itself, is wrong."""
+        return bool(self.problem or self.first_token or self.eos or self.length)
+
+    @property
     def passed(self) -> bool:
-        return self.records == RECORDS and not (self.problem or self.first_token or self.eos or self.length)
+        return self.records == RECORDS and not self.faulty
 
     def text(self) -> str:
         """verify_accuracy.txt in the official form."""

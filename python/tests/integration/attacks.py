@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 from pathlib import Path
 from typing import Any
 
-from pipeline_runs import ROOT, Ended, entrypoint, environment
+from pipeline_runs import ROOT, Ended, environment, finish, start
 
+from mlperf_llama.machine.process import startup
 from mlperf_llama.sources.model import fake, shape
 
 # A vLLM of a few lines: it answers with the prompt's own words, at once, and tells what the real one would.
@@ -111,18 +111,13 @@ OWN = ("MLPERF_", "PIP_")
 
 
 def fake_run(results: Path, env: dict[str, str] | None = None, **settings: object) -> Ended:
-    """A short run of the fake engine, by the shipped entrypoint."""
+    """A short run of the fake engine, by the shipped entrypoint, with what the machine gives a process and
+    `env`: what libraries have set in this one, whose tests import some, is nobody's attack."""
     base: dict[str, object] = {"ENGINE": "fake", "DATASET_SOURCE": "synthetic", "SAMPLES": 8, "TARGET": "cpu"}
-    before = dict(os.environ)
-    # What libraries have set in this process, whose tests import some, is nobody's attack.
-    for name in [name for name in before if name not in PLAIN and not name.startswith(OWN)]:
-        del os.environ[name]
-    os.environ.update(env or {})
-    try:
-        return entrypoint(results, "run", timeout_s=300, **{**base, **settings})
-    finally:
-        os.environ.clear()
-        os.environ.update(before)
+    machine = startup.environment_at_start()
+    plain = {name: value for name, value in machine.items() if name in PLAIN or name.startswith(OWN)}
+    process = start(results, ("run",), {**base, **settings}, {**plain, **(env or {})})
+    return finish(process, results, 300)
 
 
 def verb(

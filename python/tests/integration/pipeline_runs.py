@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,19 +30,28 @@ class Ended:
         return found
 
 
-def environment(results: Path, settings: dict[str, object]) -> dict[str, str]:
-    """Only these settings; the environment and the caches are the machine's own."""
-    clean = {k: v for k, v in os.environ.items() if not k.startswith("MLPERF_")}
-    kept = {k: os.environ[k] for k in ("MLPERF_VENV", "MLPERF_CACHE_DIR") if k in os.environ}
+def environment(
+    results: Path, settings: dict[str, object], base: Mapping[str, str] | None = None
+) -> dict[str, str]:
+    """Only these settings; the environment and the caches are the machine's own. `base`: in the place of
+    this process's environment."""
+    given = os.environ if base is None else base
+    clean = {k: v for k, v in given.items() if not k.startswith("MLPERF_")}
+    kept = {k: given[k] for k in ("MLPERF_VENV", "MLPERF_CACHE_DIR") if k in given}
     chosen = {f"MLPERF_{k}": str(v) for k, v in settings.items()}
     return {**clean, **kept, **chosen, "MLPERF_RESULTS_DIR": str(results), "MLPERF_ENV_FILE": "/dev/null"}
 
 
-def start(results: Path, arguments: tuple[str, ...], settings: dict[str, object]) -> subprocess.Popen[str]:
+def start(
+    results: Path,
+    arguments: tuple[str, ...],
+    settings: dict[str, object],
+    base: Mapping[str, str] | None = None,
+) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [str(ROOT / "entrypoint.sh"), *arguments],
         cwd=ROOT,
-        env=environment(results, settings),
+        env=environment(results, settings, base),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

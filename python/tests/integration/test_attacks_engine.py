@@ -147,6 +147,29 @@ def test_a_preset_of_ones_own_is_recorded_by_its_path(
     assert load["preset"]["environment"] == {"VLLM_MLA_DISABLE": "1"}
 
 
+SWAP = """
+        import pathlib
+        weights = pathlib.Path(arguments.values["model"]) / "model.safetensors"
+        weights.rename(weights.with_suffix(".proven"))
+        weights.with_suffix(".proven").rename(weights)
+        return cls(arguments.values)
+"""
+
+
+def test_weights_swapped_while_they_are_loaded_and_put_back(
+    inputs: dict[str, object], tmp_path: Path
+) -> None:
+    """No trial run: its weights are hashed before the engine loads them."""
+    name = "vllm/v1/engine/async_llm.py"
+    loads_others = attacks.STUB[name].replace("        return cls(arguments.values)\n", SWAP)
+    stub = attacks.write(tmp_path / "stub", {**attacks.STUB, name: loads_others})
+    settings = {key: value for key, value in inputs.items() if key != "SAMPLES"}
+    ended = entrypoint(tmp_path / "results", "run", PACKAGES=stub, **settings)
+    assert ended.code == 2
+    assert "model.safetensors changed before the engine had loaded them" in ended.stderr
+    assert ended.read("results.json")["scenarios"] == {}
+
+
 def test_rouge_of_the_stub_is_above_what_can_be(ended: Ended) -> None:
     rouge1 = ended.read("results.json")["scenarios"]["Offline"]["accuracy"]["rouge1"]
     assert rouge1 > 1.05 * rules.REFERENCE_SCORES[rules.DATACENTER]["rouge1"]

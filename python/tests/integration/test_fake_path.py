@@ -13,6 +13,7 @@ import pytest
 from pipeline_runs import ROOT, Ended, entrypoint, environment, interrupted_at, started_until
 
 from mlperf_llama import rules
+from mlperf_llama.records import requests
 
 FAKE = {"ENGINE": "fake", "DATASET_SOURCE": "synthetic", "SAMPLES": 8}
 
@@ -26,6 +27,7 @@ def test_every_scenario_and_mode(tmp_path: Path, round_name: str, category: str)
     )
     assert ended.code == 0, ended.stderr
     assert ended.stdout.strip() == str(ended.folder)
+    assert ended.folder is not None
     results, verdict = ended.read("results.json"), ended.read("verdict.json")
     assert set(results["scenarios"]) == set(rules.CATEGORY_SCENARIOS[category])
     assert 0 < results["engine"]["first_query_s"] < 600
@@ -34,6 +36,9 @@ def test_every_scenario_and_mode(tmp_path: Path, round_name: str, category: str)
         assert performance["loadgen_result"] == "VALID"
         assert performance["loadgen_errors"] == []
         assert (performance["ttft_p99_ms"] is None) == (scenario == rules.OFFLINE)
+        assert (
+            len(requests.read(requests.path_in(ended.folder / scenario))) == performance["samples_processed"]
+        )
         assert found["accuracy"]["gen_num"] == 8
         assert found["compliance"]["passed"] is True
     passed = {c["name"]: c["passed"] for c in verdict["checks"]}

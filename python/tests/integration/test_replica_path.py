@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import time
@@ -18,8 +19,12 @@ SLOW = json.dumps({"ttft_ms": 200, "tpot_ms": 5, "output_tokens": 60})
 
 
 def test_three_members_run_every_scenario(tmp_path: Path) -> None:
-    ended = entrypoint(tmp_path, "run", SCENARIO="all", MODE="all", SAMPLES=24, **FAKE)
+    ended = entrypoint(tmp_path, "run", SCENARIO="all", MODE="all", SAMPLES=24, DEBUG=1, **FAKE)
     assert ended.code == 0, ended.stderr
+    shown = [event for event in map(json.loads, events_of(ended)) if "members" in event]
+    assert shown and {counts["member"] for event in shown for counts in event["members"]} == {0, 1, 2}
+    for index in range(3):
+        assert re.search(rf"^    member {index} on \S+, GPU {index}: .*\d+ under way", ended.stderr, re.M)
     results, provenance = ended.read("results.json"), ended.read("provenance.json")
     assert [member["index"] for member in provenance["members"]] == [0, 1, 2]
     assert results["engine"]["settings"]["data_parallel_size"] == 3
@@ -32,6 +37,11 @@ def test_three_members_run_every_scenario(tmp_path: Path) -> None:
         assert scenario["accuracy"]["gen_num"] == 24
     passed = {check["name"]: check["passed"] for check in ended.read("verdict.json")["checks"]}
     assert passed["members"] and passed["seal"]
+
+
+def events_of(ended: Ended) -> list[str]:
+    assert ended.folder is not None
+    return (ended.folder / "events.jsonl").read_text().splitlines()
 
 
 def with_a_member_killed(results: Path, mode: str) -> tuple[Ended, float]:
@@ -70,6 +80,18 @@ def test_a_killed_member_ends_a_performance_run(tmp_path: Path) -> None:
 
 
 @pytest.mark.timeout(300)
+def test_an_engine_that_hangs_ends_a_performance_run(tmp_path: Path) -> None:
+    """Its process lives, and says so."""
+    script = json.dumps({"ttft_ms": 20, "tpot_ms": 1, "fault": {"hang_at": 30}, "member": 1})
+    settings = {**FAKE, "FAKE": script, "SAMPLES": 60, "TARGET_QPS": 60, "SCENARIO": "Server"}
+    ended = entrypoint(tmp_path, "run", MODE="performance", DURATION_S=20, **settings)
+    assert (ended.code, ended.read("results.json")["status"]) == (4, "failed")
+    assert re.search(
+        r"member 1 on \S+, GPU 1: its engine gave no sign for 8 s and has \d+ requests", ended.stderr
+    )
+
+
+@pytest.mark.timeout(300)
 def test_an_accuracy_run_goes_on_and_says_so(tmp_path: Path) -> None:
     ended, _ = with_a_member_killed(tmp_path, "accuracy")
     assert ended.code == 0, ended.stderr
@@ -77,6 +99,6 @@ def test_an_accuracy_run_goes_on_and_says_so(tmp_path: Path) -> None:
     assert accuracy["gen_num"] == 60
     (lost,) = accuracy["lost_members"]
     assert (lost["member"], lost["unfinished"] > 0) == (1, True)
+    assert any("go to the others, once more" in line for line in events_of(ended))
     assert ended.folder is not None
-    assert "go to the others, once more" in (ended.folder / "events.jsonl").read_text()
     assert "GPU 1 was lost: ended with code 137" in (ended.folder / "report.md").read_text()

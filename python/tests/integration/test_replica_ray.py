@@ -172,7 +172,7 @@ def test_some_of_the_gpus(cluster: object) -> None:
 
 
 def test_more_gpus_than_there_are(cluster: object) -> None:
-    with pytest.raises(MissingError, match="expected 4 in the cluster, found 3"):
+    with pytest.raises(MissingError, match="expected 4 GPUs in the cluster, found 3"):
         placed(cluster, GPUS="4")
 
 
@@ -189,10 +189,43 @@ def test_gpus_that_others_have(cluster: object, monkeypatch: pytest.MonkeyPatch)
         asyncio.run(there.launcher.stop())
 
 
-@pytest.mark.parametrize("flags", [{"GPUS": "0,2"}, {"TENSOR_PARALLEL": "2"}])
-def test_what_ray_cannot_be_asked(flags: dict[str, str]) -> None:
-    with pytest.raises(UsageError, match="with HOSTS=ray"):
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [({"GPUS": "0,2"}, "with HOSTS=ray"), ({"GPUS": "3", "TENSOR_PARALLEL": "2"}, "no multiple")],
+)
+def test_what_ray_cannot_be_asked(flags: dict[str, str], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
         asyncio.run(places.place(settings(**flags), {}))
+
+
+def test_a_member_has_a_group_of_gpus(cluster: object) -> None:
+    """Of one node: those of the others, one on each, make no group. The member sees its own alone."""
+    node = cluster.add_node(num_cpus=4, num_gpus=5)  # type: ignore[attr-defined]
+    try:
+        there = placed(cluster, TENSOR_PARALLEL="2")
+        assert sorted(str(member.gpu) for member in there.members) == ["0,1", "2,3"]
+
+        async def body() -> None:
+            engine = engine_of(there, SCRIPT)
+            try:
+                await engine.start(lambda text: None)
+                seen = {
+                    index: worker.environ()["CUDA_VISIBLE_DEVICES"] for index, worker in workers().items()
+                }
+                assert seen == {member.index: member.gpu for member in there.members}
+                sink = Collector(50)
+                engine.submit(requests(50), LIMITS, False, sink)
+                await asyncio.wait_for(sink.ended, 30)
+            finally:
+                await engine.close()
+
+        asyncio.run(body())
+        with pytest.raises(
+            MissingError, match="expected 3 groups of 2 GPUs on one node in the cluster, found 2"
+        ):
+            placed(cluster, TENSOR_PARALLEL="2", GPUS="6")
+    finally:
+        cluster.remove_node(node)  # type: ignore[attr-defined]
 
 
 def test_no_cluster_there() -> None:

@@ -76,7 +76,7 @@ def test_the_report_shows_it(found: Ended) -> None:
     assert found.folder
     text = (found.folder / "report.md").read_text()
     assert "Loads tried, Server" in text and "confirmed VALID" in text
-    assert "share of its limit" in (found.folder / "report.html").read_text()
+    assert "TTFT and TPOT as shares of their limits" in (found.folder / "report.html").read_text()
 
 
 def test_a_run_uses_what_was_found_and_the_user_beats_it(found: Ended, results: Path) -> None:
@@ -147,3 +147,23 @@ def test_offline_and_the_engine_grid(tmp_path: Path) -> None:
     assert entry["Offline"]["max_num_seqs"] == kept["engine"]["best"]["seats"]
     assert entry["Offline"]["target_qps"] == pytest.approx(1.1 * kept["scenarios"]["Offline"]["answer"], 1e-3)
     assert entry["engine"]["max_num_seqs"] >= entry["Offline"]["max_num_seqs"]
+
+
+def test_one_member_is_searched_and_all_confirm(tmp_path: Path) -> None:
+    ended = tune(tmp_path, QUEUE, GPUS=2, DURATION_S=3, PROBE_S=2, TARGET_QPS=250, SEARCH="engine,qps")
+    assert ended.code == 0, ended.stderr
+    tried = probes(ended)
+    first_full = next(n for n, probe in enumerate(tried) if probe["kind"] == "confirm")
+    assert all(probe["member_qps"] == pytest.approx(probe["qps"] / 2) for probe in tried[:first_full])
+    assert all("member_qps" not in probe for probe in tried[first_full:])
+    assert ended.folder
+    assert "of them on one member alone: TTFT" in (ended.folder / "events.jsonl").read_text()
+    assert "had one member alone, at its share of the load" in (ended.folder / "report.md").read_text()
+    engine = ended.read("tuning.json")["engine"]
+    assert engine["members"] == 2
+    # Short runs: the last answer's time counts.
+    best = max(point["samples_per_s"] for point in engine["points"])
+    assert best <= 155 and 1.6 * best < engine["whole_samples_per_s"] <= 310
+    entry = tomllib.loads((tmp_path / "tuned" / "fake.toml").read_text())["entry"][0]
+    assert entry["identity"]["replicas"] == 2
+    assert entry["Server"]["target_qps"] == ended.read("tuning.json")["scenarios"]["Server"]["answer"] > 160

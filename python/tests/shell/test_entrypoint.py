@@ -250,7 +250,7 @@ def test_no_folder_for_temporary_files_is_needed(box: Sandbox) -> None:
 
 def test_debug_shows_each_step_and_its_code(box: Sandbox) -> None:
     box.on(f"{RUN} model mlcommons", code=3)
-    done = box.run("./entrypoint.sh", MLPERF_DEBUG="1")
+    done = box.run("./entrypoint.sh", MLPERF_VERBOSITY="debug")
     assert done.stdout == "/tmp/a run\n"
     assert "debug: model mlcommons --run-dir /tmp/a run" in done.stderr
     assert "debug: model ended with 3" in done.stderr

@@ -136,6 +136,18 @@ def test_doctor_needs_no_environment(box: Sandbox) -> None:
     assert "native.sh" not in box.calls()
 
 
+@pytest.mark.parametrize("works", [True, False])
+def test_doctor_never_sets_up(box: Sandbox, works: bool) -> None:
+    """Nor where a set-up ended half-way; a Python that does not start is passed over."""
+    box.stub("python3.11")
+    box.stub("python", folder=box.venv / "bin")
+    if not works:
+        box.on("python -c", code=127)
+    assert box.run("scripts/launch.sh", "--native", "doctor").returncode == 0
+    assert box.calls()[-1] == ("entrypoint.sh doctor" if works else "python3.11 -P -s -m mlperf_llama doctor")
+    assert "native.sh" not in box.calls()
+
+
 def test_a_driver_that_fails_is_said_in_its_own_words(box: Sandbox) -> None:
     box.on("nvidia-smi -L", out="Driver/library version mismatch\n", code=18)
     done = box.run("scripts/launch.sh", "run")

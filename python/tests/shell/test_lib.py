@@ -6,7 +6,7 @@ import pytest
 
 from mlperf_llama import errors
 
-from .conftest import Sandbox
+from .conftest import ROOT, Sandbox
 
 
 def sourced(box: Sandbox, script: str, **env: str) -> tuple[int, str, str]:
@@ -73,7 +73,13 @@ def test_colour_on_a_terminal_unless_told_not_to(sandbox: Sandbox, no_color: str
     assert ("\033[33m" in done.stdout) == coloured
 
 
-SECRETS = ("HF_TOKEN", "CF_ACCESS_CLIENT_ID", "CF_ACCESS_CLIENT_SECRET", "ENDPOINT_API_KEY")
+SECRETS = (
+    "HF_TOKEN",
+    "CF_ACCESS_CLIENT_ID",
+    "CF_ACCESS_CLIENT_SECRET",
+    "CF_ACCESS_TOKEN",
+    "ENDPOINT_API_KEY",
+)
 
 
 @pytest.mark.parametrize("say", ['log "$TEXT"', 'warn "$TEXT"', 'die 3 "$TEXT"'])
@@ -96,3 +102,18 @@ def test_ordinary_messages_stay(sandbox: Sandbox, text: str) -> None:
 def test_messages_pass_no_control_character_on(sandbox: Sandbox, say: str) -> None:
     _, _, err = sourced(sandbox, say, TEXT="a\x1b[2J\r\x07\x7f\tÜ")
     assert err.endswith(": a\\x1b[2J\\r??\tÜ\n")
+
+
+def test_without_a_folder_for_temporary_files_it_is_one_line_and_code_3(sandbox: Sandbox) -> None:
+    code, out, err = sourced(sandbox, "name=$(temporary_folder)\nprintf 'went on'", TMPDIR="/nowhere")
+    assert (code, out, err.count("\n")) == (3, "", 1)
+    assert "found /nowhere: set TMPDIR to another" in err
+    code, out, _ = sourced(sandbox, "temporary_folder", TMPDIR=str(sandbox.home))
+    assert code == 0 and [str(path) for path in sandbox.home.iterdir()] == [out.strip()]
+
+
+def test_every_script_asks_for_temporary_files_in_this_way() -> None:
+    """environment.sh alone is a part of the image's layers and sources nothing."""
+    scripts = [path for pattern in ("*.sh", "scripts/*", "docker/*.sh") for path in ROOT.glob(pattern)]
+    users = {path.name for path in scripts if path.is_file() and "mktemp" in path.read_text()}
+    assert users == {"lib.sh", "environment.sh"}

@@ -154,6 +154,21 @@ def test_a_run_folder_is_passed_as_one_word(box: Sandbox) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("target", "given", "missing"),
+    [("resume", (), "RUN_DIR"), ("compare", (), "A"), ("compare", ("A=x",), "B")],
+)
+def test_a_folder_that_is_needed_is_asked_for_in_one_line(
+    box: Sandbox, target: str, given: tuple[str, ...], missing: str
+) -> None:
+    done = box.run("make", target, *given)
+    first, *rest = done.stderr.splitlines()
+    assert done.returncode == 2 and done.stdout == "" and box.calls() == []
+    assert first.startswith(f"error: {missing}: expected the folder of a")
+    assert first.endswith(f"found nothing: make {target} {missing}=results/...")
+    assert all(line.startswith("make: ***") for line in rest)
+
+
 POISON = "$(shell touch made-by-make) `touch made-by-shell` $HOME $$ ;&\"' x"
 
 

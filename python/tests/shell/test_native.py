@@ -213,8 +213,48 @@ def test_no_python_of_the_right_version(box: Sandbox, bare_path: str) -> None:
     box.on("python3.11 -c", code=1)
     done = box.run("scripts/native.sh", PATH=bare_path)
     assert (done.returncode, done.stdout) == (3, "")
-    assert "expected Python 3.11 or 3.12 with venv on PATH, found none" in done.stderr
+    [line] = done.stderr.splitlines()
+    assert "expected Python 3.11 or 3.12 with venv, found none: install one" in line
+    assert "uv python install 3.12" in line and "CONTAINER=1" in line
     assert steps(box) == []
+
+
+@pytest.mark.parametrize("command", [("scripts/native.sh",), ("scripts/launch.sh", "--native", "doctor")])
+def test_what_there_is_of_python_is_named(box: Sandbox, bare_path: str, command: tuple[str, ...]) -> None:
+    box.stub("python3")
+    box.on("python3.11 -c", code=1)
+    box.on("python3 -c import sys, ", code=1)
+    box.on("python3 -c import importlib", out="3.10.12 (/usr/bin/python3.10)\n")
+    done = box.run(*command, PATH=bare_path)
+    assert (done.returncode, done.stdout) == (3, "")
+    [line] = done.stderr.splitlines()
+    assert "expected Python 3.11 or 3.12 with venv, found Python 3.10.12 (/usr/bin/python3.10): " in line
+
+
+def test_a_python_that_uv_keeps_is_taken(box: Sandbox, bare_path: str) -> None:
+    box.on("python3.11 -c", code=1)
+    box.stub("python3", folder=box.home / ".local/share/uv/python/cpython-3.12.1-linux/bin")
+    box.on("python3 -m venv", copy="{last}/bin/python")
+    assert box.run("scripts/native.sh", PATH=bare_path).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("pip_log", "named"),
+    [
+        (
+            "HTTPSConnectionPool(host='wheels.example', port=443): Max retries exceeded\n",
+            "wheels.example did not",
+        ),
+        ("", "check the network and the free disk space, then run"),
+    ],
+)
+def test_a_failed_set_up_names_the_host_that_did_not_answer(box: Sandbox, pip_log: str, named: str) -> None:
+    script = box.root / "scripts/environment.sh"
+    script.write_text(f"#!/bin/sh\nprintf '%s' \"{pip_log}\" >$PIP_LOG\nexit 1\n")
+    done = box.run("scripts/native.sh")
+    assert done.returncode == 3
+    assert named in done.stderr and "run the same command again" in done.stderr
+    assert ("PIP_INDEX_URL" in done.stderr) == bool(pip_log)
 
 
 def test_the_next_python_is_tried_when_the_first_does_not_answer(box: Sandbox, bare_path: str) -> None:

@@ -69,6 +69,11 @@ def test_words_choose_categories(box: Sandbox) -> None:
     assert box.run("./test_pipeline.sh", "no such category").returncode == 2
 
 
+def test_without_a_folder_for_temporary_files_no_category_runs(box: Sandbox) -> None:
+    done = box.run("./test_pipeline.sh", TMPDIR="/nowhere")
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (3, "", 1)
+
+
 def test_a_failed_set_up_ends_it_before_any_category(box: Sandbox) -> None:
     box.on("native.sh", code=3)
     done = box.run("./test_pipeline.sh")

@@ -87,6 +87,11 @@ def test_a_signal_ends_it_with_its_child(box: Sandbox, number: signal.Signals, s
     wait_for(lambda: not alive(str(box.log)), "a child outlived the script")
 
 
+def test_without_a_folder_for_temporary_files_nothing_starts(box: Sandbox) -> None:
+    done = box.run("./run_all.sh", TMPDIR="/nowhere")
+    assert (done.returncode, done.stdout, done.stderr.count("\n"), box.calls()) == (3, "", 1, [])
+
+
 def test_it_takes_no_flags(box: Sandbox) -> None:
     assert box.run("./run_all.sh", "--fast").returncode == 2
     assert box.calls() == []

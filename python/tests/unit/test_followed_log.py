@@ -1,4 +1,4 @@
-"""DEBUG: what comes into run.log is on the terminal too."""
+"""VERBOSITY=debug: what comes into run.log is on the terminal too."""
 
 from __future__ import annotations
 

@@ -99,11 +99,13 @@ def test_a_seal_that_no_measuring_stage_made(run: RunFolder, stages: tuple[str, 
     assert "names no stage that measured" in check.detail
 
 
-def test_a_folder_without_logs_needs_no_seal_before_its_first_stage(tmp_path: Path) -> None:
+@pytest.mark.parametrize("first", ["model path", seal.CREATED])
+def test_a_seal_begins_where_the_folder_is_made(first: str, tmp_path: Path) -> None:
+    """Records that lay there before are nobody's."""
     run = RunFolder.create(tmp_path / "results", "x")
-    for name in ("model path", "dataset path", "run"):
+    for name in (first, "dataset path", "run"):
         with seal.stage(run, name):
             if name == "run":
                 run.log_dir("Offline", "performance").mkdir(parents=True)
                 (run.log_dir("Offline", "performance") / "mlperf_log_detail.txt").write_text("")
-    assert seal.faults(run) == []
+    assert seal.faults(run) == ([] if first == seal.CREATED else [seal.NO_BEGIN])

@@ -42,15 +42,16 @@ def member(index: int = 0, head: Head | None = None) -> Member:
         ((3000, 1000), {0: 300.0, 1: 100.0}),
         # Less than a tenth apart.
         ((1000, 1050), {}),
-        # One that has answered nothing has no rate.
+        # One that has answered nothing, or hardly anything, has no rate.
         ((3000, 1000, 0), {}),
+        ((3000, 775), {}),
     ],
 )
 def test_rates_as_measured(answered: tuple[int, ...], expected: dict[int, float]) -> None:
     async def body() -> None:
         members = [member(index) for index in range(len(answered))]
         for each, tokens in zip(members, answered, strict=True):
-            each.began, each.ended, each.answered_tokens = 5.0, 15.0, tokens
+            each.began, each.ended, each.answered_tokens, each.answered = 5.0, 15.0, tokens, tokens // 25
         assert measured_rates(members) == expected
 
     asyncio.run(body())

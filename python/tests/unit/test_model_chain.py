@@ -10,7 +10,7 @@ import json
 import os
 import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -184,7 +184,7 @@ FAULTS: dict[int | str, str] = {
     "hang": "",
     "slow": "",
     "cut-off": "(received|read)",
-    "corrupt": "remove .* fetched again",
+    "corrupt": "the next run fetches it again",
     "login": "",
 }
 
@@ -226,13 +226,46 @@ def _left(run: RunFolder, tmp_path: Path, env: dict[str, str], words: str) -> No
     assert TOKEN not in recorded.reason
 
 
-def test_bytes_that_changed_in_the_cache_are_noticed(server: StandIn, tmp_path: Path) -> None:
-    env = environment(server, tmp_path, HF_TOKEN=TOKEN)
-    served = model.serve("huggingface", settings(tmp_path), env)
+def test_bytes_that_changed_in_a_folder_of_ones_own_are_noticed(server: StandIn, tmp_path: Path) -> None:
+    served = model.serve("huggingface", settings(tmp_path), environment(server, tmp_path, HF_TOKEN=TOKEN))
     weights = Path(served.path) / next(iter(SHARDS))
     weights.write_bytes(weights.read_bytes()[:-1] + b"!")
     with pytest.raises(MissingError, match=r"corrupted: its SHA-256 is .*; remove it and run again"):
-        model.serve("huggingface", settings(tmp_path), env)
+        model.serve("path", settings(tmp_path, MODEL=served.path), {})
+
+
+def cut(path: Path) -> None:
+    path.resolve().write_bytes(path.read_bytes()[:-3])
+
+
+def changed(path: Path) -> None:
+    path.resolve().write_bytes(path.read_bytes()[:-1] + b"!")
+
+
+DAMAGE: dict[str, Callable[[Path], None]] = {
+    "cut off": cut,
+    "changed": changed,
+    "its link gone": Path.unlink,
+    "its content gone": lambda path: path.resolve().unlink(),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_the_hubs_cache_heals(server: StandIn, tmp_path: Path, damage: str) -> None:
+    """Whatever file of it is harmed, the next run fetches just that one again."""
+    env = environment(server, tmp_path, HF_TOKEN=TOKEN)
+    first = model.serve("huggingface", settings(tmp_path), env)
+    # A link that is gone leaves no trace where the model can be loaded without the file.
+    names = [n for n in FILES if damage != "its link gone" or n in ("config.json", *list(SHARDS)[1:2])]
+    for name in names:
+        DAMAGE[damage](Path(first.path) / name)
+    server.requests.clear()
+    again = model.serve("huggingface", settings(tmp_path), env)
+    assert (again.path, again.sha256, again.eligible) == (first.path, first.sha256, True)
+    assert {name: (Path(again.path) / name).read_bytes() for name in FILES} == FILES
+    assert server.requests
+    server.requests.clear()
+    assert model.serve("huggingface", settings(tmp_path), env) == again and not server.requests
 
 
 # mlcommons

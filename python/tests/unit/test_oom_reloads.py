@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import redirect_stderr
 from pathlib import Path
 from typing import Any
 
 import pytest
+from engine_contract import Collector, requests
+from loadgen_support import LIMITS
 from oom_texts import AVAILABLE, FULL, LOADED, LOADING, NO_BLOCKS, ONE_REQUEST, START, VAGUE
+from replica_support import Workers, specs
 
 from mlperf_llama import config, rules
 from mlperf_llama.bench import oom
 from mlperf_llama.bench.session import Session
 from mlperf_llama.engine import EngineInfo, oom_fallback, preset, tuned
+from mlperf_llama.engine.replicas.head import ReplicaEngine
+from mlperf_llama.engine.replicas.router import TokenRouter
+from mlperf_llama.engine.replicas.settings import MemberSettings
 from mlperf_llama.engine.settings import EngineSettings, ModelFacts, engine_settings
 from mlperf_llama.errors import BrokeError, MissingError, PipelineError
 from mlperf_llama.records.codec import to_json
@@ -143,3 +150,59 @@ def test_an_engine_that_died_of_it_in_a_run_starts_again(folder: RunFolder) -> N
     fixed = ScriptedSession(folder, {"GPU_MEMORY_UTILIZATION": "0.9"}, [])
     asyncio.run(fixed.restart("CUDA out of memory. Tried to allocate 40.00 GiB. GPU 0"))
     assert fixed.loads[0] == fixed.loads[-1], "nothing helps: the same again"
+
+
+def lines_of(member: int, text: str) -> str:
+    return "".join(f"member {member} | {line}\n" for line in text.splitlines())
+
+
+def test_a_member_s_shortage_is_its_own(folder: RunFolder) -> None:
+    """Others that load beside it have memory left, or lack as much as would end the run."""
+    short = LOADED + AVAILABLE.format(-0.6)
+    alone = ScriptedSession(folder, {}, [short + NO_BLOCKS])
+    asyncio.run(alone.start())
+    others = lines_of(0, AVAILABLE.format(60.0)) + lines_of(12, FULL.replace("2.00 GiB", "70.00 GiB"))
+    log = lines_of(1, LOADING + short) + others + lines_of(1, NO_BLOCKS) + others
+    run = folder.file("run.log")
+    run.write_text(log)
+    memory = oom.MemoryFallback(folder, alone.gpu, {})
+    settings = ScriptedSession(folder, {}, []).settings
+    steps = memory.take(settings, f"member 1 on a, GPU 1: vLLM could not load /m: {VAGUE}")
+    assert steps == tuple(alone._memory.steps)
+
+
+class MemberSession(ScriptedSession):
+    """Two members with the fake engine; the second lacks memory until the engine is loaded with less."""
+
+    placed = None
+
+    def _make_engine(self) -> Any:
+        first = self.loads == []
+        self.loads.append(dict(self.settings.arguments))
+        fault = {"fault": {"out_of_memory": 0.6}, "member": 1} if first else {}
+        settings = MemberSettings("fake", fault)
+        return ReplicaEngine(specs(2), settings, TokenRouter(), Workers())
+
+
+@pytest.mark.slow
+def test_one_member_s_lack_of_memory_loads_all_with_less(folder: RunFolder) -> None:
+    """All alike, since unlike settings are no result."""
+    messages: list[str] = []
+    session = MemberSession(folder, {}, [])
+    session.events = Events(None, lambda event: messages.append(str(event.get("message"))))
+
+    async def body() -> None:
+        with folder.file("run.log").open("a") as log, redirect_stderr(log):
+            await session.start()
+        try:
+            sink = Collector(40)
+            session.engine.submit(requests(40), LIMITS, False, sink)
+            await asyncio.wait_for(sink.ended, 20)
+        finally:
+            await session.engine.close()
+
+    asyncio.run(body())
+    assert len(session.loads) == 2 and session.loads[0] != session.loads[1]
+    assert any(message.startswith("out of memory: ") for message in messages)
+    steps = folder.read(Provenance).memory_steps or ()
+    assert steps and steps[0].before != steps[0].after

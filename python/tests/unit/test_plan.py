@@ -64,9 +64,37 @@ def test_user_conf_of_a_shortened_run() -> None:
     assert plans.user_conf(plan).splitlines() == [
         "*.Server.target_qps = 3.0",
         "*.Server.min_duration = 1500",
-        "*.Server.min_query_count = 459",
+        "*.Server.min_query_count = 168",
         "*.Server.performance_sample_count_override = 24",
     ]
+
+
+@pytest.mark.parametrize(
+    ("duration_s", "qps", "queries"),
+    [(5.0, 0.2, 8), (5.0, 0.3, 16), (2000.0, 0.3, 464), (2400.0, 0.2, 464), (5.0, 7.7, 464), (5.0, 1e-3, 8)],
+)
+def test_a_shortened_server_run_ends_in_a_minute_unless_it_shall_be_longer(
+    duration_s: float, qps: float, queries: int
+) -> None:
+    plan = plan_of(rules.SERVER, samples=8, duration_s=duration_s, target_qps=qps)
+    assert plan.least_queries <= queries
+    assert plan.expected_queries - queries in range(200 if duration_s > 60 else 8)
+    assert bool(plan.too_few) == (plan.expected_queries < 459)
+
+
+def test_few_queries_are_planned_for_single_stream_and_test06_too() -> None:
+    plan = plan_of(rules.SINGLE_STREAM, samples=8, expected_latency_ms=4000.0)
+    assert (plan.expected_queries, plan.expected_seconds) == (8, 32)
+    audit = plan_of(rules.SERVER, "compliance", samples=8, target_qps=0.3)
+    assert audit.expected_queries == 18
+    assert "*.*.min_query_count = 18\n" in plans.audit_conf(audit)
+    assert audit.too_few.startswith("too few responses for TEST06: not judged (18 of 100; ")
+
+
+def test_a_full_run_is_as_long_as_the_rules_say_however_slow() -> None:
+    for mode, queries in (("performance", 13368), ("accuracy", 13368), ("compliance", 100)):
+        plan = make_plan("v6.1", rules.DATACENTER, rules.SERVER, mode, 13368, 13368, target_qps=0.2)
+        assert (plan.expected_queries, plan.too_few) == (queries, "")
 
 
 @pytest.mark.parametrize("mode", rules.MODES)
@@ -83,7 +111,7 @@ def test_a_short_duration_alone_shortens() -> None:
 
 def test_compliance_asks_for_100_samples() -> None:
     assert plan_of(mode="compliance").expected_queries == 100
-    assert "*.*.accuracy_log_rng_seed = 720381539243781796\n" in plans.audit_conf()
+    assert "*.*.accuracy_log_rng_seed = 720381539243781796\n" in plans.audit_conf(plan_of(mode="compliance"))
 
 
 def test_impossible_plans_are_usage_errors() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import py_compile
 import subprocess
 import sys
 import time
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from mlperf_llama.machine.process import installed as installed_packages
 from mlperf_llama.machine.process import packages, startup, variables
 from mlperf_llama.records.files import digest
 
@@ -29,6 +31,7 @@ CODE = "VERSION = 1\n"
         ("MLPERF_LLAMA_SCALES", "/data/scales.json"),
         ("MLPERF_LLAMA_KERNEL_CACHE", "/cache/kernels"),
         ("NCCL_P2P_DISABLE", "1"),
+        ("NVSHMEM_DEBUG", "INFO"),
         ("CUDA_VERSION", "13.0"),
         ("LD_LIBRARY_PATH", "/usr/local/nvidia/lib:/usr/local/nvidia/lib64:/environment/lib"),
         ("PYTHONPATH", "/app/python"),
@@ -51,6 +54,10 @@ def test_variables_that_change_no_result(name: str, value: str) -> None:
     ("name", "value"),
     [
         ("LD_PRELOAD", "/tmp/clock.so"),
+        ("K_SCALE_CONSTANT", "50"),
+        ("NVSHMEM_LIB_DIR", "/tmp/mine"),
+        ("TRUST_REMOTE_CODE", "1"),
+        ("USE_HUB_KERNELS", "1"),
         ("LD_LIBRARY_PATH", "/usr/lib:/tmp/mine"),
         ("LD_LIBRARY_PATH", "relative"),
         ("LD_LIBRARY_PATH", "/usr/lib;/tmp/mine"),
@@ -252,6 +259,84 @@ def test_a_file_that_is_imported_before_the_wheels(name: str, installed: Path) -
     made.parent.mkdir()
     made.write_text("")
     assert examine(installed).differing == (f"{path} (not in its wheel)",)
+
+
+# --- all that is installed
+
+TORCH = packages.locked("torch")[0]
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> Path:
+    """A site-packages of two wheels, of which a lock file names the first."""
+    folder = tmp_path / "site-packages"
+    for info, files in (
+        (f"torch-{TORCH}.dist-info", ("torch/nn.py", "torch/lib/libtorch.so", "torch/a.h")),
+        ("mine-1.0.dist-info", ("mine/__init__.py", "single.py")),
+    ):
+        for name in files:
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_text(CODE)
+        (folder / info).mkdir()
+        rows = [f"{name},sha256={packages.hash_of(digest(folder / name))},1" for name in files]
+        (folder / info / "RECORD").write_text("\n".join(rows))
+    packages._hash.cache_clear()
+    return folder
+
+
+def test_an_environment_as_its_wheels(environment: Path) -> None:
+    record, unlocked = installed_packages.examine(environment)
+    assert (record.distributions, record.files, record.differing) == (1, 2, ())
+    assert unlocked == {"mine": "mine 1.0", "single": "mine 1.0"}
+    assert installed_packages.imported(unlocked, ["torch.nn", "minerals"]) == ()
+    assert installed_packages.imported(unlocked, ["torch", "mine.part", "single"]) == ("mine 1.0",)
+
+
+def bytecode_of_other_source(path: Path) -> None:
+    """As Python keeps it, with the size and the time of the source that lies there."""
+    state = path.stat()
+    path.write_text(CODE.replace("1", "2"))
+    os.utime(path, ns=(state.st_atime_ns, state.st_mtime_ns))
+    py_compile.compile(str(path))
+    path.write_text(CODE)
+    os.utime(path, ns=(state.st_atime_ns, state.st_mtime_ns))
+
+
+ENVIRONMENT_EDITS: dict[str, tuple[Callable[[Path], object], str]] = {
+    "code": (lambda f: (f / "torch/nn.py").write_text("VERSION = 2\n"), "torch/nn.py"),
+    "its bytecode": (
+        lambda f: bytecode_of_other_source(f / "torch/nn.py"),
+        "torch/nn.py (its bytecode is another's)",
+    ),
+    "a module beside the packages": (
+        lambda f: (f / "flashinfer.py").write_text(CODE),
+        "flashinfer.py (not in any wheel)",
+    ),
+    "a module in a package": (
+        lambda f: (f / "torch/more.py").write_text(CODE),
+        "torch/more.py (not in any wheel)",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", ENVIRONMENT_EDITS)
+def test_an_edited_environment_is_named(what: str, environment: Path) -> None:
+    edit, named = ENVIRONMENT_EDITS[what]
+    edit(environment)
+    assert installed_packages.examine(environment)[0].differing == (named,)
+
+
+def test_of_a_file_that_two_wheels_bring_the_last_stays(environment: Path) -> None:
+    """As those of NVIDIA's libraries for several versions of CUDA do."""
+    info = environment / f"nvidia_nccl_cu13-{packages.locked('nvidia-nccl-cu13')[0]}.dist-info"
+    info.mkdir()
+    (info / "RECORD").write_text("torch/nn.py,sha256=AAAA,1\ntorch/gone.py,sha256=AAAA,1\n")
+    assert installed_packages.examine(environment)[0].differing == ("torch/gone.py (gone)",)
+
+
+def test_bytecode_that_python_made_is_its_own(environment: Path) -> None:
+    py_compile.compile(str(environment / "torch/nn.py"))
+    assert installed_packages.examine(environment)[0].differing == ()
 
 
 def test_the_lock_files_name_what_is_installed() -> None:

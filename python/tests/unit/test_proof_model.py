@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,9 +23,11 @@ from proof_support import (
 from standin_servers import CF_ID, CF_SECRET, Fault, Repo, StandIn, serve
 
 from mlperf_llama import rules
+from mlperf_llama.errors import UsageError
+from mlperf_llama.records.schema import Provided
 from mlperf_llama.sources import model
 from mlperf_llama.sources.chain import Served
-from mlperf_llama.sources.model import checkpoint, huggingface, mlcommons, proof
+from mlperf_llama.sources.model import checkpoint, huggingface, mlcommons, proof, unchanged
 
 pytestmark = pytest.mark.slow
 TOKEN = "hf_standin"
@@ -192,6 +196,100 @@ def test_a_config_that_makes_another_model_of_them(changed: dict[str, object], t
     served = from_path(tmp_path, support.write(files, tmp_path / "model"))
     assert not served.eligible
     assert next(iter(changed)) in served.reason
+
+
+# --- files beside the official ones
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "consolidated.safetensors",
+        "params.json",
+        "hf_quant_config.json",
+        "model-00005-of-00005.safetensors",
+        "pytorch_model.bin",
+        "modeling_mine.py",
+    ],
+)
+def test_a_file_that_the_engine_would_read_as_well(name: str, tmp_path: Path) -> None:
+    """vLLM takes consolidated*.safetensors before the shards that the index names."""
+    folder = support.write({**model_files(), name: b"{}"}, tmp_path / "model")
+    served = from_path(tmp_path, folder)
+    assert not served.eligible
+    assert f"also holds {name}" in served.reason
+
+
+def test_files_that_no_engine_reads_do_no_harm(tmp_path: Path) -> None:
+    files = dict.fromkeys(("LICENSE", "README.md", "llama.md5", ".complete.json", "tokenizer.model"), b"")
+    folder = support.write({**model_files(), **files}, tmp_path / "model")
+    support.write({"consolidated.00.pth": b"", "params.json": b"{}"}, folder / "original")
+    served = from_path(tmp_path, folder)
+    assert (served.eligible, served.reason) == (True, "")
+
+
+@pytest.mark.parametrize("ids", [[128001, 128008, 128009, 13], [128001]])
+def test_answers_that_would_end_elsewhere(ids: list[int], tmp_path: Path) -> None:
+    files = {**model_files(), "generation_config.json": json.dumps({"eos_token_id": ids}).encode()}
+    served = from_path(tmp_path, support.write(files, tmp_path / "model"))
+    assert not served.eligible and "would end at" in served.reason
+
+
+# --- between the proof and the engine
+
+
+def swapped_and_back(folder: Path) -> None:
+    (folder / FIRST).rename(folder / "aside")
+    (folder / FIRST).write_bytes(WEIGHTS[FIRST])
+    (folder / FIRST).unlink()
+    (folder / "aside").rename(folder / FIRST)
+
+
+def beside_and_gone(folder: Path) -> None:
+    (folder / "consolidated.safetensors").write_bytes(b"")
+    (folder / "consolidated.safetensors").unlink()
+
+
+def link_swapped_and_back(folder: Path) -> None:
+    """As a hub's cache links its blobs."""
+    target = (folder / "config.json").readlink()
+    (folder / "config.json").unlink()
+    (folder / "config.json").symlink_to(target)
+
+
+BETWEEN = {
+    "replaced": (lambda folder: replace_keeping_size_and_time(folder / FIRST), FIRST),
+    "swapped and back": (swapped_and_back, FIRST),
+    "a file beside, and gone": (beside_and_gone, "."),
+    "a link swapped and back": (link_swapped_and_back, "config.json"),
+    "gone": (lambda folder: (folder / FIRST).unlink(), FIRST),
+}
+
+
+@pytest.fixture
+def proven(tmp_path: Path) -> Provided:
+    """Official weights, their config.json a link."""
+    folder = support.write(model_files(), tmp_path / "model")
+    (folder / "config.json").rename(tmp_path / "blob")
+    (folder / "config.json").symlink_to(tmp_path / "blob")
+    served = from_path(tmp_path, folder)
+    return Provided(path=served.path, sha256=served.sha256, details=dict(served.details))
+
+
+def test_files_that_an_engine_has_only_read_are_as_they_were(proven: Provided) -> None:
+    for path in Path(str(proven.path)).iterdir():
+        path.read_bytes()
+    unchanged.check_loaded(proven)
+    unchanged.check_loaded(Provided())
+
+
+@pytest.mark.parametrize("how", BETWEEN)
+def test_files_changed_between_their_proof_and_loading(how: str, proven: Provided) -> None:
+    change, named = BETWEEN[how]
+    time.sleep(0.01)
+    change(Path(str(proven.path)))
+    with pytest.raises(UsageError, match=rf"found that {re.escape(named)} changed before the engine"):
+        unchanged.check_loaded(proven)
 
 
 # meta-llama/Llama-3.1-8B-Instruct's config.json at the published revision, whole.

@@ -24,7 +24,7 @@ from mlperf_llama.records.events import Events
 from mlperf_llama.records.files import write_text
 from mlperf_llama.records.run_folder import RunFolder
 from mlperf_llama.records.schema import Attempt, Event, Provenance, Provided
-from mlperf_llama.report import blocks, html, markdown, svg
+from mlperf_llama.report import blocks, html, markdown, plot
 from mlperf_llama.terminal import console
 from mlperf_llama.terminal.style import Style, plain
 
@@ -245,7 +245,7 @@ def test_no_report_or_terminal_text_passes_a_control_character_on() -> None:
     banner = blocks.Banner(DANGEROUS, (DANGEROUS,), "bad")
     table = blocks.Table((DANGEROUS,), ((DANGEROUS,), (f"`{DANGEROUS}`",)), "l", DANGEROUS, DANGEROUS)
     folded = blocks.Table((DANGEROUS,), ((DANGEROUS,),), "l", DANGEROUS, folded=True)
-    chart = blocks.Chart(DANGEROUS, svg.line_chart([(0, 1), (1, 2)], DANGEROUS, DANGEROUS), DANGEROUS)
+    chart = blocks.Chart(DANGEROUS, plot.line_chart([(0, 1), (1, 2)], DANGEROUS, DANGEROUS), DANGEROUS)
     content = (blocks.Text(DANGEROUS), blocks.Items((DANGEROUS,)), table, folded, chart)
     section = blocks.Section(DANGEROUS, content)
     document = blocks.Document(DANGEROUS, DANGEROUS, banner, DANGEROUS, (section,))

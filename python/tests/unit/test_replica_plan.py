@@ -11,6 +11,7 @@ from mlperf_llama import config
 from mlperf_llama.engine import Limits, Request
 from mlperf_llama.engine.frames import Decoder, FrameError, frame
 from mlperf_llama.engine.replicas import plan, wire, worker
+from mlperf_llama.engine.replicas.ray_cluster import Slot, slots_of
 from mlperf_llama.errors import BrokeError, MissingError, UsageError
 from mlperf_llama.records.schema import Gpu
 
@@ -55,6 +56,41 @@ def test_without_a_gpu_there_is_one_engine() -> None:
     assert visible(()) == [None]
     with pytest.raises(MissingError, match="GPUS: expected 2 GPUs, found no GPU that answers"):
         visible((), GPUS="2")
+
+
+def node(name: str, gpus: float, cpus: float, alive: bool = True) -> dict[str, object]:
+    """As ray.nodes() lists it."""
+    resources = {"GPU": gpus, "CPU": cpus} if gpus else {"CPU": cpus}
+    return {"NodeID": name, "NodeManagerAddress": "10.0.0.1", "Alive": alive, "Resources": resources}
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [
+        (1, [Slot("a", 1, 1)] * 5 + [Slot("b", 1, 4)] * 2),
+        (2, [Slot("a", 2, 2)] * 2 + [Slot("b", 2, 8)]),
+        (4, [Slot("a", 4, 4)]),
+        (8, []),
+    ],
+)
+def test_a_slot_of_ray_for_each_group(size: int, expected: list[Slot]) -> None:
+    nodes = [node("b", 2, 64), node("a", 5, 9), node("c", 0, 8), node("d", 8, 64, alive=False)]
+    assert slots_of(nodes, size) == expected
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [({}, (None, 1)), ({"TENSOR_PARALLEL": "2"}, (None, 2)), ({"TENSOR_PARALLEL": "2", "GPUS": "6"}, (3, 2))],
+)
+def test_groups_that_ray_is_asked_for(given: dict[str, str], expected: tuple[int | None, int]) -> None:
+    chosen = settings(**given)
+    assert isinstance(chosen.gpus, int | None)
+    assert plan.groups(chosen, chosen.gpus) == expected
+
+
+def test_gpus_that_make_no_whole_groups() -> None:
+    with pytest.raises(UsageError, match="groups of TENSOR_PARALLEL=2, found 5 GPUs"):
+        plan.groups(settings(TENSOR_PARALLEL="2"), 5)
 
 
 @pytest.mark.parametrize(

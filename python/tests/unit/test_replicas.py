@@ -67,6 +67,24 @@ def test_two_requests_of_one_id_are_refused() -> None:
     asyncio.run(body())
 
 
+@pytest.mark.parametrize("streaming", [False, True], ids=["pull", "push"])
+def test_one_member_answers_for_all(streaming: bool) -> None:
+    """As in a search, and all of them again."""
+
+    async def body() -> None:
+        async with started(3, SCRIPT) as engine:
+            for count, answering in ((1, 1), (None, 3)):
+                engine.use_members(count)
+                await engine.set_limits(4, None)
+                before = {index: member.answered for index, member in engine.members.items()}
+                await engine_contract.answer(engine, requests(60), LIMITS, streaming)
+                answered = [member.answered - before[index] for index, member in engine.members.items()]
+                assert sum(answered) == 60
+                assert sum(count > 0 for count in answered) == answering
+
+    asyncio.run(body())
+
+
 def test_like_members_share_the_queue() -> None:
     async def body() -> None:
         async with started(3, {"samples_per_s": 300, "concurrency": 8}) as engine:

@@ -7,11 +7,12 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 from engine_contract import Collector, requests
 from loadgen_support import LIMITS
-from replica_support import SCRIPT, SLOW, Workers, started
+from replica_support import SCRIPT, SLOW, Workers, fake_settings, started
 
 from mlperf_llama.engine.replicas.head import ReplicaEngine
 from mlperf_llama.errors import BrokeError
@@ -127,6 +128,37 @@ def test_who_dies_after_another_is_named_for_itself() -> None:
             os.killpg(launcher.processes[2].pid, signal.SIGKILL)
             with pytest.raises(BrokeError, match=r"^member 2 on .*, GPU 2: the connection ended"):
                 await asyncio.wait_for(asked, 10)
+
+    asyncio.run(body())
+
+
+@pytest.mark.parametrize("again", [False, True], ids=["performance", "accuracy"])
+@pull_and_push
+def test_an_engine_that_hangs_in_a_process_that_lives(again: bool, streaming: bool) -> None:
+    """Its member goes on to beat, and says that the engine does not answer."""
+    script = {**SLOW, "concurrency": 16, "fault": {"hang_at": 8}, "member": 1}
+
+    async def body() -> None:
+        launcher = Workers()
+        hanging = replace(fake_settings(script), engine_silence_s=1.5)
+        async with started(3, script, launcher, hanging) as engine:
+            await engine.begin_run(redispatch=again)
+            sink = Collector(200)
+            began = time.monotonic()
+            engine.submit(requests(200), LIMITS, streaming, sink)
+            if again:
+                await asyncio.wait_for(sink.ended, 60)
+                assert sorted(sink.answers) == list(range(200))
+                (loss,) = engine.take_losses()
+                assert loss.member == 1 and loss.cause.startswith("its engine gave no sign for 1.5 s")
+            else:
+                message = r"^member 1 on .*, GPU 1: its engine gave no sign for 1.5 s and has \d+ requests"
+                with pytest.raises(BrokeError, match=message):
+                    await asyncio.wait_for(sink.ended, 60)
+                # Beats come once a second, the head looks twice a second.
+                assert time.monotonic() - began < 6
+            assert launcher.processes[1].poll() is None or again
+        assert all(process.poll() is not None for process in launcher.processes.values())
 
     asyncio.run(body())
 

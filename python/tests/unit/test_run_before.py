@@ -69,18 +69,18 @@ def test_report(run: RunFolder) -> None:
     assert (ended.returncode, ended.stdout.strip()) == (0, str(run.file("report.md")))
     text = run.file("report.md").read_text(encoding="utf-8")
     assert "Missing records" not in text
-    assert "| Offline | VALID | 56 087.80 | 7 179 230 | — | — | — | 69312 | 1.2 |" in text
+    assert "| Offline | VALID | 56 087.80 | 7 179 230 | — | — | — | 69312 | 1.2 s |" in text
     assert (
-        "| Server | VALID | 18 130.70 | 2 320 850 | 2.9 of 2000 | 0.0007 of 100 | — | 18144 | 1.0 |" in text
+        "| Server | VALID | 18 130.70 | 2 320 850 | 2.9 of 2000 | 0.0007 of 100 | — | 18144 | 1.0 s |" in text
     )
     for scenario in (rules.OFFLINE, rules.SERVER):
         scores = text.split(f"**Accuracy, {scenario}**")[1].split("word overlap")[0]
         assert "| rouge1 | 60.7741 | 38.3914 | — |" in scores
         assert r"| gen\_len (characters) | 13 298 | 7 350 880 to 8 984 408 | — |" in scores
     assert "24 of 13368 samples, 1 of 600 seconds" in text
-    assert f"All {len(outcomes(run))} checks" in text and "What stands against submitting: 54 checks" in text
+    assert f"All {len(outcomes(run))} checks" in text and "Failed checks: 54" in text
     assert "p50 0.5, p90 0.9, p95 1.2, p97 1.6, p99 2.9, p99.9 5.2" in text
-    assert "| huggingface | failed | 0.1 | huggingface: no connection: Name or service not known |" in text
+    assert "| huggingface | failed | 0.1 s | huggingface: no connection: Name or service not known |" in text
 
 
 def test_compare(run: RunFolder) -> None:

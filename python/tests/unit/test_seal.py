@@ -16,13 +16,14 @@ from mlperf_llama.bench import create
 from mlperf_llama.errors import UsageError
 from mlperf_llama.records import contents, run_folder, seal
 from mlperf_llama.records.files import read_object
-from mlperf_llama.records.run_folder import RunFolder
+from mlperf_llama.records.run_folder import Record, RunFolder
 from mlperf_llama.records.scales import Scales
 from mlperf_llama.records.schema import (
     COMPLETE,
     Accuracy,
     Performance,
     Provenance,
+    Provided,
     Results,
     Scenario,
     Seal,
@@ -38,8 +39,9 @@ def folder(tmp_path: Path) -> RunFolder:
     run = RunFolder(tmp_path / "run")
     run.path.mkdir()
     run.write(config.load({"ENGINE": "fake"}, {}))
-    for record in (System(), Provenance(), Results()):
-        run.write(record)
+    with seal.stage(run, seal.CREATED):
+        for record in (System(), Provenance(), Results()):
+            run.write(record)
     with seal.stage(run, "start"):
         run.update(Provenance, samples=8)
     return run
@@ -257,16 +259,40 @@ def test_a_run_that_was_killed_at_its_very_end_is_resumed(folder: RunFolder) -> 
         create.reopen_run(folder.path, {})
 
 
-@pytest.mark.parametrize("missing", [(Results,), (Provenance, Results), (System, Provenance, Results)])
+@pytest.mark.parametrize("record", [Seal, System, Provenance, Results])
 def test_a_run_that_was_killed_as_it_was_made_is_resumed(
-    tmp_path: Path, missing: tuple[type[Results | Provenance | System], ...]
+    tmp_path: Path, record: type[object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run = create.create_run(config.load({"ENGINE": "fake", "RESULTS_DIR": str(tmp_path)}, {}), {})
-    for kind in missing:
-        run.file(kind.FILE).unlink()
-    again = create.reopen_run(run.path, {})
+    """At the writing of each record."""
+    write = RunFolder.write
+
+    def until(run: RunFolder, written: Record) -> None:
+        if type(written) is record:
+            os._exit(9)
+        write(run, written)
+
+    settings = config.load({"ENGINE": "fake", "RESULTS_DIR": str(tmp_path)}, {})
+    with monkeypatch.context() as patch:
+        patch.setattr(RunFolder, "write", until)
+        killed(lambda: create.create_run(settings, {}))
+    again = create.reopen_run((tmp_path / "latest").resolve(), {})
     assert again.read(Results).status == "running" and again.read(Provenance).round == "v6.1"
     assert seal.faults(again) == []
+
+
+@pytest.mark.parametrize("resumed", [True, False])
+def test_records_written_by_hand_into_a_new_folder_are_nobodys(tmp_path: Path, resumed: bool) -> None:
+    """`create-run`, then a provenance.json of one's own and no seal."""
+    settings = config.load({"ENGINE": "fake", "RESULTS_DIR": str(tmp_path)}, {})
+    run = create.create_run(settings, {})
+    run.update(Provenance, model=Provided("huggingface", "/model", "0" * 64, True))
+    run.file(Seal.FILE).unlink()
+    if resumed:
+        assert create.reopen_run(run.path, {}).read(Provenance).model is None
+    else:
+        with seal.stage(run, seal.MEASURED):
+            write_logs(run, "performance", "x")
+        assert seal.faults(run) == [seal.NO_BEGIN]
 
 
 # --- links

@@ -17,7 +17,7 @@ from mlperf_llama.engine import EngineInfo, Progress, hopper
 from mlperf_llama.engine.hopper import bounds
 from mlperf_llama.errors import EXIT_BROKE, BrokeError
 from mlperf_llama.records.run_folder import RunFolder
-from mlperf_llama.records.schema import Results
+from mlperf_llama.records.schema import Provenance, Results
 
 FIGURES = {
     "mean": 0.03,
@@ -68,6 +68,7 @@ def test_made_up_weights_are_not_refused() -> None:
 def test_a_session_records_the_self_check_before_it_refuses(passed: bool, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}")
     run = RunFolder.open(tmp_path)
+    run.write(Provenance())
     record = bounds.record(hopper.EXTENSION, {**FIGURES, "mean": 0.03 if passed else 0.9})
 
     class Engine:

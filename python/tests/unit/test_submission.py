@@ -248,7 +248,7 @@ def test_other_round_or_category_is_refused(flags: dict[str, str], run: RunFolde
 
 
 def test_changed_source_is_refused(run: RunFolder, tmp_path: Path) -> None:
-    folders.edit_json(run.file(Seal.FILE), lambda d: d["stages"][0].update(source="0" * 64))
+    folders.edit_json(run.file(Seal.FILE), lambda d: d["stages"][-1].update(source="0" * 64))
     with pytest.raises(InvalidError, match="source: ran with 000000000000"):
         packed(tmp_path, run)
 

@@ -124,11 +124,27 @@ def test_describe_imports_no_torch_and_is_quick() -> None:
 
 def test_an_image_names_its_commit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(system, "_git", lambda *_: None)
+    monkeypatch.setattr(system, "__file__", "/app/python/mlperf_llama/machine/system.py")
     assert system.source({"MLPERF_GIT_COMMIT": "abc123"}) == {
         "commit": "abc123",
         "dirty": None,
         "from": "image",
     }
+    assert system.source({})["commit"] is None
+
+
+def test_code_outside_of_an_image_has_no_commit_by_a_variable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(system, "__file__", str(tmp_path / "python" / "system.py"))
+    assert system.source({"MLPERF_GIT_COMMIT": "0" * 40}) == {"commit": None, "dirty": None, "from": None}
+
+
+def test_a_copy_in_another_repository_has_not_its_commit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    committed(tmp_path)
+    monkeypatch.setattr(system, "__file__", str(tmp_path / "copy" / "python" / "system.py"))
     assert system.source({})["commit"] is None
 
 

@@ -15,6 +15,7 @@ from mlperf_llama.bench.target_qps import OfflineSpeed, choose_latency_ms, choos
 from mlperf_llama.bench.warm_up import Speed
 from mlperf_llama.engine import tuned
 from mlperf_llama.engine.preset import choose_preset
+from mlperf_llama.errors import UsageError
 from mlperf_llama.records.schema import Gpu
 from mlperf_llama.sources.model import checkpoint
 
@@ -74,9 +75,9 @@ def test_plan_and_run_name_the_same_qps(tmp_path: Path, scenario: str, gpu: str,
     # The plan says that the run will measure; its estimate is what the run takes if it measures so much.
     assert planned.source in (target_qps.WARM_UP, target_qps.ESTIMATE)
     assert (planned.value is None) == (gpu == "unknown")
-    speed = planner._offline_speed(choose_preset(settings, card), card)
+    speed = planner.expected_speed(choose_preset(settings, card), card)
     if speed is not None:
-        assert planned.value == run_qps(settings, scenario, card, speed)
+        assert planned.value == run_qps(settings, scenario, card, speed.middle)
     assert run_qps(settings, scenario, card, 20.0) != run_qps(settings, scenario, card, 10.0)
 
 
@@ -151,3 +152,24 @@ def test_a_run_again_takes_the_speed_of_the_run_that_was_too_short(tmp_path: Pat
     settings = config.load({"RESULTS_DIR": str(tmp_path)}, {})
     assert run_qps(settings, "Offline", GPUS["h100"], 7.0) == 8.75
     assert run_qps(settings, "Offline", GPUS["h100"], 7.0, repeated=30.0) == 30.0
+
+
+ROOM = 8_000_000_000
+
+
+@pytest.mark.parametrize("scenario", rules.SCENARIOS)
+def test_a_speed_whose_queries_memory_cannot_hold(scenario: str) -> None:
+    """The user's own is refused with one that will do, a guess is lowered to it."""
+    single = scenario == rules.SINGLE_STREAM
+    name = "EXPECTED_LATENCY_MS: expected at least" if single else "TARGET_QPS: expected at most"
+    wild = 1e-7 if single else 1e8
+    with pytest.raises(UsageError, match=name) as refused:
+        planner.within_memory(target_qps.Choice(wild, target_qps.USER), scenario, 600.0, ROOM)
+    assert "8.0 GB of memory" in str(refused.value)
+    lowered = planner.within_memory(target_qps.Choice(wild, target_qps.ESTIMATE), scenario, 600.0, ROOM)
+    assert lowered.value is not None and f" {lowered.value:g}, since" in str(refused.value)
+    for source in (target_qps.USER, target_qps.ESTIMATE):
+        held = target_qps.Choice(lowered.value * (1.01 if single else 0.99), source)
+        assert planner.within_memory(held, scenario, 600.0, ROOM) == held
+        usual = target_qps.Choice(5000.0, source)
+        assert planner.within_memory(usual, scenario, 600.0, ROOM) == usual

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, astuple, dataclass, field, replace
 
+import numpy as np
 import pytest
 from queue_machine import Machine, full_run, highest_valid, offline_speed, valid
 
 from mlperf_llama.tune.estimate import CONFIRM, PROBE, Seen
-from mlperf_llama.tune.forecast import Goal, forecast
+from mlperf_llama.tune.forecast import Bound, Floats, Forecast, Goal, Requests, forecast
+from mlperf_llama.tune.records import Probe, history
 from mlperf_llama.tune.search import (
     MAX_PROBES,
     MOST_AGAIN,
@@ -104,6 +106,61 @@ def test_ends_close_under_the_truth(shape: str, seed: int) -> None:
     assert search.probes <= MAX_PROBES
     truth = truth_of(shape, search.goal, first)
     assert abs(end.answer / truth - 1) <= 0.03, (end.answer, truth, search.history)
+
+
+class Fleet(Machine):
+    """Three machines that take turns."""
+
+    COUNT = 3
+
+    def run(self, arrival_s: Floats, order: int, seed: int) -> Requests:
+        parts = [super(Fleet, self).run(arrival_s[n::3], order + n, seed + n) for n in range(self.COUNT)]
+        whole = [np.concatenate(columns) for columns in zip(*(astuple(part) for part in parts), strict=True)]
+        back = np.argsort(whole[0], kind="stable")
+        return Requests(*(column[back] for column in whole))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("shape", ["ttft", "tpot"])
+def test_one_of_several_machines_is_searched_and_all_confirm(shape: str) -> None:
+    """As tuner.py does it: probes of one at its share, until a full-length run of all."""
+    one, ttft_ms, tpot_ms = SHAPES[shape]
+    fleet = Fleet(**asdict(one))
+    goal = Goal(ttft_ms, tpot_ms, 17, 2000, 200.0)
+    first = 0.75 * fleet.COUNT * offline_speed(one, 2000, 0)
+    probes: list[Probe] = []
+    while (step := next_step(history(probes, goal), goal, first)).kind != STOP:
+        assert len(probes) < 20
+        full = step.kind == CONFIRM
+        alone = not full and all(probe.kind == PROBE for probe in probes)
+        machine, times = (one, fleet.COUNT) if alone else (fleet, 1)
+        load, seed = step.qps / times, 100 + len(probes)
+        due = goal.arrivals_s(load)
+        requests = machine.run(due if full else due[due <= PROBE_S], goal.seed + (not full), seed)
+        seen = forecast(requests, load, goal, whole=full).times(times)
+        result = "VALID" if valid(requests, goal) else "INVALID"
+        member_qps = load if alone else None
+        probes.append(Probe(step.kind, step.qps, forecast=seen, loadgen_result=result, member_qps=member_qps))
+    assert step.answer is not None, step.reason
+    truth = highest_valid(fleet, goal, 0.7 * first, 1.8 * first, 4242)
+    assert abs(step.answer / truth - 1) <= 0.03, (step.answer, truth)
+    assert sum(probe.member_qps is not None for probe in probes) >= 3
+    assert probes[-1].member_qps is None
+
+
+def test_one_member_s_probe_gives_way_to_a_run_of_all_that_contradicts_it() -> None:
+    goal = Goal(2000.0, 100.0, 17, 2000, 200.0)
+
+    def seen(ttft_ms: float) -> Forecast:
+        ttft = Bound(ttft_ms, ttft_ms, ttft_ms)
+        return Forecast(ttft, Bound(20, 20, 20), Bound(90, 90, 90), 100.0)
+
+    slow = Probe(PROBE, 90.0, forecast=seen(3000.0), member_qps=30.0)
+    valid_above = Probe(CONFIRM, 100.0, forecast=seen(1000.0), loadgen_result="VALID")
+    assert [s.qps for s in history([slow], goal)] == [90.0]
+    assert [s.qps for s in history([slow, valid_above], goal)] == [100.0]
+    of_all = replace(slow, member_qps=None)
+    assert [s.qps for s in history([of_all, valid_above], goal)] == [90.0, 100.0]
 
 
 @pytest.mark.parametrize("shape", SHAPES)

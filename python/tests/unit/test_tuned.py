@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -50,6 +52,24 @@ def test_an_entry_is_found_again_by_its_identity_alone(tmp_path: Path) -> None:
         assert tuned.read(path, identity(**other)) == tuned.Tuned()
 
 
+def test_values_that_several_processes_save_at_once_are_all_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, entries = tmp_path / "tuned" / "gpu.toml", tuned.entries
+
+    def slow(path: Path) -> list[dict[str, Any]]:
+        before = entries(path)
+        time.sleep(0.01)  # so that an unlocked second one would have read the same
+        return before
+
+    monkeypatch.setattr(tuned, "entries", slow)
+    numbers = range(6)
+    with ThreadPoolExecutor(len(numbers)) as pool:
+        list(pool.map(lambda n: tuned.save(path, {"model": str(n)}, "Server", {"target_qps": n}), numbers))
+    assert {entry["Server"]["target_qps"] for entry in entries(path)} == set(numbers)
+    assert [file.name for file in path.parent.iterdir()] == ["gpu.toml"]
+
+
 def test_static_scales_have_entries_of_their_own(tmp_path: Path) -> None:
     used = config.load({}, {})
     engine = {"quantization": "fp8"}
@@ -92,7 +112,7 @@ def test_a_search_that_is_stopped_keeps_what_it_confirmed(
     )
     seen = iter([("probe", 50.0), ("confirm", 49.0), ("confirm", 52.0)])
 
-    async def run_one(_: Any, kind: str, scenario: str, qps: float) -> records.Probe:
+    async def run_one(_: Any, kind: str, scenario: str, qps: float, one_member: bool) -> records.Probe:
         if qps == 52.0:
             raise asyncio.CancelledError
         return records.Probe(

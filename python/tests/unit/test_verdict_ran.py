@@ -97,6 +97,10 @@ BROKEN: dict[str, tuple[tuple[str, Change], set[str]]] = {
         _load(lambda d: d["resolved"]["device_config"].update(device_type="cpu")),
         {"gpu"},
     ),
+    "a GPU by the command nvidia-smi alone": (
+        ("system.json", lambda d: d["gpus"][0].update(source="nvidia-smi")),
+        {"gpu"},
+    ),
     "the caller's folder first": (
         _process(lambda p: p["flags"].update(safe_path=False)),
         {"python_start"},
@@ -117,6 +121,15 @@ BROKEN: dict[str, tuple[tuple[str, Change], set[str]]] = {
     ),
     "foreign vLLM": (_package("vllm", foreign=True), {"packages"}),
     "edited torch": (_package("torch", differing=["torch/nn/functional.py"]), {"packages"}),
+    "an edited package beside them": (
+        _process(lambda p: p["installed"].update(differing=["transformers/x.py"])),
+        {"packages"},
+    ),
+    "a package of no lock file": (
+        _process(lambda p: p["installed"].update(unlocked=["flashinfer 9"])),
+        {"packages"},
+    ),
+    "an environment that nobody examined": (_process(lambda p: p.pop("installed")), {"packages"}),
     "another version": (_package("vllm", version="0.1.0"), {"packages"}),
     "nothing hashed": (_package("torch", files=0), {"packages"}),
     "vLLM unrecorded": (

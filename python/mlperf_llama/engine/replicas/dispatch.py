@@ -17,8 +17,8 @@ from .protocol import Router
 
 # Sequences in one batch, where an engine has no limit that it tells.
 DEFAULT_SEATS = 1024
-# Rates that differ by less are noise.
-RATE_NOISE = 0.1
+# Rates that differ by less are noise, and so are those of fewer requests.
+RATE_NOISE, RATE_REQUESTS = 0.1, 32
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,7 +67,7 @@ class Dispatch:
         self._router.queue(requests)
         self._waiting += len(requests)
         for member in self._members.values():
-            if not member.gone:
+            if not (member.gone or member.idle):
                 self._feed(member)
 
     def _feed(self, member: Member) -> None:
@@ -110,6 +110,7 @@ class Dispatch:
             answered += len(request.prompt)
             jobs.pop(number).sink.completed(number, tokens[start:end])
             start = end
+        member.answered += len(ids)
         member.answered_tokens += answered
         member.ended = member.heard
         if self._waiting:
@@ -145,11 +146,11 @@ class Dispatch:
 
 
 def measured_rates(members: Sequence[Member]) -> dict[int, float]:
-    """Prompt tokens per second of each member so far; none where they hardly differ."""
+    """Prompt tokens per second of each member so far; none where they hardly differ, or little is known."""
     rates = {
         member.index: member.answered_tokens / (member.ended - member.began)
         for member in members
-        if member.began is not None and member.ended > member.began and member.answered_tokens
+        if member.began is not None and member.ended > member.began and member.answered >= RATE_REQUESTS
     }
     if len(rates) < len(members) or max(rates.values()) < (1 + RATE_NOISE) * min(rates.values()):
         return {}

@@ -10,9 +10,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, astuple, replace
 
 from ...errors import BrokeError
+from ...records.schema import GpuReading, MemberCounts
 from .. import EngineInfo, Limits, Progress, Request, Sink, Tokens
 from ..pacing import Pacing
-from . import failure, wire
+from . import failure, tally, wire
 from .dispatch import Dispatch, measured_rates, seats_of
 from .door import Door
 from .member import Member, Prompts
@@ -91,7 +92,7 @@ class ReplicaEngine:
         await self._start.done
         for member in self.members.values():
             member.seats = seats_of(member)
-            self._router.add(member.index, 1.0, member.seats)
+            self._admit(member)
         return self._start.info(time.monotonic() - began)
 
     def submit(self, requests: Sequence[Request], limits: Limits, streaming: bool, sink: Sink) -> None:
@@ -107,11 +108,15 @@ class ReplicaEngine:
 
     def counters(self) -> dict[str, float]:
         """Sums over the members."""
-        total: dict[str, float] = {}
-        for member in self.members.values():
-            for name, value in member.counters.items():
-                total[name] = total.get(name, 0.0) + value
-        return total
+        return tally.summed(self.members.values())
+
+    def gpu_readings(self) -> list[GpuReading]:
+        """The latest of every member's GPUs, as its host reads them."""
+        return tally.gpu_readings(self._serving())
+
+    def member_counts(self) -> list[MemberCounts]:
+        """How far each member is, also of those that are lost."""
+        return tally.counts(self.members.values())
 
     async def close(self) -> None:
         self._closing = True
@@ -145,7 +150,19 @@ class ReplicaEngine:
             self._rates = measured_rates(self._serving())
         for member in self._serving():
             member.seats = max_num_seqs or seats_of(member)
-            self._router.add(member.index, self._rates.get(member.index, 1.0), member.seats)
+            self._admit(member)
+
+    def use_members(self, count: int | None) -> None:
+        """The first `count` of those that serve answer the runs that follow, None: all."""
+        for number, member in enumerate(self._serving()):
+            member.idle = count is not None and number >= count
+            self._router.remove(member.index)
+            self._admit(member)
+
+    def _admit(self, member: Member) -> None:
+        """It may be given requests, by its seats and what was measured of it."""
+        if not member.idle:
+            self._router.add(member.index, (self._rates or {}).get(member.index, 1.0), member.seats)
 
     async def set_pacing(self, pacing: Pacing) -> None:
         await self._all("set_pacing", *astuple(pacing))

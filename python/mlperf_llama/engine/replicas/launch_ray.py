@@ -28,18 +28,19 @@ T = TypeVar("T")
 class RayLauncher:
     """See protocol.Launcher; made by `place`, which also says on which hosts and GPUs."""
 
-    def __init__(self, ray: ModuleType, address: str) -> None:
-        self._ray, self._address = ray, address
+    def __init__(self, ray: ModuleType, address: str, size: int = 1) -> None:
+        self._ray, self._address, self._size = ray, address, size
         self._crew: Crew | None = None
         self._failures: dict[int, str] = {}
 
     @classmethod
     async def place(
-        cls, env: Mapping[str, str], count: int | None
+        cls, env: Mapping[str, str], count: int | None, size: int = 1
     ) -> tuple[RayLauncher, list[MemberSpec], list[System]]:
-        """An actor on every GPU of the cluster, or on `count`; the members, and of each its host with that
-        GPU. MissingError: no Ray, no cluster, too few GPUs; BrokeError: the actors did not start."""
-        launcher = cls(ray_cluster.load(), env.get(ADDRESS) or "local")
+        """An actor on every group of `size` GPUs of the cluster, or on `count` groups; the members, and of
+        each its host with those GPUs. MissingError: no Ray, no cluster, too few GPUs; BrokeError: the actors
+        did not start."""
+        launcher = cls(ray_cluster.load(), env.get(ADDRESS) or "local", size)
         crew = await launcher._join(count)
         members = [MemberSpec(n, host, gpu or None) for n, (host, gpu, _) in enumerate(crew.places)]
         systems = [from_json(System, json.loads(text)) for _, _, text in crew.places]
@@ -59,7 +60,7 @@ class RayLauncher:
     def _begin(self, count: int | None) -> Crew:
         if not self._ray.is_initialized():
             ray_cluster.connect(self._ray, self._address)
-        return Crew(self._ray, count)
+        return Crew(self._ray, count, self._size)
 
     async def start(self, members: Sequence[MemberSpec], head: HeadAddress) -> None:
         self._failures = {}

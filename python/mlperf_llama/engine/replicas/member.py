@@ -9,6 +9,7 @@ from dataclasses import replace
 from itertools import count
 from typing import Protocol
 
+from ...records.schema import GpuReading
 from .. import Request, Tokens
 from ..frames import (
     COMPLETIONS,
@@ -21,7 +22,7 @@ from ..frames import (
 )
 from . import wire
 from .protocol import UNKNOWN_HOST, MemberSpec
-from .settings import BROKE, Failure, Loaded
+from .settings import BROKE, Failure, Loaded, Readings
 
 
 class Head(Protocol):
@@ -69,15 +70,18 @@ class Prompts:
 
 class Member(asyncio.Protocol):
     """`requests`: what it was given and has not answered. `heard`: when it last sent anything (loop time).
-    `engine_silent_s`: how long its engine had given no sign then. `gone`: it serves no more. `settings`: the
-    frame that it is sent first."""
+    `engine_silent_s`: how long its engine had given no sign then. `gone`: it serves no more. `idle`: it is
+    given no requests. `settings`: the frame that it is sent first."""
 
     def __init__(self, spec: MemberSpec, settings: bytes, head: Head, prompts: Prompts) -> None:
         self.spec, self.index = spec, spec.index
         self.requests: dict[int, Request] = {}
         self.report: Loaded | None = None
         self.counters: dict[str, float] = {}
-        self.connected = self.gone = False
+        self.readings: tuple[GpuReading, ...] = ()
+        # Requests, since it was loaded.
+        self.answered = 0
+        self.connected = self.gone = self.idle = False
         self.heard = self.engine_silent_s = 0.0
         # For its rate: prompt tokens answered, when the first was given, when the last was done.
         self.answered_tokens = 0
@@ -137,6 +141,9 @@ class Member(asyncio.Protocol):
             self._head.first_tokens(self, *read_first_tokens(frame))
         elif kind == wire.BEAT:
             self.engine_silent_s = wire.read_beat(frame)
+        elif kind == wire.READINGS:
+            gpus = wire.record(frame, Readings).gpus
+            self.readings = tuple(replace(reading, member=self.index) for reading in gpus)
         elif kind == wire.REPLY:
             self._replied(wire.read_text(frame))
         elif kind == wire.STEP:

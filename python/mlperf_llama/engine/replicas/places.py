@@ -73,9 +73,7 @@ async def _on_ray(config: Config, env: Mapping[str, str]) -> Placed:
 
     if isinstance(config.gpus, tuple):
         raise UsageError("GPUS: expected a count or all with HOSTS=ray, which chooses the GPUs")
-    if plan.degree(config) > 1:
-        raise UsageError("TENSOR_PARALLEL: expected 1 with HOSTS=ray, where each actor has one GPU")
-    launcher, members, systems = await RayLauncher.place(env, config.gpus)
+    launcher, members, systems = await RayLauncher.place(env, *plan.groups(config, config.gpus))
     hosts: dict[str, System] = {}
     for member, system in zip(members, systems, strict=True):
         before = hosts.get(member.host)

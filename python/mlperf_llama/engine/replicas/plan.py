@@ -45,10 +45,22 @@ def chosen_gpus(config: Config, gpus: Sequence[Gpu]) -> tuple[Gpu, ...]:
             raise MissingError(f"GPUS: expected {_words(wanted)}, found {here}; absent: {', '.join(absent)}")
         chosen = tuple(by_index[index] for index in wanted)
     if len(chosen) % size:
-        raise UsageError(
-            f"GPUS: expected groups of TENSOR_PARALLEL={size}, found {len(chosen)} GPUs, which is no multiple"
-        )
+        raise _no_multiple(len(chosen), size)
     return chosen
+
+
+def groups(config: Config, count: int | None) -> tuple[int | None, int]:
+    """How many groups of GPUs `count` GPUs make, None: all there are; and the size of a group."""
+    size = degree(config)
+    if count is not None and count % size:
+        raise _no_multiple(count, size)
+    return (None if count is None else count // size), size
+
+
+def _no_multiple(count: int, size: int) -> UsageError:
+    return UsageError(
+        f"GPUS: expected groups of TENSOR_PARALLEL={size}, found {count} GPUs, which is no multiple"
+    )
 
 
 def _words(wanted: int | tuple[int, ...]) -> str:

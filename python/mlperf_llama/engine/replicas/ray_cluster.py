@@ -1,4 +1,4 @@
-"""A Ray cluster's GPUs, with an actor on each. Sole importer of ray.
+"""A Ray cluster's GPUs, with an actor on each, or on each group that shares one copy. Sole importer of ray.
 
 The actor starts a member's process, and nothing else: the member then connects to the head by itself, and no
 query passes through Ray.
@@ -12,6 +12,7 @@ import socket
 import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
+from dataclasses import dataclass
 from types import ModuleType
 from typing import Protocol
 
@@ -56,7 +57,7 @@ class Agent:
         self._ended = threading.Event()
 
     def place(self) -> tuple[str, str, str]:
-        """Host, the GPU that Ray gave, and a system record of the host with that GPU."""
+        """Host, the GPUs that Ray gave, and a system record of the host with them."""
         return socket.gethostname(), os.environ.get(VISIBLE, ""), described()
 
     def run(self, order: bytes) -> str:
@@ -108,14 +109,17 @@ def connect(ray: ModuleType, address: str) -> None:
 
 
 class Crew:
-    """An actor on each of `count` GPUs of the cluster, or on all. `places`: of each host and GPU, with the
-    host's system record. MissingError: too few GPUs; BrokeError: the actors did not start."""
+    """An actor on each group of `size` GPUs: `count` groups, or as many as the cluster's nodes have.
+    `places`: of each host and GPUs, with the host's system record. MissingError: too few GPUs; BrokeError:
+    the actors did not start."""
 
-    def __init__(self, ray: ModuleType, count: int | None) -> None:
+    def __init__(self, ray: ModuleType, count: int | None, size: int = 1) -> None:
         self._ray = ray
-        slots = gpu_slots(ray.nodes())
+        slots = slots_of(ray.nodes(), size)
         if len(slots) < (count or 1):
-            raise MissingError(f"HOSTS=ray: expected {count or 'GPUs'} in the cluster, found {len(slots)}")
+            kind = f"groups of {size} GPUs on one node" if size > 1 else "GPUs"
+            wanted = f"{count} {kind}" if count else kind
+            raise MissingError(f"HOSTS=ray: expected {wanted} in the cluster, found {len(slots)}")
         slots = slots[:count]
         self.actors: list[Actor] = []
         self._group = self._reserve(slots)
@@ -125,30 +129,32 @@ class Crew:
             self.leave()
             raise
 
-    def _reserve(self, slots: Sequence[tuple[str, int]]) -> object:
+    def _reserve(self, slots: Sequence[Slot]) -> object:
         from ray.util.placement_group import placement_group
 
         group = placement_group(
-            [{"GPU": 1, "CPU": cpus} for _, cpus in slots],
-            bundle_label_selector=[{"ray.io/node-id": node} for node, _ in slots],
+            [{"GPU": slot.gpus, "CPU": slot.cpus} for slot in slots],
+            bundle_label_selector=[{"ray.io/node-id": slot.node} for slot in slots],
         )
         if not group.wait(FREE_S):
             self._ray.util.remove_placement_group(group)
             raise BrokeError(
-                f"HOSTS=ray: expected {len(slots)} free GPUs in the cluster, not all were free within "
-                f"{FREE_S:g} s: `ray status` shows who has them"
+                f"HOSTS=ray: expected {sum(slot.gpus for slot in slots)} free GPUs in the cluster, not all "
+                f"were free within {FREE_S:g} s: `ray status` shows who has them"
             )
         reserved: object = group
         return reserved
 
-    def _start(self, slots: Sequence[tuple[str, int]]) -> list[tuple[str, str, str]]:
+    def _start(self, slots: Sequence[Slot]) -> list[tuple[str, str, str]]:
         from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
         agent = self._ray.remote(Agent)
-        for number, (_, cpus) in enumerate(slots):
+        for number, slot in enumerate(slots):
             there = PlacementGroupSchedulingStrategy(self._group, placement_group_bundle_index=number)
             # `stop` comes while `run` runs.
-            options = agent.options(num_gpus=1, num_cpus=cpus, max_concurrency=3, scheduling_strategy=there)
+            options = agent.options(
+                num_gpus=slot.gpus, num_cpus=slot.cpus, max_concurrency=3, scheduling_strategy=there
+            )
             self.actors.append(options.remote())
         answers = [actor.place.remote() for actor in self.actors]
         ready, _ = self._ray.wait(answers, num_returns=len(answers), timeout=ACTORS_S)
@@ -171,16 +177,25 @@ class Crew:
         self._ray.util.remove_placement_group(self._group)
 
 
-def gpu_slots(nodes: Sequence[Mapping[str, object]]) -> list[tuple[str, int]]:
-    """For each GPU its node's id and how many CPUs come with it, host by host."""
-    slots: list[tuple[str, int]] = []
+@dataclass(frozen=True)
+class Slot:
+    """Of one member: its node's id, and what it reserves there."""
+
+    node: str
+    gpus: int
+    cpus: int
+
+
+def slots_of(nodes: Sequence[Mapping[str, object]], size: int = 1) -> list[Slot]:
+    """A slot for each group of `size` GPUs, host by host; GPUs that make no whole group are left."""
+    slots: list[Slot] = []
     for node in sorted(nodes, key=lambda node: (str(node["NodeManagerAddress"]), str(node["NodeID"]))):
         resources = node["Resources"]
         assert isinstance(resources, Mapping)
         gpus = int(resources.get("GPU", 0))
         if node["Alive"] and gpus:
-            cpus = min(CPUS_PER_GPU, int(resources.get("CPU", 0)) // gpus)
-            slots += [(str(node["NodeID"]), cpus)] * gpus
+            cpus = size * min(CPUS_PER_GPU, int(resources.get("CPU", 0)) // gpus)
+            slots += [Slot(str(node["NodeID"]), size, cpus)] * (gpus // size)
     return slots
 
 

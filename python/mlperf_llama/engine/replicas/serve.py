@@ -13,6 +13,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 
+from ...records.codec import to_json
+from ...records.schema import GpuReading
 from .. import Engine, Request, Tokens
 from ..frames import Decoder, Frame, FrameError
 from ..outbox import Outbox
@@ -30,13 +32,22 @@ ASK_S = 2.0
 
 class Serving(asyncio.Protocol):
     """The head's peer and the engine's sink. `ended`: when the head has closed, or is gone; `reason`: why,
-    where it did not ask for it. `printed`: what was printed since it was last asked."""
+    where it did not ask for it. `printed`: what was printed since it was last asked. `readings`: the latest
+    of its GPUs, one object until there are newer ones."""
 
-    def __init__(self, engine: Engine, decoder: Decoder, printed: Callable[[], str]) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        decoder: Decoder,
+        printed: Callable[[], str],
+        readings: Callable[[], Sequence[GpuReading] | None],
+    ) -> None:
         self._loop = asyncio.get_running_loop()
         self.ended: asyncio.Future[None] = self._loop.create_future()
         self.reason = ""
         self._engine, self._decoder, self._printed = engine, decoder, printed
+        self._readings = readings
+        self._sent_readings: Sequence[GpuReading] | None = None
         self._transport: asyncio.WriteTransport | None = None
         self._terms: wire.Terms | None = None
         self._received: deque[tuple[list[Request], wire.Terms]] = deque()
@@ -142,6 +153,8 @@ class Serving(asyncio.Protocol):
         self._outbox.completed(request_id, tokens)
 
     def failed(self, error: Exception) -> None:
+        # Why it died may stand there alone.
+        self._send_printed()
         self._write(wire.text(wire.FAILED, asdict(Failure(settings.BROKE, f"its engine died: {error}"))))
         self._end(f"the engine died: {error}")
 
@@ -160,12 +173,22 @@ class Serving(asyncio.Protocol):
     def _send_beat(self) -> None:
         now = time.monotonic()
         self._write(wire.beat(now - self._sign if self._asks else 0.0))
-        if printed := self._printed():
-            self._write(wire.words(wire.LOG, printed))
+        self._send_printed()
+        self._send_readings()
         if now - self._heard > HEAD_SILENCE_S:
             self._end(f"no word from the head for {HEAD_SILENCE_S:g} s")
         if not self.ended.done():
             self._loop.call_later(wire.BEAT_S, self._send_beat)
+
+    def _send_printed(self) -> None:
+        if printed := self._printed():
+            self._write(wire.words(wire.LOG, printed))
+
+    def _send_readings(self) -> None:
+        latest = self._readings()
+        if latest is not None and latest is not self._sent_readings:
+            self._sent_readings = latest
+            self._write(wire.text(wire.READINGS, to_json(settings.Readings(tuple(latest)))))
 
     async def _ask_engine(self) -> None:
         """An engine in a process of its own may hang while this one lives."""

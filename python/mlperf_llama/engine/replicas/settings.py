@@ -7,7 +7,7 @@ import socket
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ...records.schema import Gpu, PythonProcess
+from ...records.schema import Gpu, GpuReading, PythonProcess
 from .. import EngineInfo
 
 # Kinds of failure, by the error that each becomes at the head.
@@ -20,7 +20,8 @@ class MemberSettings:
     AsyncEngineArgs, or the fake engine's script. `cache_dir`: as it was set, the member's own home is put in.
     `model_dir`: empty where the engine has none. `model_sha256`: of the weights at the head, on the host
     `host_id`. `scales`: text of a file of static FP8 scales. `engine_silence_s`: an engine that gives no sign
-    for so long during a run hangs; None: no limit."""
+    for so long during a run hangs; None: no limit. `thorough`: the run may be submitted, and everything that
+    is installed is looked at."""
 
     engine: str
     arguments: dict[str, object]
@@ -31,6 +32,7 @@ class MemberSettings:
     host_id: str = ""
     scales: str | None = None
     engine_silence_s: float | None = None
+    thorough: bool = False
     index: int = 0
 
 
@@ -46,6 +48,13 @@ class Loaded:
     code_sha256: str = ""
     model_sha256: str | None = None
     process: PythonProcess | None = None
+
+
+@dataclass(frozen=True)
+class Readings:
+    """How a member's GPUs run."""
+
+    gpus: tuple[GpuReading, ...]
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,6 @@ Exit code: the worker's; 128 and the signal's number where one ended it.
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
 import signal
@@ -26,7 +25,13 @@ from types import FrameType
 import psutil
 
 from ...machine.numa import cpus_beside
-from ...machine.processes import MODULE_COMMAND, end_children
+from ...machine.processes import (
+    MODULE_COMMAND,
+    PR_SET_CHILD_SUBREAPER,
+    PR_SET_PDEATHSIG,
+    end_children,
+    prctl,
+)
 from .protocol import HeadAddress, MemberSpec, worker_arguments, worker_environment
 
 MODULE = __name__ if __name__ != "__main__" else "mlperf_llama.engine.replicas.supervisor"
@@ -34,8 +39,6 @@ MODULE = __name__ if __name__ != "__main__" else "mlperf_llama.engine.replicas.s
 GRACE_S = 2.0
 # An engine's processes keep about three cores busy: fewer beside its GPU than this are no help.
 LEAST_CPUS = 4
-# linux/prctl.h
-PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
 
 
 @dataclass(frozen=True)
@@ -61,7 +64,7 @@ class Supervised:
 
     def __init__(self, order: Order) -> None:
         # What the worker leaves behind becomes this process's child, where it is found.
-        _prctl(PR_SET_CHILD_SUBREAPER, 1)
+        prctl(PR_SET_CHILD_SUBREAPER, 1)
         _stay_beside(order)
         self.process = subprocess.Popen(
             [*MODULE_COMMAND, "mlperf_llama", *order.arguments],
@@ -118,13 +121,9 @@ def _stay_beside(order: Order) -> None:
             os.sched_setaffinity(0, cpus)
 
 
-def _prctl(option: int, value: int) -> None:
-    ctypes.CDLL(None).prctl(option, value, 0, 0, 0)
-
-
 def _end_with_parent() -> None:
     """In the worker, before it begins: it does not outlive this process, however that ends."""
-    _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def main() -> int:

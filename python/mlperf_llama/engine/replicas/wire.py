@@ -16,6 +16,7 @@ prompts and answers, not with who may serve.
     BEAT      member to head   every BEAT_S: seconds since the engine's last sign of life
     PING      head to member   every PING_S
     CLOSE     head to member   end
+    READINGS  member to head   settings.Readings, behind a beat: how its GPUs run
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ from ...records.codec import from_json
 from .. import Limits, Request, Tokens
 from ..frames import Frame, FrameError, frame, integers
 
-SETTINGS, STEP, LOG, LOADED, FAILED, RUN, REQUESTS, CALL, REPLY, BEAT, PING, CLOSE = range(10, 22)
+SETTINGS, STEP, LOG, LOADED, FAILED, RUN, REQUESTS, CALL, REPLY, BEAT, PING, CLOSE, READINGS = range(10, 23)
 # Between two signs of life.
 BEAT_S, PING_S = 1.0, 2.0
 # Of one frame: the requests of a whole queue come in several.

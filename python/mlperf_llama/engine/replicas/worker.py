@@ -14,6 +14,7 @@ from pathlib import Path
 
 from ...errors import EXIT_BROKE, EXIT_OK, BrokeError, MissingError, PipelineError
 from ...machine import gpus
+from ...machine.gpu_sampler import GpuSampler
 from ...machine.process.record import Recorder
 from ...machine.processes import end_children
 from ...records import scales
@@ -130,25 +131,26 @@ async def _serve(
 ) -> int:
     """Load, report, serve. Whatever loading raises goes to the head."""
     engine = make_engine(settings)
-    recorder = Recorder(settings.engine, {})
+    recorder = Recorder(settings.engine, {}, thorough=settings.thorough)
     info = await engine.start(lambda text: herald.send(wire.words(wire.STEP, text)))
     # Hashed once the engine has its processes: one that is forked meanwhile could inherit OpenSSL's lock.
     sha256 = await asyncio.to_thread(_model_sha256, settings)
     process = replace(await asyncio.to_thread(recorder.finish), member=settings.index)
     loaded = _loaded(info, sha256, process)
-    serving = Serving(engine, decoder, herald.printed)
-    herald.hand_over()
-    loop = asyncio.get_running_loop()
-    sock.setblocking(False)
-    transport, _ = await loop.create_connection(lambda: serving, sock=sock)
-    transport.write(wire.text(wire.LOADED, to_json(loaded)))
-    serving.begin(waiting)
-    try:
-        await serving.ended
-    finally:
-        with suppress(TimeoutError):
-            await asyncio.wait_for(engine.close(), END_S / 2)
-        transport.close()
+    with GpuSampler(loaded.gpus) as sampler:
+        serving = Serving(engine, decoder, herald.printed, lambda: sampler.latest)
+        herald.hand_over()
+        loop = asyncio.get_running_loop()
+        sock.setblocking(False)
+        transport, _ = await loop.create_connection(lambda: serving, sock=sock)
+        transport.write(wire.text(wire.LOADED, to_json(loaded)))
+        serving.begin(waiting)
+        try:
+            await serving.ended
+        finally:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(engine.close(), END_S / 2)
+            transport.close()
     if serving.reason:
         print(f"worker: {serving.reason}", file=sys.stderr)
     return EXIT_BROKE if serving.reason else EXIT_OK

@@ -18,11 +18,13 @@ import subprocess
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 from ...records import codec
 from ...records.files import digest
-from ...records.schema import ImportedPackage
+from ...records.schema import ImportedPackage, InstalledPackages
 
 # What Python and the loader read; headers and test data make half of PyTorch's list.
 _LOADED = re.compile(r"\.(py|pth|so(\.[0-9.]+)?|cubin|ptx)$")
@@ -35,14 +37,23 @@ DISTRIBUTIONS: Mapping[str, tuple[str, ...]] = {
     "torch": ("torch",),
     "mlperf_loadgen": ("mlcommons-loadgen",),
 }
+# The process that examines.
+MODULE = f"{__package__}.examine"
 LOCKS = Path(__file__).resolve().parents[4] / "locks"
-# Differing files that are named.
-MOST = 5
+_LOCKED = re.compile(r"""(?:^|["'])([\w.-]+)==(\d[^\s"'\\;]+)""", re.MULTILINE)
+# Differing files that are named, and what follows the name of one that is not there.
+MOST, GONE = 5, " (gone)"
 
 
 def hash_of(hexadecimal: str) -> str:
     """A SHA-256 as RECORD writes it: URL-safe base64 without padding."""
     return base64.urlsafe_b64encode(bytes.fromhex(hexadecimal)).rstrip(b"=").decode()
+
+
+@cache
+def _hash(path: Path) -> str:
+    """Once in a process: what is examined by its name is installed as well."""
+    return hash_of(digest(path))
 
 
 def examine(
@@ -58,11 +69,12 @@ def examine(
     if info is None:
         return ImportedPackage(name, module_file, foreign=True)
     distribution, version = name_and_version(info)
-    rows = _rows(info)
-    hashed = [row for row in rows if _LOADED.search(row[0]) and not row[0].startswith("../")]
-    listed = [f"{path} {expected}" for path, expected in sorted(rows) if f"{info.name}/" not in f"{path}/"]
-    differing = _differing(site, hashed)
-    unlisted = [f"{site / path} (not in its wheel)" for path in _unlisted(Path(module_file), site, rows)]
+    of_wheel = rows(info)
+    hashed = [row for row in of_wheel if is_loaded(row[0])]
+    listed = [
+        f"{path} {expected}" for path, expected in sorted(of_wheel) if f"{info.name}/" not in f"{path}/"
+    ]
+    unlisted = [f"{site / path} (not in its wheel)" for path in _unlisted(Path(module_file), site, of_wheel)]
     return ImportedPackage(
         name,
         module_file,
@@ -70,7 +82,7 @@ def examine(
         locked=locked(distribution),
         sha256=hashlib.sha256("\n".join(listed).encode()).hexdigest(),
         files=len(hashed),
-        differing=tuple([*unlisted, *differing][:MOST]),
+        differing=tuple([*unlisted, *differing(site, hashed)][:MOST]),
         foreign=foreign,
     )
 
@@ -95,46 +107,67 @@ def name_and_version(info: Path) -> tuple[str, str]:
     return name, version
 
 
-def _rows(info: Path) -> list[tuple[str, str]]:
-    """Path and hash of each listed file that has one."""
+def is_loaded(path: str) -> bool:
+    """Whether a listed file is one that Python or the loader reads."""
+    return bool(_LOADED.search(path)) and not path.startswith("../")
+
+
+def is_importable(name: str) -> bool:
+    return bool(_IMPORTED.search(name))
+
+
+def rows(info: Path) -> list[tuple[str, str]]:
+    """Path and hash of each file of a wheel's list that has one."""
     with (info / "RECORD").open(encoding="utf-8", newline="") as stream:
         return [
             (row[0], row[1].removeprefix("sha256=")) for row in csv.reader(stream) if len(row) > 1 and row[1]
         ]
 
 
-def _unlisted(module_file: Path, site: Path, rows: Iterable[tuple[str, str]]) -> list[str]:
+def _unlisted(module_file: Path, site: Path, of_wheel: Iterable[tuple[str, str]]) -> list[str]:
     """The imported file, and others in its package's folders that Python would import, where the wheel lists
     none: a package goes before a module of its name, a library before both."""
-    listed = {path for path, _ in rows}
+    listed = {path for path, _ in of_wheel}
     files = [module_file]
     if module_file.parent != site:
         for folder, _, names in os.walk(module_file.parent):
             if not folder.endswith("__pycache__"):
-                files += [Path(folder) / name for name in names if _IMPORTED.search(name)]
+                files += [Path(folder) / name for name in names if is_importable(name)]
     relative = (Path(os.path.relpath(file, site)).as_posix() for file in files)
     return sorted(dict.fromkeys(path for path in relative if path not in listed))
 
 
-def _differing(site: Path, rows: Sequence[tuple[str, str]]) -> list[str]:
+def differing(site: Path, hashed: Sequence[tuple[str, str]]) -> list[str]:
+    """Files whose bytes are not as listed."""
+
     def fault(row: tuple[str, str]) -> str:
         try:
-            return "" if hash_of(digest(site / row[0])) == row[1] else row[0]
+            return "" if _hash(site / row[0]) == row[1] else row[0]
         except OSError:
-            return f"{row[0]} (gone)"
+            return f"{row[0]}{GONE}"
 
     with ThreadPoolExecutor(THREADS) as threads:
-        return [name for name in threads.map(fault, rows, chunksize=16) if name]
+        return [name for name in threads.map(fault, hashed, chunksize=16) if name]
+
+
+@cache
+def _versions(folder: Path) -> Mapping[str, tuple[str, ...]]:
+    """What the lock files name; PyTorch's CPU build stands in the script that installs it."""
+    files = [*sorted(folder.glob("*.lock")), folder.parent / "scripts/environment.sh"]
+    versions: dict[str, list[str]] = {}
+    for text in (path.read_text(encoding="utf-8") for path in files if path.is_file()):
+        for name, version in _LOCKED.findall(text):
+            versions.setdefault(_normal(name), []).append(version)
+    return {name: tuple(dict.fromkeys(each)) for name, each in versions.items()}
+
+
+def _normal(distribution: str) -> str:
+    return re.sub(r"[-_.]+", "-", distribution).lower()
 
 
 def locked(distribution: str, folder: Path = LOCKS) -> tuple[str, ...]:
-    """The versions that the lock files name for a distribution; PyTorch's CPU build stands in the script that
-    installs it."""
-    wanted = re.sub(r"[-_.]+", "-", distribution).lower()
-    pattern = re.compile(rf"""(?:^|["']){re.escape(wanted)}==(\d[^\s"'\\;]+)""", re.MULTILINE)
-    files = [*sorted(folder.glob("*.lock")), folder.parent / "scripts/environment.sh"]
-    texts = [path.read_text(encoding="utf-8") for path in files if path.is_file()]
-    return tuple(dict.fromkeys(version for text in texts for version in pattern.findall(text)))
+    """The versions that the lock files name for a distribution."""
+    return _versions(folder).get(_normal(distribution), ())
 
 
 def file_of(name: str) -> str | None:
@@ -146,34 +179,36 @@ def file_of(name: str) -> str | None:
     return spec.origin if spec else None
 
 
+@dataclass(frozen=True)
+class Examined:
+    """`own_bytecode`: files of this package whose kept bytecode is not theirs; `unlocked`: names to import,
+    each with the distribution that brings it and that no lock file names."""
+
+    packages: tuple[ImportedPackage, ...] = ()
+    own_bytecode: tuple[str, ...] = ("nothing of it was examined",)
+    installed: InstalledPackages | None = None
+    unlocked: dict[str, str] = field(default_factory=dict)
+
+
 class Examination:
     """Hashes packages in a process of its own, beside what loads: a thread that hashes while vLLM forks its
-    engine could leave a lock of OpenSSL's taken in the new process."""
+    engine could leave a lock of OpenSSL's taken in the new process. `site`: a folder of which everything that
+    is installed is looked at."""
 
-    def __init__(self, files: Mapping[str, str | None], own: Iterable[Path]) -> None:
-        command = [sys.executable, "-P", "-s", "-m", __name__, json.dumps(dict(files)), *map(str, own)]
+    def __init__(self, files: Mapping[str, str | None], own: Iterable[Path], site: Path | None) -> None:
+        order = {"files": dict(files), "own": [*map(str, own)], "site": str(site) if site else None}
         root = str(Path(__file__).resolve().parents[3])
         self._process = subprocess.Popen(
-            command,
+            [sys.executable, "-P", "-s", "-m", MODULE, json.dumps(order)],
             env={**os.environ, "PYTHONPATH": root},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
         )
 
-    def finish(self) -> tuple[ImportedPackage, ...]:
+    def finish(self) -> Examined:
         """Wait for the result; nothing where the process was ended."""
         output, _ = self._process.communicate()
         if self._process.returncode != 0:
-            return ()
-        return tuple(codec.from_json(ImportedPackage, entry) for entry in json.loads(output))
-
-
-def main(arguments: Sequence[str]) -> None:
-    files, own = json.loads(arguments[0]), [Path(folder) for folder in arguments[1:]]
-    examined = [examine(name, file, DISTRIBUTIONS[name], own) for name, file in files.items()]
-    print(json.dumps(codec.to_json(examined)))
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])
+            return Examined()
+        return codec.from_json(Examined, json.loads(output))

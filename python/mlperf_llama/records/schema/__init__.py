@@ -10,15 +10,18 @@ from __future__ import annotations
 
 from .endpoint import ProbedServer
 from .engine import EngineLoad, EngineLoads, UsedExtension, UsedPreset
-from .environment import Environment, ImportedPackage, PythonProcess
-from .events import Event, EventFields
+from .environment import Environment, ImportedPackage, InstalledPackages, PythonProcess
+from .events import Event, EventFields, MemberCounts, SearchState
 from .fields import COMPLETE, DYNAMIC, FAILED, INTERRUPTED, RUNNING, SCHEMA_VERSION, STATIC, absent
 from .hashes import OpenStage, Seal, SealedStage
 from .provenance import Attempt, Member, MemoryStep, Provenance, Provided, Resumed, ScalesUsed
 from .results import (
+    NOT_JUDGED,
     Accuracy,
     Compliance,
     Driven,
+    Energy,
+    Expectation,
     LoadedEngine,
     LostMember,
     Performance,
@@ -49,6 +52,7 @@ __all__ = [
     "DYNAMIC",
     "FAILED",
     "INTERRUPTED",
+    "NOT_JUDGED",
     "RUNNING",
     "SCHEMA_VERSION",
     "STATIC",
@@ -60,19 +64,23 @@ __all__ = [
     "Cpu",
     "Disk",
     "Driven",
+    "Energy",
     "EngineLoad",
     "EngineLoads",
     "Environment",
     "Event",
     "EventFields",
+    "Expectation",
     "Gpu",
     "GpuReading",
     "Hosts",
     "ImportedPackage",
+    "InstalledPackages",
     "LoadedEngine",
     "LostMember",
     "Machine",
     "Member",
+    "MemberCounts",
     "Memory",
     "MemoryStep",
     "NetworkInterface",
@@ -90,6 +98,7 @@ __all__ = [
     "Scenario",
     "Seal",
     "SealedStage",
+    "SearchState",
     "SelfCheck",
     "System",
     "Target",

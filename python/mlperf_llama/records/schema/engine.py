@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import ClassVar
 
+from .fields import absent
+
 
 @dataclass(frozen=True)
 class UsedPreset:
@@ -28,7 +30,7 @@ class UsedExtension:
 @dataclass(frozen=True)
 class EngineLoad:
     """One time that the engine was loaded. `arguments`: all that it was given; `resolved`: its whole
-    configuration as it understood them."""
+    configuration as it understood them. `member`: of which it is the engine, where several share the work."""
 
     time: str
     name: str
@@ -37,6 +39,7 @@ class EngineLoad:
     preset: UsedPreset | None = None
     extension: UsedExtension | None = None
     resolved: dict[str, object] = field(default_factory=dict)
+    member: int | None = absent()
 
 
 @dataclass(frozen=True)

@@ -26,12 +26,26 @@ class ImportedPackage:
 
 
 @dataclass(frozen=True)
+class InstalledPackages:
+    """The environment's distributions that a lock file names. `files`: how many of theirs were hashed;
+    `sha256`: one hash of their wheels' file lists; `differing`: files that are not as listed, that no wheel
+    brought, or whose bytecode is another's; `unlocked`: distributions that no lock file names, of which
+    something was imported."""
+
+    distributions: int
+    files: int
+    sha256: str
+    differing: tuple[str, ...] = ()
+    unlocked: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class PythonProcess:
     """The process that measured, or that of a `member`. `flags`: Python's that keep the caller's folders
     away; `path`: where it imports from; `foreign_path`: folders of it that are not of its environment;
     `start_files`: what else ran at its start; `preloaded`: libraries put before all others. `variables`:
     those that libraries or Python read, as they were given, without secrets; `engine_variables`: what loading
-    the engine set."""
+    the engine set. `installed`: of a run that is not shortened."""
 
     time: str
     executable: str
@@ -44,6 +58,7 @@ class PythonProcess:
     engine_variables: dict[str, str] = field(default_factory=dict)
     packages: tuple[ImportedPackage, ...] = ()
     member: int | None = absent()
+    installed: InstalledPackages | None = absent()
 
 
 @dataclass(frozen=True)

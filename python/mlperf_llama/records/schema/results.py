@@ -7,6 +7,9 @@ from typing import ClassVar
 
 from .fields import RUNNING, absent
 
+# In the place of VALID and INVALID.
+NOT_JUDGED = "not judged"
+
 
 @dataclass(frozen=True)
 class LostMember:
@@ -35,9 +38,36 @@ class Driven:
 
 
 @dataclass(frozen=True)
+class Expectation:
+    """What a run was expected to reach, before it began. `source`: where that comes from."""
+
+    samples_per_second: float
+    source: str
+    ttft_p99_ms: float | None = absent()
+    tpot_p99_ms: float | None = absent()
+
+
+@dataclass(frozen=True)
+class Energy:
+    """What this host's GPUs drew from the first query to the last answer: NVML's word, of the cards alone.
+
+    `method`: counter (NVML's energy counter) or power (the integral of its power readings, one every
+    `interval_s`). `mean_w` and `peak_w` are of all `gpus` together.
+    """
+
+    joules: float
+    seconds: float
+    mean_w: float
+    peak_w: float | None
+    gpus: int
+    method: str
+    interval_s: float
+
+
+@dataclass(frozen=True)
 class Performance:
     """LoadGen's own figures. `counters`: the engine's, over the run; `member_counters`: each member's.
-    `repeated`: why it ran twice."""
+    `repeated`: why it ran twice. `not_judged`: why a shortened run's VALID or INVALID says nothing."""
 
     samples_per_second: float
     tokens_per_second: float
@@ -53,6 +83,14 @@ class Performance:
     member_counters: tuple[dict[str, float], ...] | None = absent()
     driven: Driven | None = absent()
     repeated: str | None = absent()
+    expected: Expectation | None = absent()
+    energy: Energy | None = absent()
+    not_judged: str | None = absent()
+
+    @property
+    def validity(self) -> str:
+        """VALID or INVALID, as LoadGen says; or not judged."""
+        return NOT_JUDGED if self.not_judged else self.loadgen_result
 
 
 @dataclass(frozen=True)
@@ -72,7 +110,8 @@ class WordOverlap:
 
 @dataclass(frozen=True)
 class Accuracy:
-    """Scores x 100; `gen_len` in characters. Until a run is scored there are its counters alone."""
+    """Scores x 100; `gen_len` in characters. Until a run is scored there are its counters alone.
+    `standard_errors`: of the means, by score."""
 
     rouge1: float | None = absent()
     rouge2: float | None = absent()
@@ -80,6 +119,7 @@ class Accuracy:
     rougeLsum: float | None = absent()
     gen_len: int | float | None = absent()
     gen_num: int | float | None = absent()
+    standard_errors: dict[str, float] | None = absent()
     word_overlap: WordOverlap | None = absent()
     targets: dict[str, Target] | None = absent()
     passed: bool | None = absent(until="rouge1")
@@ -90,11 +130,12 @@ class Accuracy:
 
 @dataclass(frozen=True)
 class Compliance:
-    """TEST06."""
+    """TEST06. `not_judged`: why a shortened run's responses do not decide it."""
 
     passed: bool | None = None
     counters: dict[str, float] | None = absent()
     driven: Driven | None = absent()
+    not_judged: str | None = absent()
 
 
 @dataclass(frozen=True)

@@ -85,7 +85,8 @@ class Gpu:
 
 @dataclass(frozen=True)
 class GpuReading:
-    """One GPU's state at one moment."""
+    """One GPU's state at one moment. `member`: whose it is, where a run has several; each host counts its
+    GPUs from 0."""
 
     index: int
     power_w: float | None = None
@@ -93,6 +94,7 @@ class GpuReading:
     temperature_c: float | None = None
     utilisation_percent: float | None = None
     memory_used_gib: float | None = None
+    member: int | None = absent()
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from ...records import files
 from ..chain import Served
 from ..dataset import store
 from ..dataset.huggingface import REPOSITORY, REVISION, environment, probe
-from ..fetch import child, hub
+from ..fetch import child, hub, hub_cache
 from ..fetch.publisher import Announcement
 from . import official, training_rows
 
@@ -52,7 +52,7 @@ def serve(config: Config, env: Mapping[str, str]) -> Served:
     key = f"{REVISION}-{hub.endpoint(env)}"
     with store.turn(target):
         fetched = store.kept(record, key, Fetched)
-        if fetched is None or not all(Path(name).is_file() for name in fetched.parquet):
+        if fetched is None or any(hub_cache.is_damaged(Path(name)) for name in fetched.parquet):
             probe(config, env)
             parquet = _load(config, env, target)
             fetched = Fetched(key, str(target), files.digest(target), tuple(map(str, parquet)))
@@ -95,6 +95,7 @@ def prove(path: Path, parquet: Sequence[Path], env: Mapping[str, str]) -> Proof:
 def _load(config: Config, env: Mapping[str, str], target: Path) -> list[Path]:
     """Run the child; `target` appears only when every article is in it. Gives its parquet files."""
     downloads = hub.cache_dir(env) / f"datasets--{REPOSITORY.replace('/', '--')}"
+    hub_cache.drop_damaged(downloads)
     try:
         with files.atomic(target) as part:
             printed = child.run(

@@ -22,7 +22,7 @@ from ...errors import MissingError, UsageError
 from ...records import files
 from .. import pins
 from ..chain import Served
-from ..fetch import child, http, hub
+from ..fetch import child, http, hub, hub_cache
 from ..fetch.publisher import Announcement
 from . import official, parquet, store
 from .rows import read_rows
@@ -55,7 +55,7 @@ def serve(config: Config, env: Mapping[str, str]) -> Served:
     key = f"{REVISION}-{config.category}-{endpoint}"
     with store.turn(target):
         fetched = store.kept(record, key, Fetched)
-        if fetched is None or not Path(fetched.parquet).is_file():
+        if fetched is None or hub_cache.is_damaged(Path(fetched.parquet)):
             if find_spec("datasets") is None:
                 raise MissingError("huggingface: expected the package datasets, found none installed")
             probe(config, env)
@@ -134,6 +134,7 @@ def probe(config: Config, env: Mapping[str, str]) -> None:
 def _load(config: Config, env: Mapping[str, str], folder: Path, target: Path) -> Path:
     """Run the child, check what it wrote; `target` appears only when it is right. Gives its parquet file."""
     downloads = hub.cache_dir(env) / f"datasets--{REPOSITORY.replace('/', '--')}"
+    hub_cache.drop_damaged(downloads)
     script = Path(__file__).with_name("hub_child.py")
     prefix = f".{target.name}.arrow."
     for left in folder.glob(f"{prefix}*"):  # of a process that was killed

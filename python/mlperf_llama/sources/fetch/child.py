@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import shutil
 import signal
 import subprocess
 import tempfile
@@ -20,7 +21,7 @@ from typing import IO
 import psutil
 
 from ...errors import MissingError
-from ...machine import route
+from ...machine import guard, route
 from ...settings import PREFIX
 from ...terminal import activity
 
@@ -80,17 +81,19 @@ def run(
     cwd: Path | None = None,
     explain: Explain = last_line,
 ) -> str:
-    """Run `command`, give its standard output. `what` names it in messages.
+    """Run `command`, give its standard output. `what` names it in messages. It does not outlive this process.
 
     MissingError: it exited with a code other than 0 (`explain` makes the reason from its
     whole output, empty where there is none); or for `stall_s` seconds it wrote nothing, hardly
     used the processor and left `progress` unchanged; or it took longer than `timeout_s` seconds.
     """
+    if shutil.which(command[0], path=env.get("PATH", os.defpath)) is None:
+        raise MissingError(f"{what}: could not start {command[0]}: no such command")
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         try:
             process = subprocess.Popen(
-                [str(word) for word in command],
-                stdin=subprocess.DEVNULL,
+                guard.in_front_of([str(word) for word in command]),
+                stdin=subprocess.PIPE,
                 stdout=out,
                 stderr=err,
                 env=dict(env),
@@ -98,12 +101,14 @@ def run(
                 start_new_session=True,
             )
         except OSError as error:
-            raise MissingError(f"{what}: could not start {command[0]}: {error.strerror}") from None
+            raise MissingError(f"{what}: could not start it: {error.strerror}") from None
         try:
             reason = _watch(process, (out, err), stall_s, timeout_s, _noted(what, progress))
         finally:
             activity.note("")
-            _end(process)
+            assert process.stdin is not None
+            with process.stdin:  # open until then: its end would kill everything at once
+                _end(process)
         text = _text(out)
         if reason:
             cause = route.explained(explain(text + _text(err)), env)

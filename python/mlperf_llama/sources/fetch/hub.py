@@ -16,7 +16,7 @@ from pathlib import Path
 from ...config import secret
 from ...credentials import without_secrets
 from ...errors import MissingError
-from . import child, http, publisher
+from . import child, http, hub_cache, publisher
 
 log = logging.getLogger(__name__)
 
@@ -144,10 +144,11 @@ def snapshot(
     timeout_s: float,
     weights: bool = True,
 ) -> Path:
-    """Download the repository into the hub's cache, or all of it but its weights; gives the snapshot's
-    folder."""
+    """Download into the hub's cache what is missing or damaged there, or all of that but the weights; gives
+    the snapshot's folder."""
     cache = cache_dir(env)
     base = cache / f"models--{repo.replace('/', '--')}"
+    hub_cache.drop_damaged(base)
     environment = {
         **child.with_package(without_secrets(env)),
         "HF_ENDPOINT": endpoint(env),

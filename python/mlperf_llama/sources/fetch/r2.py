@@ -31,12 +31,23 @@ log = logging.getLogger(__name__)
 RESERVED = re.compile(rf"{re.escape(COMPLETE)}|.*\.part|\..*\.lock", re.IGNORECASE)
 ADVICE = (
     "set CF_ACCESS_CLIENT_ID and CF_ACCESS_CLIENT_SECRET to an MLCommons service token "
-    "(members ask for one where https://llama3-1.mlcommons.org explains the access)"
+    "(members ask for one where https://llama3-1.mlcommons.org explains the access; `make auth` says how)"
 )
 _LINE = re.compile(r"([0-9a-f]{32})\s+\*?(?:\./)?(\S.*)")
 
 
 def token_headers(env: Mapping[str, str]) -> dict[str, str]:
+    """The headers that open a protected bucket: of the service token, else of a log-in in a browser."""
+    return service_headers(env) or browser_headers(env)
+
+
+def browser_headers(env: Mapping[str, str]) -> dict[str, str]:
+    """The header of a log-in through cloudflared, as `cloudflared access curl` sends it; empty without."""
+    token = secret("CF_ACCESS_TOKEN", env)
+    return {"cf-access-token": token} if token else {}
+
+
+def service_headers(env: Mapping[str, str]) -> dict[str, str]:
     """The service token's two headers; empty unless both halves are set."""
     name, key = secret("CF_ACCESS_CLIENT_ID", env), secret("CF_ACCESS_CLIENT_SECRET", env)
     return {"CF-Access-Client-Id": name, "CF-Access-Client-Secret": key} if name and key else {}
@@ -85,7 +96,8 @@ def _fetch(
             log.info("downloading file=%s number=%d of=%d", name, number, len(files))
             http.download(_address(base, name, len(files)), dest / name, patience, headers, md5)
     except http.LoginPage as error:
-        cause = "the service token was refused" if token else "no service token is set"
+        which = "service token" if service_headers(env) or not token else "token of the log-in"
+        cause = f"the {which} was refused" if token else "no service token is set"
         raise MissingError(f"{error} ({cause}); {advice(env)}") from None
     except http.Refused as error:
         remedy = f"; {advice(env)}" if error.status in (401, 403) else ""

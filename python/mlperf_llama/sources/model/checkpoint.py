@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from ...errors import UsageError
+from ...errors import MissingError, UsageError
 from ...records.files import JsonObject, digest, object_or_empty, read_object, write_text
 from .. import pins
 from . import shape
@@ -26,6 +26,25 @@ MAX_HEADER_BYTES = 100_000_000
 
 SHARDS = pins.WEIGHTS
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+# What vLLM and transformers read in a model's folder, of whatever name: weights, settings, code.
+_READ = (".safetensors", ".bin", ".pt", ".pth", ".gguf", ".json", ".py")
+# Of the official repository, beside the weights.
+_OFFICIAL = (
+    "config.json",
+    "generation_config.json",
+    "special_tokens_map.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    INDEX,
+)
+
+
+class CorruptedError(MissingError):
+    """A weight file's bytes are not those of its name in the hub's cache: `fault` says which."""
+
+    def __init__(self, fault: str) -> None:
+        super().__init__(f"{fault}; remove it and run again")
+        self.fault = fault
 
 
 def problem(folder: Path, weights: bool = True) -> str:
@@ -92,7 +111,7 @@ def corrupted(folder: Path, hashes: Mapping[str, str]) -> str:
     for name, sha256 in hashes.items():
         blob = (folder / name).resolve()
         if _SHA256.fullmatch(blob.name) and blob.name != sha256:
-            return f"{blob}: corrupted: its SHA-256 is {sha256}; remove it and run again"
+            return f"{blob}: corrupted: its SHA-256 is {sha256}"
     return ""
 
 
@@ -100,6 +119,14 @@ def combined(hashes: Mapping[str, str]) -> str:
     """One SHA-256 for all weight files: that of their sorted `sha256sum` lines."""
     lines = "".join(f"{sha256}  {name}\n" for name, sha256 in sorted(hashes.items()))
     return hashlib.sha256(lines.encode()).hexdigest()
+
+
+def unproven(folder: Path) -> list[str]:
+    """Files that an engine may read in the place of the proven ones: weights that the index does not name
+    (vLLM prefers consolidated*.safetensors), settings that the official repository has not."""
+    known = {*shard_names(folder), *_OFFICIAL}
+    names = (path.name for path in folder.iterdir() if path.suffix in _READ and not path.name.startswith("."))
+    return sorted(name for name in names if name not in known)
 
 
 def shape_difference(folder: Path) -> str:

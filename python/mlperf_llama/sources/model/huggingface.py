@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from ... import rules
@@ -14,8 +15,7 @@ from ..chain import Served
 from ..fetch import hub
 from ..fetch.http import Patience
 from ..fetch.publisher import Announce
-from . import checkpoint
-from .path import describe, download, loads_weights
+from .path import describe, download, from_cache, loads_weights
 
 # rules.MODEL_REVISION is what the reference's README names. It is a commit of the 405B
 # repository; this one is the 8B repository's, whose shards checkpoint.SHARDS lists.
@@ -27,8 +27,10 @@ def serve(config: Config, env: Mapping[str, str]) -> Served:
     """A copy that is already in the hub's cache needs no token and no network."""
     for revision in REVISIONS:
         folder = hub.find(rules.MODEL_ID, revision, env)
-        if folder is not None and not checkpoint.problem(folder, loads_weights(config)):
-            return _described(folder, revision, config, env)
+        described = partial(_described, revision=revision, config=config, env=env)
+        served = from_cache(folder, described, loads_weights(config))
+        if served is not None:
+            return served
     token = secret("HF_TOKEN", env)
     if not token:
         raise MissingError(

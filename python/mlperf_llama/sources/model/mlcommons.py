@@ -39,7 +39,7 @@ def serve(config: Config, env: Mapping[str, str]) -> Served:
         try:
             dest = config.cache_path / "r2" / NAME
             login = user_info("R2_MODEL_URL", config.r2_model_url, env)
-            folder = r2.download(_uri(config), dest, env, stall_s, config.source_timeout_s, login)
+            folder = r2.download(metadata_uri(config), dest, env, stall_s, config.source_timeout_s, login)
         except MissingError as second:
             raise MissingError(f"mlcommons: {second}; before that, {first}") from None
         tool = "r2"
@@ -49,10 +49,11 @@ def serve(config: Config, env: Mapping[str, str]) -> Served:
 
 def announcement(config: Config, env: Mapping[str, str]) -> Announce:
     """Asks MLCommons' own store for its MD5 list; a mirror (R2_MODEL_URL) is refused."""
-    return lambda: r2.announce(_uri(config), env)
+    return lambda: r2.announce(metadata_uri(config), env)
 
 
-def _uri(config: Config) -> str:
+def metadata_uri(config: Config) -> str:
+    """Where the store says which files the model has."""
     return f"{config.r2_model_url.rstrip('/')}/{NAME}.uri"
 
 

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from ...config import Config, secret
 from ...errors import MissingError, UsageError
 from ...records.files import digest
 from ..chain import Served
-from ..fetch import hub
+from ..fetch import hub, hub_cache
 from ..fetch.http import Patience
 from ..fetch.publisher import Announce
-from . import checkpoint, proof
+from . import checkpoint, proof, unchanged
+
+log = logging.getLogger(__name__)
 
 SERVER = "the server has the weights; this is the tokenizer of its prompts"
 TRIAL = "a trial run (SAMPLES, IGNORE_EOS): the hashes of its weights are remembered, not made again"
@@ -34,13 +37,34 @@ def serve(config: Config, env: Mapping[str, str]) -> Served:
             f"{config.model!r}"
         )
     repo, revision = match[1], match[2] or "main"
-    snapshot = hub.find(repo, revision, env)
-    if snapshot is None or checkpoint.problem(snapshot, loads_weights(config)):
+
+    def described(snapshot: Path) -> Served:
+        return describe(snapshot, "path", config, revision=hub.commit(snapshot) or revision)
+
+    served = from_cache(hub.find(repo, revision, env), described, loads_weights(config))
+    if served is None:
         token = secret("HF_TOKEN", env)
         half = Patience(config.source_stall_s / 2, config.source_timeout_s)
         hub.check_access(repo, revision, token, env, half)
-        snapshot = download(repo, revision, token, config, env)
-    return describe(snapshot, "path", config, revision=hub.commit(snapshot) or revision)
+        served = described(download(repo, revision, token, config, env))
+    return served
+
+
+def from_cache(
+    snapshot: Path | None, described: Callable[[Path], Served], weights: bool = True
+) -> Served | None:
+    """What a snapshot of the hub's cache serves; None where there is none, or a file of it has to be fetched
+    again. `weights` False: it may lack them."""
+    if snapshot is None:
+        return None
+    fault = checkpoint.problem(snapshot, weights) or hub_cache.fault(snapshot)
+    if not fault:
+        try:
+            return described(snapshot)
+        except checkpoint.CorruptedError as error:
+            fault = error.fault
+    log.warning("%s; it is fetched again", fault)
+    return None
 
 
 def download(repo: str, revision: str, token: str | None, config: Config, env: Mapping[str, str]) -> Path:
@@ -50,7 +74,7 @@ def download(repo: str, revision: str, token: str | None, config: Config, env: M
     limits = config.source_stall_s, config.source_timeout_s
     folder = hub.snapshot(repo, revision, token, env, *limits, weights)
     if problem := checkpoint.problem(folder, weights):
-        raise MissingError(f"{problem}; remove {folder.parents[1]} to have all of it fetched again")
+        raise MissingError(f"{problem}; the next run fetches it again")
     return folder
 
 
@@ -73,14 +97,17 @@ def describe(
         return _tokenizer(folder, source, config, revision)
     trial = is_trial(config)
     remembered = trial or bool(checkpoint.other_model(folder))
+    before = unchanged.states(folder)
     named = weights or checkpoint.shard_names(folder)
     hashes = checkpoint.digests(folder, config.cache_path, remembered=remembered) if named else {}
     broken = checkpoint.corrupted(folder, hashes)
     if broken:
-        raise MissingError(broken)
+        raise checkpoint.CorruptedError(broken)
     proved = proof.prove(folder, hashes, proof.trial if trial else announce)
     if proved.verified_by and trial:
         proved = proof.Proof(reason=TRIAL)
+    if others := unchanged.changed(folder, before):
+        raise UsageError(f"MODEL: {folder}: {', '.join(others[:4])} changed while it was hashed; run again")
     return Served(
         source=source,
         path=str(folder),
@@ -95,6 +122,7 @@ def describe(
             "announcement": proved.announced.record() if proved.announced else None,
             "model": config.model,
             "same_shape": not checkpoint.shape_difference(folder),
+            **({} if remembered else {unchanged.KEY: before}),
         },
     )
 

@@ -8,6 +8,7 @@ from pathlib import Path, PurePosixPath
 
 from ...errors import MissingError
 from ...records.files import digest
+from ...rules import EOS_IDS
 from ..fetch.publisher import Announce, Announcement
 from . import checkpoint, tokens
 
@@ -44,6 +45,10 @@ def prove(folder: Path, hashes: Mapping[str, str], announce: Announce) -> Proof:
         return Proof(reason=reason)
     if not tokens.is_reference_tokenizer(folder):
         return Proof(reason="the tokenizer is not Llama 3.1's")
+    if more := checkpoint.unproven(folder):
+        return Proof(reason=f"{folder} also holds {', '.join(more[:4])}, which the official model has not")
+    if set(tokens.stop_ids(folder)) != set(EOS_IDS):
+        return Proof(reason=f"answers would end at {tokens.stop_ids(folder)}, not at {EOS_IDS}")
     wrong = _not_pinned(folder, hashes)
     if not wrong:
         return Proof(PINNED)

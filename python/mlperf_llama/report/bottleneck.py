@@ -1,0 +1,154 @@
+"""What limited a performance run, in one sentence, from its readings and its requests."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import fmean
+
+from .. import rules
+from ..records.schema import Performance
+from .blocks import number
+from .events import TimedEvent, by_stage, last_run
+from .latency import Latencies
+from .run import Run
+
+# A p99 latency that reached this share of its limit leaves no room worth the name.
+NEAR_LIMIT = 0.8
+# A card that draws so much of its power limit, with its clock so far below the highest, is held back by it.
+NEAR_POWER, LOWERED_CLOCK = 0.95, 0.97
+# A GPU that is idle for more than this share, with requests waiting, waits for the CPU.
+IDLE = 0.15
+# The first and last readings are of the ramps.
+RAMP = 0.1
+
+
+@dataclass(frozen=True)
+class Gpus:
+    """Means over the steady part of a run and over its GPUs; None where it was not read."""
+
+    power_w: float | None = None
+    power_limit_w: float | None = None
+    clock_mhz: float | None = None
+    highest_clock_mhz: float | None = None
+    utilisation: float | None = None
+
+
+@dataclass(frozen=True)
+class Load:
+    """`running`: the most requests between first and last token at once; `waiting`: the mean before the first
+    token. `seats`: sequences that the engine takes at once, all members together."""
+
+    running: int | None = None
+    waiting: float | None = None
+    seats: int | None = None
+
+
+def of(run: Run, scenario: str) -> str | None:
+    """The sentence; None where the scenario has no performance run."""
+    performance = run.scenarios[scenario].performance
+    if performance is None:
+        return None
+    events = last_run(by_stage(run.events).get(f"{scenario} performance", []))
+    latencies = run.latencies.get(scenario)
+    return sentence(scenario, performance, _gpus(run, events), _load(run, latencies), bool(run.gpus))
+
+
+def sentence(scenario: str, performance: Performance, gpus: Gpus, load: Load, on_gpu: bool) -> str:
+    """First the limit that binds, then what the hardware did meanwhile."""
+    begin = f"What limited {scenario}:"
+    hardware = _power(gpus) or _seats(load) or _cpu(gpus, on_gpu)
+    latency = _latency(scenario, performance)
+    if latency:
+        return f"{begin} {latency}{f', with {hardware}' if hardware else ''}."
+    if scenario in rules.TOKEN_LATENCY_LIMITS_MS:
+        return f"{begin} the rate of the queries; neither TTFT nor TPOT came within 20% of its limit."
+    if scenario == rules.SINGLE_STREAM:
+        return f"{begin} one request at a time, as the scenario has it."
+    return f"{begin} {hardware or _full(gpus)}."
+
+
+def _latency(scenario: str, performance: Performance) -> str | None:
+    """The latency that is nearest to its limit, where it is near."""
+    limits = rules.TOKEN_LATENCY_LIMITS_MS.get(scenario)
+    if limits is None or performance.ttft_p99_ms is None or performance.tpot_p99_ms is None:
+        return None
+    values = (("TTFT", performance.ttft_p99_ms, limits[0]), ("TPOT", performance.tpot_p99_ms, limits[1]))
+    name, value, limit = max(values, key=lambda one: one[1] / one[2])
+    if value < NEAR_LIMIT * limit:
+        return None
+    return f"{name}, p99 {number(value, 0 if value >= 100 else 1)} of {limit:g} ms"
+
+
+def _power(gpus: Gpus) -> str | None:
+    if None in (gpus.power_w, gpus.power_limit_w, gpus.clock_mhz, gpus.highest_clock_mhz):
+        return None
+    assert gpus.power_w and gpus.power_limit_w and gpus.clock_mhz and gpus.highest_clock_mhz
+    if gpus.power_w < NEAR_POWER * gpus.power_limit_w:
+        return None
+    if gpus.clock_mhz > LOWERED_CLOCK * gpus.highest_clock_mhz:
+        return None
+    return f"power: clock {_clocks(gpus)} at {number(gpus.power_w, 0)} of {number(gpus.power_limit_w, 0)} W"
+
+
+def _clocks(gpus: Gpus) -> str:
+    return f"{number(gpus.clock_mhz, 0)} of {number(gpus.highest_clock_mhz, 0)} MHz"
+
+
+def _seats(load: Load) -> str | None:
+    if load.running is None or load.seats is None or load.waiting is None:
+        return None
+    if load.running < load.seats or load.waiting < 1:
+        return None
+    return f"all {number(load.seats)} sequences (MAX_NUM_SEQS) in use while {number(load.waiting, 0)} waited"
+
+
+def _cpu(gpus: Gpus, on_gpu: bool) -> str | None:
+    if not on_gpu:
+        return "the CPU, which computes here"
+    if gpus.utilisation is None or gpus.utilisation > 1 - IDLE:
+        return None
+    return f"the CPU's launches and scheduling: the GPU was busy {100 * gpus.utilisation:.0f}% of the time"
+
+
+def _full(gpus: Gpus) -> str:
+    if gpus.utilisation is None:
+        return "nothing that was recorded: the GPU's readings are missing"
+    clock = f", at {_clocks(gpus)}" if gpus.clock_mhz and gpus.highest_clock_mhz else ""
+    return f"the GPU's arithmetic or its memory: it was busy {100 * gpus.utilisation:.0f}% of the time{clock}"
+
+
+def _gpus(run: Run, events: Sequence[TimedEvent]) -> Gpus:
+    ramp = int(RAMP * len(events))
+    readings = [one for timed in events[ramp : len(events) - ramp] for one in timed.event.get("gpu", [])]
+
+    def mean(field: str) -> float | None:
+        values = [value for one in readings if (value := one.get(field)) is not None]
+        return fmean(values) if values else None
+
+    used = mean("utilisation_percent")
+    first = run.gpus[0] if run.gpus else None
+    return Gpus(
+        mean("power_w"),
+        first.power_limit_w if first else None,
+        mean("sm_clock_mhz"),
+        first.max_sm_clock_mhz if first else None,
+        None if used is None else used / 100,
+    )
+
+
+def _load(run: Run, latencies: Latencies | None) -> Load:
+    seats = run.engine_settings.get("max_num_seqs")
+    engines = len(run.provenance.members or ()) or 1
+    total = seats * engines if isinstance(seats, int) else None
+    if latencies is None or latencies.ttft_ms is None or not len(latencies.whole_ms):
+        return Load(seats=total)
+    requests = latencies.requests
+    changes = sorted([(t, 1) for t in requests.first_token_s] + [(t, -1) for t in requests.end_s])
+    running = most = 0
+    for _, change in changes:
+        running += change
+        most = max(most, running)
+    # By Little's law: what waited, over the time.
+    waited_s = float(latencies.ttft_ms.sum()) / 1000
+    return Load(most, waited_s / max(1e-9, float(requests.end_s.max())), total)

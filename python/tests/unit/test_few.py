@@ -1,0 +1,76 @@
+"""Shortened runs: when they are not judged, and what so few queries show."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mlperf_llama import rules
+from mlperf_llama.loadgen import few
+from mlperf_llama.loadgen.logs import Detail
+
+REASON = few.too_few(rules.SERVER, 16, 0.3)
+MS = 1_000_000
+
+
+def detail(errors: tuple[str, ...] = (), **entries: object) -> Detail:
+    """A Server run of 16 queries, all within the limits unless `entries` say otherwise."""
+    within = {
+        "result_validity": "INVALID",
+        "result_min_duration_met": True,
+        "result_min_queries_met": True,
+        "result_query_count": 16,
+        "result_first_token_max_latency_ns": 700 * MS,
+        "result_time_to_output_token_max": 40 * MS,
+    }
+    return Detail(Path("log"), {**within, **entries}, errors, ())
+
+
+def test_the_reason_says_how_many_are_needed_and_how_to_have_them() -> None:
+    assert REASON == "too few queries for a p99: not judged (16 of 459; DURATION_S=1530 sends enough)"
+    assert few.too_few(rules.SINGLE_STREAM, 32, 1.0).startswith(
+        "too few queries for a p90: not judged (32 of 64"
+    )
+
+
+@pytest.mark.parametrize(("scenario", "queries"), [(rules.SERVER, 459), (rules.OFFLINE, 1)])
+def test_enough_queries_are_judged(scenario: str, queries: int) -> None:
+    assert few.too_few(scenario, queries, 1.0) == ""
+    assert few.not_judged(detail(), scenario, "") == ""
+
+
+def test_so_few_queries_show_the_percentile_that_they_carry() -> None:
+    assert (
+        few.not_judged(detail(), rules.SERVER, REASON)
+        == f"{REASON}; all within the limits, which shows a p74"
+    )
+
+
+def test_a_limit_that_is_passed_is_named() -> None:
+    late = detail(result_first_token_max_latency_ns=3100 * MS)
+    assert few.not_judged(late, rules.SERVER, REASON) == f"{REASON}; TTFT up to 3,100 ms of 2000"
+    assert few.not_judged(late, rules.INTERACTIVE, REASON).endswith(
+        "TTFT up to 3,100 ms of 500, TPOT up to 40 ms of 30"
+    )
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [detail(("no tokens",)), detail(result_min_duration_met=False), detail(result_min_queries_met=False)],
+)
+def test_an_invalid_run_with_another_cause_stays_invalid(broken: Detail) -> None:
+    assert few.not_judged(broken, rules.SERVER, REASON) == ""
+
+
+@pytest.mark.parametrize(("queries", "percentile"), [(1, 1), (7, 51), (44, 90), (90, 95), (459, 99)])
+def test_percentiles_follow_early_stopping(queries: int, percentile: int) -> None:
+    """early_stopping.cc: 459 queries, none over the limit, for a 99th percentile."""
+    assert few.carried(queries) == percentile
+
+
+def test_no_more_queries_than_fit_and_one_pass_at_least() -> None:
+    assert few.limited(459, 16, 1.0, 0.3) == 16
+    assert few.limited(459, 16, 1.0, 0.6) == 32
+    assert few.limited(459, 16, 1.0, 7.65) == 459
+    assert few.limited(459, 5000, 1.0, 0.3) == 459

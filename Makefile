@@ -10,9 +10,9 @@ MAKEFLAGS += --warn-undefined-variables --no-builtin-rules --no-print-directory
 SETTINGS := SCENARIO MODE ROUND CATEGORY SAMPLES DURATION_S TARGET_QPS EXPECTED_LATENCY_MS SEARCH \
     PROBE_S DATASET_SOURCE MODEL CALIBRATION SOURCE_STALL_S SOURCE_TIMEOUT_S MLC_REPO R2_BASE_URL \
     R2_MODEL_URL ENGINE PRESET DTYPE QUANTIZATION SCALES KV_CACHE_DTYPE MAX_NUM_SEQS MAX_NUM_BATCHED_TOKENS \
-    GPU_MEMORY_UTILIZATION GPUS TENSOR_PARALLEL HOSTS HEAD_ADDRESS SERVE_ADDRESS ENGINE_ARGS IGNORE_EOS SEED \
-    SCORE_WORKERS RESULTS_DIR CACHE_DIR VERBOSITY \
-    SUBMITTER DIVISION SYSTEM_FILE INFERENCE_DIR FAKE
+    GPU_MEMORY_UTILIZATION GPUS TENSOR_PARALLEL HOSTS HEAD_ADDRESS SERVE_ADDRESS CONCURRENCY ENGINE_ARGS \
+    IGNORE_EOS SEED SCORE_WORKERS RESULTS_DIR CACHE_DIR VERBOSITY \
+    SUBMITTER DIVISION SYSTEM_FILE PRICE_PER_HOUR INFERENCE_DIR FAKE
 SHELL_SETTINGS := CONTAINER IMAGE TARGET DOCKER CA_BUNDLE ENV_FILE VENV SIGN_KEY ALLOWED_SIGNERS \
     PACKAGES
 # Earlier names, each with the one to use now.
@@ -118,6 +118,10 @@ quantize: ## an FP8 checkpoint of the model, made by the benchmark's rules
 .PHONY: serve
 serve: ## the engine of these settings as an OpenAI server at SERVE_ADDRESS, until it is stopped
 	@scripts/launch.sh serve
+
+.PHONY: endpoints
+endpoints: ## MLPerf Endpoints: the plan of a curve, and its official client point by point against `make serve`
+	@scripts/launch.sh --native endpoints
 
 .PHONY: shell
 shell: ## a shell in the container (CONTAINER=0: with the native environment)

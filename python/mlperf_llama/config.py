@@ -62,6 +62,7 @@ class Config:
     hosts: str
     head_address: str | None
     serve_address: str
+    concurrency: tuple[int, int] | None
     engine_args: dict[str, object]
     ignore_eos: bool
     seed: int

@@ -202,6 +202,11 @@ def _check_together(config: Config) -> None:
             f"SCENARIO: expected {', '.join(allowed)} for category {config.category}, "
             f"found {', '.join(outside)}; CATEGORY={other} has other scenarios"
         )
+    if config.endpoints and "engine" in config.search:
+        raise UsageError(
+            f"SEARCH: expected qps alone with ENGINE={config.engine}, whose settings are its own; found "
+            f"{','.join(config.search)}"
+        )
     if config.endpoints and (own := [name for name in OWN_ENGINE if not _at_default(config, name)]):
         raise UsageError(
             f"{', '.join(own)}: expected no setting of an engine of this host with ENGINE={config.engine}, "

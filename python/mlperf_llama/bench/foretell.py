@@ -21,6 +21,7 @@ from ..records.schema import Gpu
 from ..settings import AUTO
 from ..sources import model as models
 from ..sources.fetch import hub, r2
+from ..verdict import endpoint
 from . import planner
 from .scope import CPU_SAMPLES
 
@@ -168,6 +169,8 @@ def _disk(config: Config, gpus: Sequence[Gpu], weights: Line) -> str:
 
 def not_submittable(config: Config, gpus: Sequence[Gpu], weights: Line) -> str:
     """Why a run with these settings can be no submission; empty where nothing is known against it."""
+    if config.endpoints:
+        return f"no: {endpoint.NOT_A_RESULT}"
     never = []
     if not weights.good:
         never.append(f"the weights would be {weights.text.partition(':')[0].partition(',')[0]}")

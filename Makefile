@@ -24,7 +24,8 @@ $(foreach pair,$(RENAMED),$(if $(filter undefined,$(origin $(firstword $(subst =
     $(error $(firstword $(subst =, ,$(pair))) was renamed: set $(lastword $(subst =, ,$(pair))))))
 # A misspelt setting would be ignored by make: better to stop.
 GIVEN := $(foreach name,$(.VARIABLES),$(if $(filter command,$(firstword $(origin $(name)))),$(name)))
-UNKNOWN := $(filter-out $(SETTINGS) $(SHELL_SETTINGS) A B NEED PAGE RUN_DIR SUBMISSION CHECK KEEP HF_% CF_% ENDPOINT_API_KEY NO_COLOR -% MAKE%,$(GIVEN))
+UNKNOWN := $(filter-out $(SETTINGS) $(SHELL_SETTINGS) A B NEED PAGE RUN_DIR SUBMISSION CHECK KEEP HF_% CF_% \
+    ENDPOINT_API_KEY NO_COLOR -% MAKE%,$(GIVEN))
 $(if $(UNKNOWN),$(error $(UNKNOWN): not a setting; `make help` lists them))
 
 # Folders: of a saved run, of two to compare (and the page to write), of a packed submission.
@@ -40,7 +41,8 @@ CHECK ?=
 KEEP ?=
 export RUN_DIR A B PAGE SUBMISSION NEED KEEP
 # Never expanded by make either, as the settings; and the secrets, where make has one on its command line.
-$(foreach name,RUN_DIR A B PAGE SUBMISSION NEED KEEP $(filter HF_% CF_% ENDPOINT_API_KEY,$(GIVEN)),$(eval override export $(name) := $$(value $(name))))
+$(foreach name,RUN_DIR A B PAGE SUBMISSION NEED KEEP $(filter HF_% CF_% ENDPOINT_API_KEY,$(GIVEN)),\
+    $(eval override export $(name) := $$(value $(name))))
 # $(call need,NAME,what it names): one line and code 2 where NAME is empty.
 need = [[ -n $$$(1) ]] || { printf 'error: %s: expected %s, found nothing: make $@ %s=results/...\n' $(1) '$(2)' $(1) >&2; exit 2; }
 

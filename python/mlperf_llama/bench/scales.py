@@ -15,7 +15,7 @@ from ..engine import derive
 from ..engine.preset import choose_preset
 from ..engine.settings import quantization_of
 from ..errors import BrokeError, MissingError, UsageError
-from ..records import scales, seal
+from ..records import lock, scales, seal
 from ..records.events import Events
 from ..records.files import JsonObject, digest, read_object
 from ..records.run_folder import RunFolder
@@ -135,9 +135,8 @@ def _static(
     wanted = making.identity(str(provided.sha256), model_dir, articles, prompts)
     kept = making.cache_path(config.cache_path, wanted, gpu.name if gpu else "cpu")
     counted = f"static scales: {len(prompts):,} calibration articles"
-    may_keep = run.is_tuning or not provided.eligible
-    record = making.cached(kept, wanted, scales.layers_of(model_dir)) if may_keep else None
-    if record is None:
+
+    def make() -> Scales:
         events.emit(STAGE, message=f"{counted}, {'about a minute' if gpu else 'on the CPU'}")
         record = making.make(
             model_dir,
@@ -147,8 +146,18 @@ def _static(
             lambda done, total: events.emit(STAGE, done=done, total=total, unit="articles"),
         )
         _keep(record, kept)
+        return record
+
+    if run.is_tuning or not provided.eligible:
+        # Of several runs that want the same scales, one makes them.
+        with lock.turn(kept):
+            record = making.cached(kept, wanted, scales.layers_of(model_dir))
+            if record is not None:
+                events.emit(STAGE, message=f"{counted}, made before")
+            else:
+                record = make()
     else:
-        events.emit(STAGE, message=f"{counted}, made before")
+        record = make()
     path = run.file(Scales.FILE)
     with seal.part(run, STAGE, Scales.FILE):
         scales.write(record, path)

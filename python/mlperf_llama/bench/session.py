@@ -49,8 +49,7 @@ class Session:
         endpoint_key: str | None = None,
     ) -> None:
         self.run, self.config, self.events, self.placed = run, config, events, placed
-        self._sampler = sampler
-        self._endpoint_key = endpoint_key
+        self._sampler, self._endpoint_key = sampler, endpoint_key
         provenance = run.read(Provenance)
         inputs.check_resume_inputs(provenance)
         served_model = inputs.provided(run, "model", provenance.model)

@@ -113,7 +113,8 @@ class VllmEngine:
         import_s = round(started - began, 2)
         progress("loading the model")
         try:
-            self._llm = compat.AsyncLLM.from_engine_args(compat.AsyncEngineArgs(**arguments))
+            engine_arguments = compat.AsyncEngineArgs(**arguments)
+            self._llm = compat.AsyncLLM.from_engine_args(engine_arguments)
         except Exception as error:
             raise BrokeError(f"vLLM could not load {self._arguments['model']}: {error}") from error
         load_s = round(time.monotonic() - started, 2)

@@ -144,7 +144,7 @@ def snapshot(
     timeout_s: float,
     weights: bool = True,
 ) -> Path:
-    """Download into the hub's cache what is missing or damaged there, or all of that but the weights; gives
+    """Download into the hub's cache what is missing or damaged there, or all of it but the weights; gives
     the snapshot's folder."""
     cache = cache_dir(env)
     base = cache / f"models--{repo.replace('/', '--')}"

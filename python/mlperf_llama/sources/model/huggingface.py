@@ -15,7 +15,7 @@ from ..chain import Served
 from ..fetch import hub
 from ..fetch.http import Patience
 from ..fetch.publisher import Announce
-from .path import describe, download, from_cache, loads_weights
+from .path import describe, download, from_cache
 
 # rules.MODEL_REVISION is what the reference's README names. It is a commit of the 405B
 # repository; this one is the 8B repository's, whose shards checkpoint.SHARDS lists.
@@ -27,8 +27,7 @@ def serve(config: Config, env: Mapping[str, str]) -> Served:
     """A copy that is already in the hub's cache needs no token and no network."""
     for revision in REVISIONS:
         folder = hub.find(rules.MODEL_ID, revision, env)
-        described = partial(_described, revision=revision, config=config, env=env)
-        served = from_cache(folder, described, loads_weights(config))
+        served = from_cache(folder, config, partial(_described, revision=revision, config=config, env=env))
         if served is not None:
             return served
     token = secret("HF_TOKEN", env)

@@ -41,7 +41,7 @@ def serve(config: Config, env: Mapping[str, str]) -> Served:
     def described(snapshot: Path) -> Served:
         return describe(snapshot, "path", config, revision=hub.commit(snapshot) or revision)
 
-    served = from_cache(hub.find(repo, revision, env), described, loads_weights(config))
+    served = from_cache(hub.find(repo, revision, env), config, described)
     if served is None:
         token = secret("HF_TOKEN", env)
         half = Patience(config.source_stall_s / 2, config.source_timeout_s)
@@ -50,14 +50,12 @@ def serve(config: Config, env: Mapping[str, str]) -> Served:
     return served
 
 
-def from_cache(
-    snapshot: Path | None, described: Callable[[Path], Served], weights: bool = True
-) -> Served | None:
+def from_cache(snapshot: Path | None, config: Config, described: Callable[[Path], Served]) -> Served | None:
     """What a snapshot of the hub's cache serves; None where there is none, or a file of it has to be fetched
-    again. `weights` False: it may lack them."""
+    again."""
     if snapshot is None:
         return None
-    fault = checkpoint.problem(snapshot, weights) or hub_cache.fault(snapshot)
+    fault = checkpoint.problem(snapshot, loads_weights(config)) or hub_cache.fault(snapshot)
     if not fault:
         try:
             return described(snapshot)

@@ -62,7 +62,7 @@ main() {
         shift
         exec "$docker" run "${options[@]}" --entrypoint /bin/bash "$image" "$@"
     fi
-    if [[ ${1:-} == serve ]]; then add_server; fi
+    add_network "$@"
     add_bind_mounts "$@"
     exec "$docker" run "${options[@]}" "$image" "$@"
 }

@@ -57,7 +57,9 @@ def plan(config: Config, gpu: Gpu | None) -> Curve:
 
 def _point(name: str, concurrency: int, region: str, rate: float | None, accuracy: bool) -> Point:
     duration_s = DURATION_S.get(region, DURATION_S[HIGH])
-    passes = max(PASSES if region in REGIONS else 1, math.ceil(duration_s * (rate or 0) / DATASET))
+    passes = max(
+        PASSES if rate is None or region in REGIONS else 1, math.ceil(duration_s * (rate or 0) / DATASET)
+    )
     seconds = None if rate is None else (passes + accuracy) * DATASET / rate
     return Point(name, concurrency, region, passes * DATASET, duration_s, accuracy, seconds)
 

@@ -94,6 +94,7 @@ def test_the_plan_keeps_the_rules() -> None:
 def test_where_the_card_is_not_known_the_time_is_not_made_up() -> None:
     planned = plan.plan(load(CONCURRENCY="1-64"), None)
     assert planned.hours is None
+    assert {point.samples for point in planned.points} == {5 * 13368}
     assert "not known before it is measured" in plan.markdown(planned)
 
 

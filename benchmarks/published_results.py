@@ -128,9 +128,9 @@ def of_checkout(round_name: str, repository: Path) -> list[Row]:
 
 def weights_of(repository: Path, paths: list[str], place: dict[str, str]) -> object:
     """The weights' precision, from the measurements: since v6.0 beside the results, before in a tree."""
-    beside = f"{place['folder']}/measurements.json"
+    current = f"{place['folder']}/measurements.json"
     older = place["folder"].replace("/results/", "/measurements/") + f"/{place['system']}.json"
-    path = next((p for p in (beside, older) if p in paths), None)
+    path = next((p for p in (current, older) if p in paths), None)
     if path is None:
         return None
     try:

@@ -6,6 +6,7 @@ run will know.
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +32,7 @@ WEIGHTS_GB, DATA_GB, STAND_IN_GB, RUN_GB = 16.1, 1.0, 0.3, 0.2
 ENVIRONMENT_GB = {"cuda": 7.4, "cpu": 2.2}
 # What comes on top of the LoadGen runs: loading, compiling, warm-up and scoring, warm and at the first start.
 AROUND_MINUTES = {"cuda": (3, 15), "cpu": (1, 6)}
+WIDTH = 100  # columns of text
 STAND_IN_WHY = "neither HF_TOKEN nor MLCommons' token is set, and the weights are not in the hub's cache"
 
 
@@ -45,6 +47,8 @@ class Line:
 
 def lines(config: Config, gpus: Sequence[Gpu], env: Mapping[str, str]) -> list[Line]:
     """Everything that can be said before a run starts."""
+    if config.endpoints:
+        return _of_servers(config)
     used = chosen_gpus(config, gpus)
     weights = weights_line(config, env)
     against = not_submittable(config, used, weights)
@@ -59,10 +63,26 @@ def lines(config: Config, gpus: Sequence[Gpu], env: Mapping[str, str]) -> list[L
     ]
 
 
-def render(told: Sequence[Line]) -> str:
-    """The lines as text, one each."""
-    width = max(len(line.name) for line in told)
-    return "\n".join(f"{line.name:<{width}}  {line.text}" for line in told)
+def _of_servers(config: Config) -> list[Line]:
+    """With ENGINE naming servers: they alone know their speed."""
+    count = len(config.endpoints)
+    servers = f"{count} servers that run" if count > 1 else "a server that runs"
+    return [
+        Line("runs on", f"{servers} already, {', '.join(config.endpoints)}; no GPU of this host is used"),
+        Line("time", "by the servers' speed, which the warm-up measures"),
+        Line("weights", f"those of the server; the tokenizer of {config.model} makes the prompts", False),
+        Line("dataset", _dataset(config)),
+        Line("submittable", "no: a server cannot show the hash of the weights that it loaded", False),
+    ]
+
+
+def render(expectations: Sequence[Line]) -> str:
+    """The lines as text, wrapped, each behind its name."""
+    width = max(len(line.name) for line in expectations) + 2
+    return "\n".join(
+        textwrap.fill(line.text, WIDTH, initial_indent=f"{line.name:<{width}}", subsequent_indent=" " * width)
+        for line in expectations
+    )
 
 
 def _build(gpus: Sequence[Gpu]) -> str:
@@ -163,7 +183,7 @@ def _disk(config: Config, gpus: Sequence[Gpu], weights: Line) -> str:
     place = Path(config.cache_dir).expanduser()
     return (
         f"at the first run {fetched:.3g} GB fetched into {place} at most, and {environment:g} GB for the "
-        f"environment; {run_gb:.2g} GB a run folder"
+        f"environment; {run_gb:.2g} GB per run folder"
     )
 
 

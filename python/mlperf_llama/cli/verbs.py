@@ -47,7 +47,9 @@ def plan(arguments: argparse.Namespace, flags: Mapping[str, str], env: Env) -> i
         show(fleet.text(arguments.need, settings))
         return 0
     here = gpus.describe(env).gpus
-    show(f"{planner.table(settings, here)}\n\n{foretell.render(foretell.lines(settings, here, env))}")
+    shown = f"{planner.table(settings, here)}\n\n{foretell.render(foretell.lines(settings, here, env))}"
+    alone = not here and not settings.endpoints and settings.samples is None
+    show(f"Full-length runs, as a machine with a GPU makes them:\n{shown}" if alone else shown)
     return 0
 
 

@@ -19,7 +19,7 @@ def findings(config: Config, env: Mapping[str, str], system: System) -> list[Fin
             Finding("make run", OK, "what it will do, `doctor` and `plan` say once the environment is there")
         ]
     try:
-        told = foretell.lines(config, system.gpus, env)
+        expectations = foretell.lines(config, system.gpus, env)
     except PipelineError as error:
         return [Finding("make run", WARN, str(error))]
-    return [Finding(line.name, OK if line.good else WARN, line.text) for line in told]
+    return [Finding(line.name, OK if line.good else WARN, line.text) for line in expectations]

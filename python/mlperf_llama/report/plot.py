@@ -70,7 +70,7 @@ def plot(
 
     A curve without a name stands alone: what is under it is filled, and its end is marked.
     """
-    verticals = [one.at for one in (answer, limit_of_x) if one]
+    verticals = [line.at for line in (answer, limit_of_x) if line]
     xs = [p[0] for s in series for p in s.points] + verticals
     ys = [p[1] for s in series for p in s.points] + [m.y for m in marks] + ([limit.at] if limit else [])
     low, high = 0.0 if from_zero else min(xs), max(xs)

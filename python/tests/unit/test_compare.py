@@ -12,6 +12,7 @@ import run_folders as folders
 
 from mlperf_llama.errors import UsageError
 from mlperf_llama.report import compare, history
+from mlperf_llama.report.compare.sides import Group, Side, notes
 
 
 def tree(root: Path, system: str, qps: float) -> Path:
@@ -72,7 +73,7 @@ def test_an_edited_folder_is_named(tmp_path: Path) -> None:
     with samples.edited(run, "results.json") as results:
         results["scenarios"]["Offline"]["performance"]["samples_per_second"] = 114.06
     text = compare.compare(run.path, tmp_path / "again")
-    assert "✅" not in text and "not as its stages sealed it: results.json changed" in text
+    assert "✅" not in text and "A: Not as its stages sealed it: results.json changed" in text
 
 
 def test_a_stand_in_and_a_real_run_are_not_comparable(tmp_path: Path) -> None:
@@ -142,6 +143,20 @@ def test_repeats_say_how_much_is_noise(tmp_path: Path) -> None:
     assert "| samples/s | 57.30 | 41.20 | 0.719 | ±1.3% |" in text
 
 
+def test_what_several_results_have_in_common_is_told_once() -> None:
+    both, one = "The engine is the fake one.", "The run was shortened."
+    first = Group("A", (Side("a0", notes=[both]), Side("a1", notes=[both, one])))
+    second = Group("B", (Side("b0", notes=[both, one]),))
+    assert notes(first, second) == [f"A and B: {both}", f"B and a1: {one}"]
+
+
+def test_where_results_lie_is_no_difference_of_settings() -> None:
+    first = Side("a0", facts={"setting results_dir": "/x", "setting samples": 24})
+    second = Side("b0", facts={"setting results_dir": "/y", "setting samples": 64})
+    text = compare.text(Group("A", (first,)), Group("B", (second,)))
+    assert "Settings that differ: samples 24 → 64." in text
+
+
 def test_a_difference_within_the_noise_is_called_none(tmp_path: Path) -> None:
     groups = compare.groups(repeats(tmp_path, "a", [57.0, 60.0]), repeats(tmp_path, "b", [58.0, 59.5]))
     assert "within the noise of repeats of 5.7%: no difference is shown." in compare.text(*groups)
@@ -203,7 +218,7 @@ def test_the_comparison_as_json(tmp_path: Path) -> None:
     speed = data["scenarios"]["Offline"]["figures"]["samples_per_second"]
     assert speed["a"] == [57.0, 57.6] and speed["beyond_noise"]
     assert speed["change"] == pytest.approx(41.2 / 57.3 - 1)
-    assert data["scenarios"]["Server"]["asked_qps"] == {"a": [47.0, 47.0], "b": [47.0, 47.0]}
+    assert data["scenarios"]["Server"]["requested_qps"] == {"a": [47.0, 47.0], "b": [47.0, 47.0]}
 
 
 def test_the_page_draws_both_curves_over_each_other(tmp_path: Path) -> None:

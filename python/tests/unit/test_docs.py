@@ -60,3 +60,35 @@ def test_the_tree_names_everything_at_the_top() -> None:
 def test_no_page_repeats_a_default() -> None:
     """Defaults stand in .env.example alone; the README names none."""
     assert not re.search(r"\bdefaults?\b(?!, unit)", (ROOT / "README.md").read_text(), re.IGNORECASE)
+
+
+def test_the_pages_that_readme_lists_are_all_pages() -> None:
+    listed = set(re.findall(r"^- \[docs/([\w.-]+)\]", (ROOT / "README.md").read_text(), re.MULTILINE))
+    linked = set(re.findall(r"\]\((?:docs/)?([\w-]+\.md)", "".join(page.read_text() for page in PAGES)))
+    assert {p.name for p in (ROOT / "docs").glob("*.md")} <= listed | linked
+
+
+def test_the_checks_that_the_verdicts_page_names_exist() -> None:
+    """Each is looked for in the verdict's own tests."""
+    tests = "".join(p.read_text() for p in sorted((ROOT / "python/tests/unit").glob("test_verdict*.py")))
+    page = (ROOT / "docs/verdict.md").read_text()
+    names = {
+        words.removeprefix("NAME.") for words in re.findall(r"`((?:NAME\.)?[a-z0-9_.]*_?[a-z0-9_]+)`", page)
+    }
+    named = {name for name in names if not name.endswith((".json", ".txt", ".html"))} - {"jq", "warn"}
+    assert {"seal", "whole_passes", "accuracy.rouge1", "ttft_p99"} <= named
+    assert not {name for name in named if name not in tests}
+
+
+def test_every_anchor_leads_to_a_heading(page: Path) -> None:
+    for target, anchor in re.findall(r"\]\(([^)#:]*)#([^)]+)\)", page.read_text()):
+        text = (page.parent / target if target else page).read_text()
+        headings = re.findall(r"^#+ (.*)", text, re.MULTILINE)
+        assert anchor in {re.sub(r"[^\w -]", "", h).lower().replace(" ", "-") for h in headings}, target
+
+
+def test_a_rate_is_written_with_per(page: Path) -> None:
+    """Not as in "tokens a step", over which a reader stumbles."""
+    nouns = r"(?:tokens|queries|samples|answers|objects?|scales?|bytes|records?|us|ms)"
+    units = r"(?:second|step|token|line|sample|answer|tensor|matrix|query|member|machine)"
+    assert not re.findall(rf"\b{nouns} an? {units}\b.*", page.read_text())

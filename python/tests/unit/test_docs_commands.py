@@ -117,7 +117,7 @@ def of(page: Path) -> list[tuple[str, list[str]]]:
 
 @pytest.mark.parametrize("page", SHOWN, ids=lambda p: str(p.relative_to(ROOT)))
 def test_every_command_of_a_page_is_one_that_works(page: Path) -> None:
-    faults = [f"{line}: {said}" for line, words in of(page) if (said := fault(words))]
+    faults = [f"{line}: {message}" for line, words in of(page) if (message := fault(words))]
     assert not faults, "\n".join(faults)
 
 
@@ -132,7 +132,7 @@ def test_what_is_needed_is_still_shown_somewhere() -> None:
 
 
 @pytest.mark.parametrize(
-    ("line", "said"),
+    ("line", "message"),
     [
         ("make rnu", "no such target: rnu"),
         ("make run SAMPLE=3", "no such variable: SAMPLE"),
@@ -145,8 +145,8 @@ def test_what_is_needed_is_still_shown_somewhere() -> None:
         ("python -m mlperf_llama.nothing", "no such module"),
     ],
 )
-def test_a_wrong_command_is_seen(line: str, said: str) -> None:
-    assert any(said in fault(words) for words in programs(line))
+def test_a_wrong_command_is_seen(line: str, message: str) -> None:
+    assert any(message in fault(words) for words in programs(line))
 
 
 def test_commands_are_taken_from_blocks_sessions_and_inline_code() -> None:

@@ -41,6 +41,15 @@ def test_an_a30_with_a_token_and_all_runs_is_submittable() -> None:
     assert lines["submittable"].good and lines["submittable"].text.startswith("yes")
 
 
+def test_servers_bring_their_own_gpus_and_weights() -> None:
+    lines = told(TOKEN, A30, ENGINE="http://a:8000,http://b:8000", MODEL="/models/Llama", SCENARIO="Server")
+    assert lines["runs on"].text.startswith(
+        "2 servers that run already, http://a:8000, http://b:8000; no GPU"
+    )
+    assert "speed" not in lines and not lines["submittable"].good
+    assert lines["weights"].text == "those of the server; the tokenizer of /models/Llama makes the prompts"
+
+
 def test_one_scenario_alone_lacks_the_rest() -> None:
     line = told(TOKEN, A30, MODE="performance")["submittable"]
     assert not line.good
@@ -171,3 +180,13 @@ def test_a_need_that_makes_no_sense(need: float, scenario: str, message: str) ->
 def test_the_plan_takes_a_need() -> None:
     assert table.BY_NAME["plan"].arguments
     assert parser.build().parse_args(["plan", "--need", "500", "--scenario", "Server"]).need == 500
+
+
+def test_without_a_gpu_the_table_says_that_it_is_a_gpus(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("mlperf_llama.machine.gpus.describe", lambda env: System(gpus=()))
+    arguments = parser.build().parse_args(["plan"])
+    for flags, first in (({}, "Full-length runs, as a machine with a GPU"), ({"SAMPLES": "64"}, "scenario")):
+        assert table.BY_NAME["plan"].function(arguments, flags, {}) == 0
+        assert capsys.readouterr().out.startswith(first)

@@ -16,10 +16,12 @@ from ..blocks import NOTHING, Banner, Block, Chart, Document, Section, Table, Te
 from . import curves, sentences
 from .differences import Difference, difference, every_difference, mean_of, shared_scenarios
 from .reading import read, read_group
-from .sides import FIGURES, Group, not_comparable
+from .sides import FIGURES, Group, not_comparable, notes
 
 __all__ = ["compare", "document", "folders", "groups", "read", "summary", "text", "write_page"]
 SETTINGS = ("setting ", "engine setting ")
+# Settings that say where something lies or what is shown, and nothing about the run.
+PLACES = frozenset({"results_dir", "cache_dir", "verbosity", "system_file", "inference_dir"})
 
 
 def folders(listed: str) -> list[Path]:
@@ -51,13 +53,14 @@ def write_page(path: Path, a: Group, b: Group) -> None:
 def document(a: Group, b: Group, charts: Sequence[Chart] = ()) -> Document:
     """The comparison as data."""
     reasons = not_comparable(a.first, b.first)
-    said = [sentences.sentence(a, b, name) for name in shared_scenarios(a, b)]
+    results = [sentences.sentence(a, b, name) for name in shared_scenarios(a, b)]
     scores = [text for name in shared_scenarios(a, b) if (text := sentences.accuracy(a, b, name))]
     settings = _settings(a, b)
     changed = f"Settings that differ: {settings}." if settings else "No setting differs."
-    lines = (*(said if reasons else said[1:]), *scores, changed, *a.notes, *b.notes)
-    title = "Not comparable" if reasons else said[0]
-    tone = "bad" if reasons else ("warn" if (*a.notes, *b.notes) else "good")
+    remarks = notes(a, b)
+    lines = (*(results if reasons else results[1:]), *scores, changed, *remarks)
+    title = "Not comparable" if reasons else results[0]
+    tone = "bad" if reasons else ("warn" if remarks else "good")
     banner = Banner(title, (*reasons, *lines), tone)
     sections = (Section("Side by side", (*_figures(a, b), *charts, _differences(a, b))),)
     return Document("Comparison", f"{a.title} · {b.title}", banner, "", sections)
@@ -72,7 +75,7 @@ def _settings(a: Group, b: Group) -> str:
         if prefix and facts_a.get(key) != facts_b.get(key):
             change = f"{word(facts_a.get(key))} → {word(facts_b.get(key))}"
             names.setdefault(key.removeprefix(prefix), change)
-    return ", ".join(f"{name} {change}" for name, change in names.items())
+    return ", ".join(f"{name} {change}" for name, change in names.items() if name not in PLACES)
 
 
 def _ratio(both: Difference) -> str:
@@ -101,7 +104,7 @@ def _table(a: Group, b: Group, scenario: str) -> Table:
         ratio = _ratio(both) if both else NOTHING
         noise = f"±{sentences.percent(both.noise)}" if both and both.noise is not None else NOTHING
         rows.append((unit, *(number(mean, digits) for mean in means), ratio, noise))
-    heads = ("", a.title, b.title, "B / A", "noise")[:columns]
+    heads = ("", a.letter, b.letter, "B / A", "noise")[:columns]
     return Table(heads, tuple(row[:columns] for row in rows), "lrrrr"[:columns], scenario)
 
 
@@ -113,7 +116,7 @@ def _differences(a: Group, b: Group) -> Table:
         if facts_a.get(key) != facts_b.get(key)
     )
     note = "A dash: not recorded there."
-    return Table(("fact", a.title, b.title), rows, "lll", "What differs", note)
+    return Table(("fact", a.letter, b.letter), rows, "lll", "What differs", note)
 
 
 def summary(a: Group, b: Group) -> str:
@@ -123,7 +126,7 @@ def summary(a: Group, b: Group) -> str:
         name: {
             "sentence": sentences.sentence(a, b, name),
             "accuracy": sentences.accuracy(a, b, name),
-            "asked_qps": {g.letter.lower(): [m.asked_qps for m in g.measured(name)] for g in (a, b)},
+            "requested_qps": {g.letter.lower(): [m.requested_qps for m in g.measured(name)] for g in (a, b)},
             "tuned": {g.letter.lower(): [m.tuned for m in g.measured(name)] for g in (a, b)},
             "figures": {d.key: _plain(d) for d in every_difference(a, b, name)},
         }
@@ -140,7 +143,7 @@ def summary(a: Group, b: Group) -> str:
         "b": [side.name for side in b.sides],
         "comparable": not reasons,
         "reasons": reasons,
-        "notes": [*a.notes, *b.notes],
+        "notes": notes(a, b),
         "scenarios": scenarios,
         "differing": differing,
     }

@@ -17,7 +17,7 @@ EQUAL = 0.0005
 
 @dataclass(frozen=True)
 class Difference:
-    """One figure of both, one value a repeat. Shares are fractions: 0.01 is 1%."""
+    """One figure of both, one value per repeat. Shares are fractions: 0.01 is 1%."""
 
     key: str
     a: tuple[float, ...]

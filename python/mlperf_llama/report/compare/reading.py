@@ -18,7 +18,7 @@ from ...tune.records import Tuning
 from .. import charts, run
 from ..events import by_stage
 from ..svg import Point
-from .sides import ASKED_QPS, SAME, Group, Measured, Side, differ
+from .sides import REQUESTED_QPS, SAME, Group, Measured, Side, differ
 
 
 def _facts(prefix: str, values: Mapping[str, object]) -> JsonObject:
@@ -55,29 +55,28 @@ def read_run(path: Path) -> Side:
         **_facts("engine setting ", engine.settings),
         **_facts("package ", system.packages),
     }
-    answers = _tuned(path)
+    tuned_loads = _tuned(path)
     measured = {
         name: Measured(
             scenario.performance,
             scenario.accuracy,
-            _asked(ours.logs.get(name, {}), ours.config, name),
-            answers.get(name),
+            _requested(ours.logs.get(name, {}), ours.config, name),
+            tuned_loads.get(name),
             _rates(ours, name),
             ours.logs.get(name, {}),
         )
         for name, scenario in ours.scenarios.items()
-        if scenario.performance or scenario.accuracy or name in answers
+        if scenario.performance or scenario.accuracy or name in tuned_loads
     }
-    name = ours.path.name
-    edits = [f"not as its stages sealed it: {fault}" for fault in seal.faults(RunFolder(ours.path))[:1]]
-    return Side(name, measured, facts, [f"{name}: {reason}" for reason in (*edits, *ours.not_eligible())])
+    edits = [f"Not as its stages sealed it: {fault}" for fault in seal.faults(RunFolder(ours.path))[:1]]
+    return Side(ours.path.name, measured, facts, [*edits, *ours.not_eligible()])
 
 
-def _asked(detail: Mapping[str, object], config: Config | None, scenario: str) -> float | None:
+def _requested(detail: Mapping[str, object], config: Config | None, scenario: str) -> float | None:
     """The rate LoadGen was told to send: by its log, else by the settings."""
     if scenario not in rules.TOKEN_LATENCY_LIMITS_MS:
         return None
-    logged = detail.get(ASKED_QPS)
+    logged = detail.get(REQUESTED_QPS)
     if isinstance(logged, int | float) and logged > 0:
         return float(logged)
     return config.target_qps if config else None
@@ -120,8 +119,8 @@ def read_tree(path: Path) -> Side:
         try:
             performance = logs.performance(detail.parent, scenario)
             logged = logs.read_detail(detail.parent)
-            asked = _asked(logged, None, scenario)
-            side.scenarios[name] = Measured(performance, _accuracy(folder), asked, detail=logged)
+            requested = _requested(logged, None, scenario)
+            side.scenarios[name] = Measured(performance, _accuracy(folder), requested, detail=logged)
         except (PipelineError, KeyError) as error:
             side.notes.append(f"{name}: {error}")
     if len(benchmarks) == 1:

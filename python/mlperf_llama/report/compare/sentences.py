@@ -74,12 +74,12 @@ def _tuned(scenario: str, first: float, second: float) -> str:
 
 def _at_a_load(a: Group, b: Group, scenario: str) -> str:
     """Server and Interactive: the rate is what was asked for, and the latencies are what was measured."""
-    asked = [one_value([m.asked_qps for m in group.measured(scenario)]) for group in (a, b)]
-    if asked[0] and asked[0] == asked[1]:
-        return f"{scenario} at the same {asked[0]:g} queries/s: {_latencies(a, b, scenario)}."
+    requested = [one_value([m.requested_qps for m in group.measured(scenario)]) for group in (a, b)]
+    if requested[0] and requested[0] == requested[1]:
+        return f"{scenario} at the same {requested[0]:g} queries/s: {_latencies(a, b, scenario)}."
     loads = " and ".join(
         f"{group.letter} was asked for {f'{qps:g} queries/s' if qps else 'a load that is not recorded'}"
-        for group, qps in zip((a, b), asked, strict=True)
+        for group, qps in zip((a, b), requested, strict=True)
     )
     rooms = "; ".join(f"{group.letter} {_room(group, scenario)}" for group in (a, b))
     return (

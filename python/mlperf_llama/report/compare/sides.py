@@ -31,17 +31,17 @@ SAME = {
 }
 
 
-ASKED_QPS = "effective_target_qps"
+REQUESTED_QPS = "effective_target_qps"
 
 
 @dataclass(frozen=True)
 class Measured:
-    """What one scenario measured. `asked_qps`: the rate that LoadGen was told to send, which is a result
+    """What one scenario measured. `requested_qps`: the rate that LoadGen was told to send, which is a result
     in no scenario. `tuned`: the highest load that a tuning confirmed. `rates`: throughput over seconds."""
 
     performance: Performance | None = None
     accuracy: Accuracy | None = None
-    asked_qps: float | None = None
+    requested_qps: float | None = None
     tuned: float | None = None
     rates: tuple[Point, ...] = ()
     detail: Mapping[str, object] = field(default_factory=dict)
@@ -90,13 +90,28 @@ class Group:
     def title(self) -> str:
         return f"{self.letter}: {self.name}"
 
-    @property
-    def notes(self) -> list[str]:
-        return [note for side in self.sides for note in side.notes]
-
     def measured(self, scenario: str) -> list[Measured]:
-        """A scenario's measurements, one a repeat that has it."""
+        """A scenario's measurements, one per repeat that has it."""
         return [side.scenarios[scenario] for side in self.sides if scenario in side.scenarios]
+
+
+def notes(a: Group, b: Group) -> list[str]:
+    """What has to be known about the results, each once, and whose it is."""
+    texts = dict.fromkeys(note for group in (a, b) for side in group.sides for note in side.notes)
+    return [f"{_holders(a, b, text)}: {text}" for text in texts]
+
+
+def _holders(a: Group, b: Group, note: str) -> str:
+    """A and B where each of their results has it, else the results' names."""
+    whole = [group.letter for group in (a, b) if all(note in side.notes for side in group.sides)]
+    others = [
+        side.name
+        for group in (a, b)
+        if group.letter not in whole
+        for side in group.sides
+        if note in side.notes
+    ]
+    return " and ".join([*whole, *others])
 
 
 def differ(a: Side, b: Side, key: str) -> bool:

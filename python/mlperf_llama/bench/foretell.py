@@ -22,7 +22,6 @@ from ..records.schema import Gpu
 from ..settings import AUTO
 from ..sources import model as models
 from ..sources.fetch import hub, r2
-from ..verdict import endpoint
 from . import planner
 from .scope import CPU_SAMPLES
 
@@ -92,8 +91,6 @@ def _build(gpus: Sequence[Gpu]) -> str:
 def _machine(config: Config, gpus: Sequence[Gpu]) -> str:
     if config.engine == "fake":
         return "the fake engine: no model, made-up answers"
-    if config.endpoints:
-        return f"servers that run already, on hardware of their own: {', '.join(config.endpoints)}"
     if not gpus:
         return f"this CPU, by vLLM's CPU build; {config.samples or CPU_SAMPLES} samples, which is a trial"
     preset = choose_preset(config, gpus[0])
@@ -105,7 +102,7 @@ def _machine(config: Config, gpus: Sequence[Gpu]) -> str:
 
 def _speed(config: Config, gpus: Sequence[Gpu]) -> list[Line]:
     """What Offline is expected to reach; nothing where the card is not known."""
-    if config.engine != "vllm" or not gpus:
+    if config.engine == "fake" or not gpus:
         return []
     speed = planner.expected_speed(choose_preset(config, gpus[0]), gpus[0])
     if speed is None:
@@ -119,8 +116,6 @@ def _time(config: Config, gpus: Sequence[Gpu]) -> str:
     """Minutes of LoadGen, as far as they can be known, and what comes around them."""
     warm, first = AROUND_MINUTES[_build(gpus)]
     around = f"loading, warm-up and scoring take about {warm} min more, at the first start {first}"
-    if config.endpoints:
-        return "LoadGen runs of 10 min or more each, unless SAMPLES or DURATION_S says less"
     if config.engine == "fake" or not gpus:
         return f"LoadGen runs of {config.samples or CPU_SAMPLES} samples, a minute or a few; {around}"
     total_s = planner.total_seconds(config, gpus)
@@ -133,8 +128,6 @@ def weights_line(config: Config, env: Mapping[str, str]) -> Line:
     """Which weights will be served, without asking anybody."""
     if config.engine == "fake":
         return Line("weights", "none", False)
-    if config.endpoints:
-        return Line("weights", "the servers' own, which never count", False)
     if config.model not in (AUTO, *planner.OFFICIAL):
         made_up = config.model in models.NAMED or config.model == "stand-in"
         path = f"{config.model}, official if its bytes are"
@@ -177,7 +170,7 @@ def _disk(config: Config, gpus: Sequence[Gpu], weights: Line) -> str:
     """GB that the first run writes, with the environment; and what later ones add."""
     environment = ENVIRONMENT_GB[_build(gpus)]
     fetched = 0.0
-    if config.engine == "vllm":
+    if config.engine != "fake":
         fetched = WEIGHTS_GB + DATA_GB if weights.good and "to fetch" in weights.text else STAND_IN_GB
     run_gb = RUN_GB * len(config.scenario) if gpus else 0.01
     place = Path(config.cache_dir).expanduser()
@@ -189,8 +182,6 @@ def _disk(config: Config, gpus: Sequence[Gpu], weights: Line) -> str:
 
 def not_submittable(config: Config, gpus: Sequence[Gpu], weights: Line) -> str:
     """Why a run with these settings can be no submission; empty where nothing is known against it."""
-    if config.endpoints:
-        return f"no: {endpoint.NOT_A_RESULT}"
     never = []
     if not weights.good:
         never.append(f"the weights would be {weights.text.partition(':')[0].partition(',')[0]}")

@@ -10,7 +10,6 @@ import pytest
 import run_folders as folders
 
 from mlperf_llama import config, report, rules, verdict
-from mlperf_llama.bench import foretell
 from mlperf_llama.engine import tuned
 from mlperf_llama.engine.replicas import plan
 from mlperf_llama.errors import InvalidError, UsageError
@@ -163,15 +162,6 @@ def test_settings_of_an_engine_of_this_host_are_refused(name: str, value: str) -
 def test_a_server_s_settings_are_not_searched() -> None:
     with pytest.raises(UsageError, match="SEARCH: expected qps alone"):
         load(ENGINE=SERVERS, SEARCH="qps,engine")
-
-
-def test_a_plan_foretells_servers() -> None:
-    told = foretell.lines(load(ENGINE=SERVERS), [Gpu(index=0, name="NVIDIA H100")], {})
-    lines = {line.name: line for line in told}
-    assert "http://gpu1:8000" in lines["runs on"].text
-    assert lines["weights"].good is lines["submittable"].good is False
-    assert "the servers' own" in lines["weights"].text
-    assert lines["submittable"].text == f"no: {endpoint.NOT_A_RESULT}"
 
 
 def test_no_gpu_of_this_host_is_used_and_only_the_tokenizer_is_fetched() -> None:

@@ -52,7 +52,7 @@ def execute(
 ) -> int:
     """Do everything the config asks for; returns the exit code. Finished runs are kept."""
     gpus, given = run.read(System).gpus, dict(os.environ)
-    # For the energy also where members read their own; those of other hosts cannot be read from here.
+    # Members read their own, wherever they are; servers read theirs for nobody.
     sampled = () if members.several(run, config) or config.endpoints else gpus
     level = verbosity(env, {}, config.verbosity)
     # A line that is redrawn and a log that goes by do not go together.

@@ -103,7 +103,7 @@ class Session:
     def has_official_shape(self) -> bool:
         """Whether the model is as large as Llama-3.1-8B, so that known runs tell of its speed."""
         shape = (self._model_config.get("hidden_size"), self._model_config.get("num_hidden_layers"))
-        return self.config.engine != "fake" and shape == (rules.MODEL_SHAPE.hidden, rules.MODEL_SHAPE.layers)
+        return self.config.engine == "vllm" and shape == (rules.MODEL_SHAPE.hidden, rules.MODEL_SHAPE.layers)
 
     @property
     def settings(self) -> EngineSettings:

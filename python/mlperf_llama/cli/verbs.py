@@ -195,6 +195,23 @@ def quantize(arguments: argparse.Namespace, flags: Mapping[str, str], env: Env) 
     return 0
 
 
+def endpoints(arguments: argparse.Namespace, flags: Mapping[str, str], env: Env) -> int:
+    """The plan of a curve of MLPerf Endpoints, then the official client, point by point."""
+    from .. import curve
+    from ..machine import gpus
+    from ..records import lock
+
+    settings = config.load(flags, env)
+    folder = (Path(settings.results_dir) / curve.FOLDER).absolute()
+    folder.mkdir(parents=True, exist_ok=True)
+    with lock.held(folder, "endpoints"):
+        planned = curve.make(settings, gpus.describe(env).gpus, folder)
+        print((folder / curve.PLAN).read_text(encoding="utf-8"), file=sys.stderr)
+        curve.run(planned, folder)
+    show(folder / curve.MEASURED)
+    return 0
+
+
 def serve(arguments: argparse.Namespace, flags: Mapping[str, str], env: Env) -> int:
     """The engine as an OpenAI server, until it is stopped."""
     from ..bench import serve as server

@@ -72,7 +72,6 @@ class Relay(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self.outcome: asyncio.Future[None] = self._loop.create_future()
         self.ready = False
-        self.samples = 0
         self.seconds = 0.0
         # LoadGen's library, as its process names it.
         self.loadgen = ""
@@ -95,6 +94,11 @@ class Relay(asyncio.Protocol):
     def issued(self) -> int:
         """Samples that were handed to the engine."""
         return self.timeline.count
+
+    @property
+    def samples(self) -> int:
+        """Answered ones."""
+        return self.timeline.answered()
 
     @property
     def tokens(self) -> int:
@@ -177,7 +181,6 @@ class Relay(asyncio.Protocol):
         timeline.end_s[slot] = monotonic()
         timeline.answer_tokens[slot] = count
         timeline.response_ids[slot] = 0
-        self.samples += 1
         return self._outbox.completed(response_id, tokens)
 
     def failed(self, error: Exception) -> None:

@@ -15,6 +15,7 @@ from typing import Protocol
 from .. import rules
 from ..engine import Engine, Limits, Request, Tokens
 from ..engine.outbox import Outbox
+from ..engine.receiving import Receiving
 from ..errors import BrokeError, UsageError
 from ..records.requests import Requests
 from . import link
@@ -61,7 +62,7 @@ def arrange(indices: Sequence[int], lengths: Lengths, order: str, pass_size: int
     return ordered
 
 
-class Relay(asyncio.Protocol):
+class Relay(Receiving):
     """LoadGen's peer and the engine's sink.
 
     `outcome` is set once: None when LoadGen is done, EOFError when its process ended
@@ -69,6 +70,7 @@ class Relay(asyncio.Protocol):
     """
 
     def __init__(self, engine: Engine, samples: SampleSource, limits: Limits, plan: Plan, order: str) -> None:
+        super().__init__()
         self._loop = asyncio.get_running_loop()
         self.outcome: asyncio.Future[None] = self._loop.create_future()
         self.ready = False
@@ -125,7 +127,7 @@ class Relay(asyncio.Protocol):
         assert isinstance(transport, asyncio.WriteTransport)
         self._transport = transport
 
-    def data_received(self, data: bytes) -> None:
+    def data_received(self, data: bytes | memoryview) -> None:
         try:
             for frame in self._decoder.feed(data):
                 self._take(frame)

@@ -73,9 +73,12 @@ add_bind_mounts() {
     done
 }
 
-# add_server: the host's own network, so that SERVE_ADDRESS means the same inside, and vLLM's health check.
-add_server() {
+# add_network VERB ARGUMENT...: the host's own network where an address must mean the same inside: ENGINE's of
+# servers, and SERVE_ADDRESS, with vLLM's health check.
+add_network() {
     local address url
+    if [[ $(setting ENGINE "") == *://* || " $* " =~ \ --engine[=\ ]+https?:// ]]; then options+=(--network host); fi
+    [[ ${1:-} == serve ]] || return 0
     address=$(setting SERVE_ADDRESS 127.0.0.1:8000)
     url="http://${address/#0.0.0.0:/127.0.0.1:}/health"
     options+=(

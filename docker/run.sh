@@ -84,7 +84,7 @@ main() {
         shift
         start --entrypoint /bin/bash "${arguments[@]}" "$image" "$@"
     fi
-    if [[ ${1:-} == serve ]]; then add_server; fi
+    add_network "$@"
     add_bind_mounts "$@"
     start "${arguments[@]}" "$image" "$@"
 }

@@ -11,7 +11,7 @@ source "$root/scripts/lib.sh"
 
 lint_shell() {
     local script
-    local -a scripts=(*.sh scripts/*.sh docker/*.sh benchmarks/gpu/*.sh .ci/run)
+    local -a scripts=(*.sh scripts/*.sh scripts/chaos docker/*.sh benchmarks/gpu/*.sh .ci/run)
     require shellcheck "scripts/native.sh --dev installs it"
     require shfmt "scripts/native.sh --dev installs it"
     for script in "${scripts[@]}"; do bash -n "$script"; done

@@ -162,6 +162,12 @@ USER = (
         settings=True,
     ),
     Verb(
+        "endpoints",
+        "the plan of a curve of MLPerf Endpoints, and its official client point by point",
+        verbs.endpoints,
+        settings=True,
+    ),
+    Verb(
         "serve",
         "the engine of these settings as an OpenAI server at SERVE_ADDRESS, until it is stopped",
         verbs.serve,

@@ -89,7 +89,8 @@ def report(arguments: argparse.Namespace, flags: Mapping[str, str], env: Env) ->
     differs = stages.judge_again(run)
     if differs:
         print(f"report: {differs}", file=sys.stderr)
-    reports.write(run, remarks=(differs,) if differs else ())
+    price = config.load(flags, env).price_per_hour
+    reports.write(run, remarks=(differs,) if differs else (), price_per_hour=price)
     show(run.file("report.md"))
     return 0
 
@@ -191,6 +192,23 @@ def quantize(arguments: argparse.Namespace, flags: Mapping[str, str], env: Env) 
     from ..quantize import quantize_model
 
     show(quantize_model(config.load(flags, env), env, arguments.target))
+    return 0
+
+
+def endpoints(arguments: argparse.Namespace, flags: Mapping[str, str], env: Env) -> int:
+    """The plan of a curve of MLPerf Endpoints, then the official client, point by point."""
+    from .. import curve
+    from ..machine import gpus
+    from ..records import lock
+
+    settings = config.load(flags, env)
+    folder = (Path(settings.results_dir) / curve.FOLDER).absolute()
+    folder.mkdir(parents=True, exist_ok=True)
+    with lock.held(folder, "endpoints"):
+        planned = curve.make(settings, gpus.describe(env).gpus, folder)
+        print((folder / curve.PLAN).read_text(encoding="utf-8"), file=sys.stderr)
+        curve.run(planned, folder)
+    show(folder / curve.MEASURED)
     return 0
 
 

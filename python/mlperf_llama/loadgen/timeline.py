@@ -50,6 +50,10 @@ class Timeline:
         for times in (self.first_token_s, self.end_s):
             times.extend(array("d", [math.nan]) * more)
 
+    def tokens(self) -> int:
+        """Of all answers so far."""
+        return int(np.frombuffer(self.answer_tokens, np.int32).sum(dtype=np.int64)) if self.count else 0
+
     def requests(self, lengths: Lengths) -> Requests:
         """The record of them. `lengths`: of the prompts, by sample."""
         count = self.count

@@ -24,15 +24,15 @@ from standin_servers import Fault
 from mlperf_llama.records import seal
 from mlperf_llama.records.run_folder import RunFolder
 
-# How often a harmed run is harmed again while it is resumed.
-AGAIN = 0.3
+# How often a harmed run is harmed again while it is resumed, and how often it is the shipped script.
+AGAIN, SHIPPED = 0.3, 0.15
 
 
 def harmed(world: World, draw: random.Random, number: int, name: str) -> str:
     """A run that is harmed, once or twice, and then finished."""
     place = world.place(number)
     results, run = place / "results", world.run_in(place, fresh_cache=draw.random() < 0.3)
-    shipped, story = draw.random() < 0.15, []
+    shipped, story = draw.random() < SHIPPED, []
     while True:
         started = start(world, run, results, shipped)
         wait_for_a_moment(run, results, started.pid, draw, (4.0, 0.4) if shipped else (1.0, 0.2))

@@ -17,7 +17,8 @@ from forked_runs import PARTS, Driver, Run, finish, outcomes, uninterrupted, wai
 from mlperf_llama.records import seal
 
 pytestmark = pytest.mark.slow
-KILLS, KILLS_OF_ONE_RUN = 20, 5
+KILLS = {signal.SIGKILL: 20, signal.SIGINT: 10}
+KILLS_OF_ONE_RUN = 5
 
 
 @pytest.fixture
@@ -26,13 +27,13 @@ def driver(tmp_path: Path) -> Iterator[Driver]:
         yield started
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
-def test_nothing_that_was_finished_is_lost_or_run_again(driver: Driver, number: int) -> None:
+@pytest.mark.parametrize("number", KILLS)
+def test_nothing_that_was_finished_is_lost_or_run_again(driver: Driver, number: signal.Signals) -> None:
     expected = outcomes(uninterrupted(driver))
     assert expected["seal"] and expected["complete"]
     draw = random.Random(int(number))
     kills, resumed_parts, unfinished = 0, 0, 0
-    while kills < KILLS:
+    while kills < KILLS[number]:
         run = Run()
         for _ in range(KILLS_OF_ONE_RUN):
             before = len(run.finished)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 import zipfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -237,6 +239,17 @@ def test_mlcr_runs_a_script_of_the_pinned_commit(tmp_path: Path) -> None:
     assert not (tmp_path / "home").exists()
     (tmp_path / "demo").rename(tmp_path / "gone")
     assert mlcr.run(["get", "demo"], config, env) == folder
+
+
+def test_a_damaged_script_repository_is_pulled_again(tmp_path: Path) -> None:
+    config = mlcr_config(tmp_path, script_repository(tmp_path / "demo", GIVES))
+    folder = mlcr.run(["get", "demo"], config, os.environ)
+    shutil.rmtree(folder)
+    (script,) = (tmp_path / "cache/mlcr/repos").rglob("get-demo/meta.yaml")
+    script.unlink()
+    with suppress(MissingError):
+        mlcr.run(["get", "demo"], config, os.environ)
+    assert (mlcr.run(["get", "demo"], config, os.environ) / "demo.json").is_file()
 
 
 def test_mlcr_reports_a_script_that_fails(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from mlperf_llama.errors import BrokeError
 from mlperf_llama.machine.process import installed as installed_packages
 from mlperf_llama.machine.process import packages, startup, variables
 from mlperf_llama.records.files import digest
@@ -261,6 +262,18 @@ def test_a_file_that_is_imported_before_the_wheels(name: str, installed: Path) -
     assert examine(installed).differing == (f"{path} (not in its wheel)",)
 
 
+@pytest.mark.parametrize("harm", ["killed", "broken"])
+def test_a_process_that_did_not_hash_ends_the_run(harm: str) -> None:
+    """It would be unsubmittable otherwise, and say so only at its end."""
+    unknown = {"no_such_distribution": None} if harm == "broken" else {}
+    examination = packages.Examination(unknown, (), None)
+    if harm == "killed":
+        examination._process.kill()
+    words = "ended by SIGKILL" if harm == "killed" else "ended with code 1; KeyError: 'no_such_distribution'"
+    with pytest.raises(BrokeError, match=f"hashing the packages' files: .*{words}; run again"):
+        examination.finish()
+
+
 # --- all that is installed
 
 TORCH = packages.locked("torch")[0]
@@ -332,6 +345,15 @@ def test_of_a_file_that_two_wheels_bring_the_last_stays(environment: Path) -> No
     info.mkdir()
     (info / "RECORD").write_text("torch/nn.py,sha256=AAAA,1\ntorch/gone.py,sha256=AAAA,1\n")
     assert installed_packages.examine(environment)[0].differing == ("torch/gone.py (gone)",)
+
+
+def test_the_process_that_examines_tells_what_it_saw(environment: Path) -> None:
+    (environment / "torch/nn.py").write_text("VERSION = 2\n")
+    examined = packages.Examination({"torch": None}, [environment], environment).finish()
+    assert examined.packages == (packages.ImportedPackage("torch", None, foreign=True),)
+    assert examined.own_bytecode == ()
+    assert examined.installed and examined.installed.differing == ("torch/nn.py",)
+    assert examined.unlocked == {"mine": "mine 1.0", "single": "mine 1.0"}
 
 
 def test_bytecode_that_python_made_is_its_own(environment: Path) -> None:

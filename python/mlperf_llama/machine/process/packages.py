@@ -14,6 +14,7 @@ import importlib.util
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -22,6 +23,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
+from ...errors import BrokeError
 from ...records import codec
 from ...records.files import digest
 from ...records.schema import ImportedPackage, InstalledPackages
@@ -203,12 +205,16 @@ class Examination:
             env={**os.environ, "PYTHONPATH": root},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
         )
 
     def finish(self) -> Examined:
-        """Wait for the result; nothing where the process was ended."""
-        output, _ = self._process.communicate()
-        if self._process.returncode != 0:
-            return Examined()
+        """Wait for the result. BrokeError where the process was ended: a run that goes on without it can
+        never be submitted, and would say so only at its end."""
+        output, errors = self._process.communicate()
+        code = self._process.returncode
+        if code:
+            how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
+            why = "; ".join([f"it {how}", *errors.decode(errors="replace").strip().splitlines()[-1:]])
+            raise BrokeError(f"hashing the packages' files: expected its process to finish, {why}; run again")
         return codec.from_json(Examined, json.loads(output))

@@ -42,6 +42,8 @@ TOOLS = ("git", "curl", "wget")
 FLAGS = ("--env.MLC_AUTH_USING_SERVICE_ACCOUNT=yes", "--env.MLC_SKIP_SYS_UTILS=yes", "--quiet", "-j")
 # What mlcflow leaves in a script's folder beside the data.
 LEFTOVERS = "tmp-*"
+# Says which script repository is there.
+PULLED = "pulled"
 _NOISE = re.compile(r"^\[?[\d-]{10} [\d:,.]+ \S+ (INFO|WARNING|DEBUG)\]?")
 
 
@@ -73,16 +75,21 @@ def _run(
     environment = _environment(root, env)
     environment |= _git_login(config.mlc_repo, user_info("MLC_REPO", config.mlc_repo, env), env)
     _pull(commands, config.mlc_repo, root, environment, stall_s, config.source_timeout_s)
-    child.run(
-        f"mlcr {joined}",
-        [commands / "mlcr", joined, f"--outdirname={out}", *FLAGS],
-        env=environment,
-        stall_s=stall_s,
-        timeout_s=max(1.0, deadline - time.monotonic()),
-        progress=child.growth(root),
-        cwd=root,
-        explain=_reason,
-    )
+    try:
+        child.run(
+            f"mlcr {joined}",
+            [commands / "mlcr", joined, f"--outdirname={out}", *FLAGS],
+            env=environment,
+            stall_s=stall_s,
+            timeout_s=max(1.0, deadline - time.monotonic()),
+            progress=child.growth(root),
+            cwd=root,
+            explain=_reason,
+        )
+    except MissingError:
+        # A file of the script repository may be damaged or gone: the next run has it pulled again.
+        (root / PULLED).unlink(missing_ok=True)
+        raise
     for path in out.rglob(LEFTOVERS):
         path.unlink()
     names = [str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()]
@@ -151,7 +158,7 @@ def _pull(
     """
     address, _, commit = repo.partition("#")
     commit = commit or (COMMIT if repo == DEFAULT_REPO else "")
-    marker = root / "pulled"
+    marker = root / PULLED
     if marker.is_file() and marker.read_text(encoding="utf-8") == f"{address}#{commit}":
         return
     marker.unlink(missing_ok=True)

@@ -10,10 +10,10 @@ MAKEFLAGS += --warn-undefined-variables --no-builtin-rules --no-print-directory
 SETTINGS := SCENARIO MODE ROUND CATEGORY SAMPLES DURATION_S TARGET_QPS EXPECTED_LATENCY_MS SEARCH \
     PROBE_S DATASET_SOURCE MODEL CALIBRATION SOURCE_STALL_S SOURCE_TIMEOUT_S MLC_REPO R2_BASE_URL \
     R2_MODEL_URL ENGINE PRESET DTYPE QUANTIZATION SCALES KV_CACHE_DTYPE MAX_NUM_SEQS MAX_NUM_BATCHED_TOKENS \
-    GPU_MEMORY_UTILIZATION GPUS TENSOR_PARALLEL HOSTS HEAD_ADDRESS SERVE_ADDRESS ENGINE_ARGS IGNORE_EOS SEED \
-    SCORE_WORKERS RESULTS_DIR CACHE_DIR VERBOSITY \
+    GPU_MEMORY_UTILIZATION GPUS TENSOR_PARALLEL HOSTS HEAD_ADDRESS SERVE_ADDRESS CONCURRENCY ENGINE_ARGS \
+    IGNORE_EOS SEED SCORE_WORKERS RESULTS_DIR CACHE_DIR VERBOSITY \
     SUBMITTER DIVISION SYSTEM_FILE PRICE_PER_HOUR INFERENCE_DIR FAKE
-SHELL_SETTINGS := CONTAINER IMAGE TARGET DOCKER CA_BUNDLE ENV_FILE VENV SIGN_KEY ALLOWED_SIGNERS \
+SHELL_SETTINGS := CONTAINER IMAGE TARGET DOCKER CONTAINER_ARGS CA_BUNDLE ENV_FILE VENV SIGN_KEY ALLOWED_SIGNERS \
     PACKAGES
 # Earlier names, each with the one to use now.
 RENAMED := RUNG_STALL_S=SOURCE_STALL_S RUNG_TIMEOUT_S=SOURCE_TIMEOUT_S DEBUG=VERBOSITY
@@ -24,27 +24,29 @@ $(foreach pair,$(RENAMED),$(if $(filter undefined,$(origin $(firstword $(subst =
     $(error $(firstword $(subst =, ,$(pair))) was renamed: set $(lastword $(subst =, ,$(pair))))))
 # A misspelt setting would be ignored by make: better to stop.
 GIVEN := $(foreach name,$(.VARIABLES),$(if $(filter command,$(firstword $(origin $(name)))),$(name)))
-UNKNOWN := $(filter-out $(SETTINGS) $(SHELL_SETTINGS) A B NEED PAGE RUN_DIR SUBMISSION CHECK KEEP HF_% CF_% \
+UNKNOWN := $(filter-out $(SETTINGS) $(SHELL_SETTINGS) A B NEED PAGE RUN_DIR SUBMISSION BUNDLE CHECK KEEP HF_% CF_% \
     ENDPOINT_API_KEY NO_COLOR -% MAKE%,$(GIVEN))
 $(if $(UNKNOWN),$(error $(UNKNOWN): not a setting; `make help` lists them))
 
-# Folders: of a saved run, of two to compare (and the page to write), of a packed submission.
+# Folders: of a saved run, of two to compare (and the page to write), of a packed submission, of
+# a bundle.
 RUN_DIR ?=
 A ?=
 B ?=
 PAGE ?=
 SUBMISSION ?=
+BUNDLE ?=
 # A load in queries/s.
 NEED ?=
 # Of make auth.
 CHECK ?=
 KEEP ?=
-export RUN_DIR A B PAGE SUBMISSION NEED KEEP
+export RUN_DIR A B PAGE SUBMISSION BUNDLE NEED KEEP
 # Never expanded by make either, as the settings; and the secrets, where make has one on its command line.
-$(foreach name,RUN_DIR A B PAGE SUBMISSION NEED KEEP $(filter HF_% CF_% ENDPOINT_API_KEY,$(GIVEN)),\
+$(foreach name,RUN_DIR A B PAGE SUBMISSION BUNDLE NEED KEEP $(filter HF_% CF_% ENDPOINT_API_KEY,$(GIVEN)),\
     $(eval override export $(name) := $$(value $(name))))
-# $(call need,NAME,what it names): one line and code 2 where NAME is empty.
-need = [[ -n $$$(1) ]] || { printf 'error: %s: expected %s, found nothing: make $@ %s=results/...\n' $(1) '$(2)' $(1) >&2; exit 2; }
+# $(call need,NAME,what it names,for example): one line and code 2 where NAME is empty.
+need = [[ -n $$$(1) ]] || { printf 'error: %s: expected %s, found nothing: make $@ %s=%s\n' $(1) '$(2)' $(1) '$(3)' >&2; exit 2; }
 
 .PHONY: help
 help: ## this text
@@ -60,7 +62,7 @@ run: ## the benchmark, in the container or natively; stdout: the path of the run
 
 .PHONY: resume
 resume: ## finishes RUN_DIR, a run that ended early, here or on another machine
-	@$(call need,RUN_DIR,the folder of a run that ended early)
+	@$(call need,RUN_DIR,the folder of a run that ended early,results/...)
 	@scripts/launch.sh resume "$$RUN_DIR"
 
 .PHONY: doctor
@@ -74,6 +76,16 @@ plan: ## how many queries and minutes each run takes, and what it will do here; 
 .PHONY: auth
 auth: ## which way to the weights works here, and how to get one; CHECK=1 asks nothing, KEEP=env or files keeps
 	@scripts/launch.sh --native auth $(if $(CHECK),--check) $(if $(KEEP),--keep "$$KEEP")
+
+.PHONY: bundle
+bundle: ## what a machine without a network needs, gathered in the folder BUNDLE; started again it goes on
+	@$(call need,BUNDLE,a folder to fill,/media/disk/bundle)
+	@scripts/bundle.sh "$$BUNDLE"
+
+.PHONY: load
+load: ## sets this checkout up from the folder BUNDLE, without a network
+	@$(call need,BUNDLE,a folder that make bundle has filled,/media/disk/bundle)
+	@scripts/load.sh "$$BUNDLE"
 
 .PHONY: build
 build: ## the CUDA image; TARGET=cpu: the CPU image
@@ -105,8 +117,8 @@ sign: ## signs the hashes of RUN_DIR (default: the latest run) with SIGN_KEY
 
 .PHONY: compare
 compare: ## which of two runs is faster: A= and B= name their folders (repeats with commas), PAGE= a page to write
-	@$(call need,A,the folder of a run)
-	@$(call need,B,the folder of another run)
+	@$(call need,A,the folder of a run,results/...)
+	@$(call need,B,the folder of another run,results/...)
 	@scripts/launch.sh --native compare "$$A" "$$B" $${PAGE:+--page "$$PAGE"}
 
 .PHONY: history
@@ -120,6 +132,10 @@ quantize: ## an FP8 checkpoint of the model, made by the benchmark's rules
 .PHONY: serve
 serve: ## the engine of these settings as an OpenAI server at SERVE_ADDRESS, until it is stopped
 	@scripts/launch.sh serve
+
+.PHONY: endpoints
+endpoints: ## MLPerf Endpoints: the plan of a curve, and its official client point by point against `make serve`
+	@scripts/launch.sh --native endpoints
 
 .PHONY: shell
 shell: ## a shell in the container (CONTAINER=0: with the native environment)

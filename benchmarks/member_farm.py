@@ -21,6 +21,7 @@ from mlperf_llama.engine.replicas.reach import connect, parse
 from mlperf_llama.engine.replicas.serve import Serving
 from mlperf_llama.engine.replicas.settings import Loaded
 from mlperf_llama.engine.replicas.worker import make_engine, receive_settings
+from mlperf_llama.machine.gpu_sampler import GpuSampler
 from mlperf_llama.records.codec import to_json
 
 
@@ -30,7 +31,7 @@ async def serve(head: HeadAddress, member: int) -> None:
     given, waiting = await asyncio.to_thread(receive_settings, sock, decoder)
     engine = make_engine(given)
     info = await engine.start(lambda text: None)
-    serving = Serving(engine, decoder, lambda: "", lambda: None)
+    serving = Serving(engine, decoder, lambda: "", GpuSampler(()))
     sock.setblocking(False)
     transport, _ = await asyncio.get_running_loop().create_connection(lambda: serving, sock=sock)
     transport.write(wire.text(wire.LOADED, to_json(Loaded(info, "farm", os.getpid()))))

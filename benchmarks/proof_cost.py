@@ -2,8 +2,9 @@
 
 Runs `entrypoint.sh run` with these settings (MLPERF_NAME), by default ENGINE=fake, in an environment whose
 Python counts the seconds in each proof and leaves them in a file as its process ends. Prints a Markdown
-table: seconds and calls of each proof over all processes of the run, and the run's whole time. A proof that
-another one calls counts in the outer one alone.
+table: seconds (as they passed, and of a processor) and calls of each proof over all processes of the run, and
+the run's whole time. A proof that another one calls counts in the outer one alone; that of the packages is
+waited for by another thread.
 """
 
 from __future__ import annotations
@@ -47,11 +48,17 @@ exec -a "$0" {python} "$@"
 """
 
 
+def cpu_seconds() -> float:
+    """Of this process and of those that it has waited for."""
+    return sum(os.times()[:4])
+
+
 class Clock:
-    """Seconds and calls by proof; the outermost counts."""
+    """Seconds, seconds of a processor and calls by proof; the outermost counts."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = defaultdict(float)
+        self.cpu_seconds: dict[str, float] = defaultdict(float)
         self.calls: dict[str, int] = defaultdict(int)
         self._inside = False
 
@@ -59,19 +66,20 @@ class Clock:
         def call(*arguments: object, **named: object) -> object:
             if self._inside:
                 return work(*arguments, **named)
-            self._inside, began = True, time.perf_counter()
+            self._inside, began, busy = True, time.perf_counter(), cpu_seconds()
             try:
                 return work(*arguments, **named)
             finally:
                 self._inside = False
                 self.seconds[name] += time.perf_counter() - began
+                self.cpu_seconds[name] += cpu_seconds() - busy
                 self.calls[name] += 1
 
         return call
 
     def save(self) -> None:
         path = Path(os.environ[FOLDER]) / f"{os.getpid()}.json"
-        path.write_text(json.dumps([self.seconds, self.calls]))
+        path.write_text(json.dumps([self.seconds, self.cpu_seconds, self.calls]))
 
 
 def inside() -> None:
@@ -114,13 +122,13 @@ def measured(settings: dict[str, str]) -> None:
         subprocess.run([ROOT / "entrypoint.sh", "run"], env=env, cwd=ROOT, check=True, stdout=sys.stderr)
         whole = time.monotonic() - began
         tables = [json.loads(path.read_text()) for path in (folder / "times").glob("*.json")]
-    print("| proof | seconds | calls |\n| --- | --- | --- |")
-    total = 0.0
-    for proof in PROOFS:
-        seconds = sum(table[0].get(proof, 0.0) for table in tables)
-        total += seconds
-        print(f"| {proof} | {seconds:.3f} | {sum(table[1].get(proof, 0) for table in tables)} |")
-    print(f"| all proofs | {total:.2f} | |\n| the run | {whole:.1f} | |")
+    print("| proof | seconds | of a processor | calls |\n| --- | --- | --- | --- |")
+    rows = {proof: [sum(t[kind].get(proof, 0) for t in tables) for kind in range(3)] for proof in PROOFS}
+    for proof, (seconds, busy, calls) in rows.items():
+        print(f"| {proof} | {seconds:.3f} | {busy:.3f} | {calls} |")
+    seconds, busy, _ = (sum(values) for values in zip(*rows.values(), strict=True))
+    print(f"| all proofs | {seconds:.2f} | {busy:.2f} | |")
+    print(f"| the run | {whole:.1f} | | |")
 
 
 if __name__ == "__main__":

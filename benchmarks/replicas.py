@@ -4,8 +4,9 @@
 
 Server: the latency LoadGen saw at each rate (the engines answer at once), with one engine in process, one
 member and 64 members over TCP. Offline: samples/s of each, every sample answered exactly once (LoadGen stops
-at a second answer, and waits for each), and by how much the head's memory grew. Figures are medians, with the
-range. --record appends the table to RESULTS.md; the load average stands in the table.
+at a second answer, and waits for each), and by how much the head's memory grew. What each of the processes
+takes of a core, per query: their sum times the rate says whether the cores bind. Figures are medians, with
+the range. --record appends the table to RESULTS.md; the load average stands in the table.
 """
 
 from __future__ import annotations
@@ -14,11 +15,13 @@ import argparse
 import asyncio
 import os
 import platform
+import resource
 import shlex
 import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -27,6 +30,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "python"))
 
+import psutil  # noqa: E402
 from harness import COUNT, LIMITS, PROMPT_TOKENS, TOKENS, cpu_name, publish, spread  # noqa: E402
 
 from mlperf_llama import rules  # noqa: E402
@@ -83,6 +87,11 @@ class Farm:
         code = self._process.poll() if self._process else None
         return {} if code is None else {0: f"the farm ended with code {code}"}
 
+    def cpu_s(self) -> float:
+        """Seconds of a core so far."""
+        times = psutil.Process(self._process.pid).cpu_times() if self._process else None
+        return times.user + times.system if times else 0.0
+
     async def stop(self) -> None:
         if self._process:
             self._process.kill()
@@ -90,15 +99,16 @@ class Farm:
 
 
 @asynccontextmanager
-async def engine_of(members: int) -> AsyncIterator[Engine]:
+async def engine_of(members: int) -> AsyncIterator[tuple[Engine, Farm]]:
+    farm = Farm()
     if not members:
-        yield FakeEngine(SCRIPT)
+        yield FakeEngine(SCRIPT), farm
         return
     specs = [MemberSpec(index) for index in range(members)]
-    engine = ReplicaEngine(specs, MemberSettings("fake", SCRIPT), TokenRouter(), Farm())
+    engine = ReplicaEngine(specs, MemberSettings("fake", SCRIPT), TokenRouter(), farm)
     try:
         await engine.start(lambda text: None)
-        yield engine
+        yield engine, farm
     finally:
         await engine.close()
 
@@ -120,19 +130,28 @@ def resident_mib() -> float:
     return pages * os.sysconf("SC_PAGE_SIZE") / (1 << 20)
 
 
-async def one_run(engine: Engine, prompts: Prompts, plan: Plan, folder: Path) -> dict[str, float]:
-    before = resident_mib()
+def cpu_s(farm: Farm) -> dict[str, float]:
+    """Seconds of a core so far: this process, the members', and LoadGen's that have ended."""
+    ended = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return {"head": time.process_time(), "members": farm.cpu_s(), "loadgen": ended.ru_utime + ended.ru_stime}
+
+
+async def one_run(engine: Engine, farm: Farm, prompts: Prompts, plan: Plan, folder: Path) -> dict[str, float]:
+    before, cpu = resident_mib(), cpu_s(farm)
     result = await drive(engine, prompts, LIMITS, plan, folder, Events(None))
     detail = logs.read_detail(folder)
     if detail.errors or result.samples != plan.expected_queries:
         raise SystemExit(f"{result.samples} of {plan.expected_queries} answered; LoadGen: {detail.errors}")
+    taken = {f"{name}_us": 1e6 * (after - cpu[name]) / result.samples for name, after in cpu_s(farm).items()}
     if plan.scenario == rules.OFFLINE:
         return {
+            **taken,
             "samples_per_s": detail.need_number("result_samples_per_second"),
             "samples": result.samples,
             "grown_mib": resident_mib() - before,
         }
     return {
+        **taken,
         "p50_ms": detail.need_number("result_50.00_percentile_latency_ns") / 1e6,
         "p99_ms": detail.need_number("result_99.00_percentile_latency_ns") / 1e6,
     }
@@ -144,10 +163,10 @@ def measure(repeat: int, samples: int) -> dict[str, list[float]]:
     prompts = Prompts()
 
     async def body(name: str, members: int, folder: Path) -> None:
-        async with engine_of(members) as engine:
+        async with engine_of(members) as (engine, farm):
             plans = {f"{rate:,.0f} qps": server_plan(rate) for rate in RATES}
             for load, plan in {**plans, "offline": offline_plan(samples)}.items():
-                run = await one_run(engine, prompts, plan, folder / load.replace(" ", "-"))
+                run = await one_run(engine, farm, prompts, plan, folder / load.replace(" ", "-"))
                 for key, value in run.items():
                     figures.setdefault(f"{name}, {load}, {key}", []).append(value)
 
@@ -162,6 +181,12 @@ def table(figures: dict[str, list[float]], load: float) -> str:
     def row(what: str, key: str, goal: str) -> str:
         cells = " | ".join(spread(figures[f"{name}, {key}"]) for name in ENGINES)
         return f"| {what} | {cells} | {goal} |"
+
+    def cpu_rows(load: str) -> list[str]:
+        names = {"head": "head", "members": "all members", "loadgen": "LoadGen"}
+        return [
+            row(f"... CPU of the {words}, us each", f"{load}, {name}_us", "") for name, words in names.items()
+        ]
 
     command = shlex.join(["python", *sys.argv])
     rows = [
@@ -178,12 +203,14 @@ def table(figures: dict[str, list[float]], load: float) -> str:
         for point in ("p50", "p99"):
             goal = f"under {SERVER_GOAL_MS:g}" if point == "p99" else ""
             rows.append(row(f"Server at {rate:,.0f} qps, {point} ms", f"{rate:,.0f} qps, {point}_ms", goal))
+        rows += cpu_rows(f"{rate:,.0f} qps")
     count = statistics.median(figures["in process, offline, samples"])
     rows += [
         row(
             f"Offline, samples/s, {count:,.0f} samples", "offline, samples_per_s", f"{OFFLINE_GOAL:,} or more"
         ),
         row("... memory grown, MiB", "offline, grown_mib", ""),
+        *cpu_rows("offline"),
     ]
     return "\n".join(rows) + "\n"
 

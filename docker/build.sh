@@ -46,6 +46,19 @@ wheels_image() {
     printf 'scratch'
 }
 
+# add_recipe: the Dockerfile and its ignore file. Podman builds one stage after the other, and before 4.4 it waits
+# for ever where two mounts of a step lock their caches; BuildKit finds the ignore file beside the Dockerfile.
+add_recipe() {
+    if [[ $client == *podman* ]]; then
+        sed 's/,sharing=locked//' "$root/docker/Dockerfile" >"$scratch/Dockerfile"
+        # OCI's own format knows neither SHELL nor HEALTHCHECK.
+        arguments+=(--format docker)
+        arguments+=(--file "$scratch/Dockerfile" --ignorefile "$root/docker/Dockerfile.dockerignore")
+    else
+        arguments+=(--file "$root/docker/Dockerfile")
+    fi
+}
+
 revision() {
     git -C "$root" describe --always --abbrev=40 --exclude '*' --dirty 2>/dev/null || true
 }
@@ -56,7 +69,7 @@ origin() {
 }
 
 main() {
-    local target image ca name code=0
+    local target image ca name inputs code=0
     local -a arguments
     target=$(setting TARGET cuda)
     [[ $target == cpu || $target == cuda ]] || die "$EXIT_USAGE" "TARGET: expected cpu or cuda, found '$target'"
@@ -69,26 +82,32 @@ main() {
     scratch=$(temporary_folder)
     trap 'rm -rf "$scratch"' EXIT
     pip_configuration >"$scratch/pip"
+    inputs=$(inputs)
     export DOCKER_BUILDKIT=1
     arguments=(
-        --file "$root/docker/Dockerfile"
         --target "$target"
         --tag "$image"
         --build-arg "BASE=$(base_image)"
         --build-arg "WHEELS=$(wheels_image)"
         --build-arg "REVISION=$(revision)"
         --build-arg "SOURCE=$(origin)"
-        --label "mlperf-llama.inputs=$(inputs)"
+        --label "mlperf-llama.inputs=$inputs"
         --secret "id=pip,src=$scratch/pip"
     )
+    add_recipe
     [[ -z $ca ]] || arguments+=(--secret "id=ca,src=$ca")
     for name in HTTP_PROXY HTTPS_PROXY NO_PROXY http_proxy https_proxy no_proxy; do
         # By name: the value stays out of the command line, and BuildKit keeps it out of the image.
         [[ -z ${!name:-} ]] || arguments+=(--build-arg "$name")
     done
     log "building $image ($target), minutes when nothing is cached"
-    "$client" build "${arguments[@]}" "$root" >&2 || code=$?
+    trap_signals
+    run_child "$client" build "${arguments[@]}" "$root" >&2 || code=$?
+    [[ -z $stopped ]] || exit "$stopped"
     ((code == 0)) || die "$EXIT_BROKE" "the build of $image failed, see above"
+    # A client that was ended may have said nothing: the image itself must be there, and of these files.
+    [[ $(label "$image" mlperf-llama.inputs) == "$inputs" ]] ||
+        die "$EXIT_BROKE" "expected $client to leave the image $image, found none of these files: see above"
     log "built $image, $("$client" image inspect --format '{{.Size}}' "$image") bytes"
 }
 

@@ -7,7 +7,7 @@
 # shellcheck disable=SC2154  # $docker, $results and $options are run.sh's
 
 # Settings of the host's scripts, which mean nothing inside, and those that `add_volumes` sets anew.
-readonly HOST_ONLY=" CONTAINER IMAGE TARGET DOCKER CA_BUNDLE VENV PACKAGES RESULTS_DIR CACHE_DIR GIT_COMMIT IMAGE_ID "
+readonly HOST_ONLY=" CONTAINER CONTAINER_ARGS IMAGE TARGET DOCKER CA_BUNDLE VENV PACKAGES RESULTS_DIR CACHE_DIR GIT_COMMIT IMAGE_ID "
 readonly INSIDE=/run/secrets
 
 # folder NAME PATH: a host folder, absolute and existing.
@@ -73,9 +73,12 @@ add_bind_mounts() {
     done
 }
 
-# add_server: the host's own network, so that SERVE_ADDRESS means the same inside, and vLLM's health check.
-add_server() {
+# add_network VERB ARGUMENT...: the host's own network where an address must mean the same inside: ENGINE's of
+# servers, and SERVE_ADDRESS, with vLLM's health check.
+add_network() {
     local address url
+    if [[ $(setting ENGINE "") == *://* || " $* " =~ \ --engine[=\ ]+https?:// ]]; then options+=(--network host); fi
+    [[ ${1:-} == serve ]] || return 0
     address=$(setting SERVE_ADDRESS 127.0.0.1:8000)
     url="http://${address/#0.0.0.0:/127.0.0.1:}/health"
     options+=(

@@ -4,7 +4,7 @@
 #
 # Usage: docker/run.sh [VERB] [FLAGS]
 #   VERB  one of entrypoint.sh (default: run), shell, or prepare (only the image)
-# Reads: MLPERF_IMAGE (then nothing is built), MLPERF_TARGET (default by nvidia-smi), MLPERF_DOCKER,
+# Reads: MLPERF_IMAGE (then nothing is built), MLPERF_TARGET (default by nvidia-smi), MLPERF_DOCKER, MLPERF_CONTAINER_ARGS,
 #   MLPERF_RESULTS_DIR, and what docker/options.sh and docker/build.sh read; passes on all settings
 # Exit codes: the verb's, or 2 wrong setting, 3 no engine, 4 the build failed
 set -Eeuo pipefail
@@ -29,9 +29,29 @@ build_if_old() {
     MLPERF_TARGET=$target "$root/docker/build.sh"
 }
 
+# start ARGUMENT...: the container; it ends this script with the verb's code. Where the engine itself fails (125 to
+# 127), it has said why.
+start() {
+    local code=0
+    if [[ -t 0 ]]; then exec "$docker" run "${options[@]}" "$@"; fi
+    exec {input}<&0
+    trap_signals
+    run_child with_input "$docker" run "${options[@]}" "$@" || code=$?
+    if ((code >= 125 && code <= 127)) && [[ -z $stopped ]]; then
+        die "$EXIT_MISSING" "$docker could not start the container, see above (its code $code): CONTAINER_ARGS takes" \
+            "other flags, for example --ulimit, and CONTAINER=0 runs natively"
+    fi
+    exit "$code"
+}
+
+# with_input COMMAND...: with our standard input, which a command in the background would lose.
+with_input() {
+    exec "$@" <&"$input"
+}
+
 main() {
     local target image docker results
-    local -a options
+    local -a options arguments
     docker=$(setting DOCKER docker)
     "$docker" info >/dev/null 2>&1 ||
         die "$EXIT_MISSING" "expected a $docker engine that answers, found none: start it, or CONTAINER=0"
@@ -58,13 +78,15 @@ main() {
     add_volumes
     add_environment
     if [[ -t 0 && -t 1 && -t 2 ]]; then options+=(--interactive --tty); fi
+    # Further flags of the engine, by white space; of two of a kind it takes the last.
+    read -ra arguments <<<"$(setting CONTAINER_ARGS "")"
     if [[ ${1:-} == shell ]]; then
         shift
-        exec "$docker" run "${options[@]}" --entrypoint /bin/bash "$image" "$@"
+        start --entrypoint /bin/bash "${arguments[@]}" "$image" "$@"
     fi
-    if [[ ${1:-} == serve ]]; then add_server; fi
+    add_network "$@"
     add_bind_mounts "$@"
-    exec "$docker" run "${options[@]}" "$image" "$@"
+    start "${arguments[@]}" "$image" "$@"
 }
 
 if [[ ${BASH_SOURCE[0]} == "$0" ]]; then

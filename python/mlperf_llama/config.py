@@ -62,6 +62,7 @@ class Config:
     hosts: str
     head_address: str | None
     serve_address: str
+    concurrency: tuple[int, int] | None
     engine_args: dict[str, object]
     ignore_eos: bool
     seed: int
@@ -200,6 +201,11 @@ def _check_together(config: Config) -> None:
         raise UsageError(
             f"SCENARIO: expected {', '.join(allowed)} for category {config.category}, "
             f"found {', '.join(outside)}; CATEGORY={other} has other scenarios"
+        )
+    if config.endpoints and "engine" in config.search:
+        raise UsageError(
+            f"SEARCH: expected qps alone with ENGINE={config.engine}, whose settings are its own; found "
+            f"{','.join(config.search)}"
         )
     if config.endpoints and (own := [name for name in OWN_ENGINE if not _at_default(config, name)]):
         raise UsageError(

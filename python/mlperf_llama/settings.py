@@ -162,6 +162,16 @@ def engine(value: str) -> str:
     return ",".join(addresses)
 
 
+def concurrency(value: str) -> tuple[int, int] | None:
+    """The lowest and the highest number of requests at once; None for auto."""
+    if value.lower() in ("", AUTO):
+        return None
+    lowest, dash, highest = value.partition("-")
+    if not (dash and all(part.isascii() and part.isdigit() for part in (lowest, highest))):
+        raise ValueError("LOWEST-HIGHEST, such as 16-1024, or auto")
+    return int(lowest), int(highest)
+
+
 def serve_address(value: str) -> str:
     """HOST:PORT."""
     parsed = head_address(value)
@@ -321,6 +331,9 @@ ENGINE = Group("Engine", (
     Setting("SERVE_ADDRESS", "127.0.0.1:8000", serve_address,
         "Where serve listens (HOST:PORT). Whoever reaches it may use the engine: set ENDPOINT_API_KEY where "
         "that is more than this host."),
+    Setting("CONCURRENCY", AUTO, concurrency,
+        "Curve of MLPerf Endpoints: lowest and highest number of requests at once (LOWEST-HIGHEST; the "
+        "lowest from 1 to 32, the highest above 32). auto: from 16 to the sequences in one batch."),
     Setting("ENGINE_ARGS", "{}", json_object,
         "Further engine arguments of vLLM (JSON object)."),
     Setting("IGNORE_EOS", "0", switch,
@@ -370,6 +383,8 @@ SHELL = Group("Container, native environment, make", (
         "Empty: by this machine's GPU; a finished native environment of the other build is then refused."),
     Setting("DOCKER", "docker", text,
         "Container command: docker or podman."),
+    Setting("CONTAINER_ARGS", "", text,
+        "Further flags for docker run or podman run (words with spaces between them)."),
     Setting("CA_BUNDLE", "", text,
         "CA certificates to trust while building and running, in a network with its own CA (path)."),
     Setting("ENV_FILE", ".env", text,

@@ -51,9 +51,9 @@ def execute(
     run: RunFolder, config: Config, env: Mapping[str, str], work: Work, write_report: stages.WriteReport
 ) -> int:
     """Do everything the config asks for; returns the exit code. Finished runs are kept."""
-    # Members read their own, wherever they are.
     gpus, given = run.read(System).gpus, dict(os.environ)
-    sampled = () if members.several(run, config) else gpus
+    # Members read their own, wherever they are; servers read theirs for nobody.
+    sampled = () if members.several(run, config) or config.endpoints else gpus
     level = verbosity(env, {}, config.verbosity)
     # A line that is redrawn and a log that goes by do not go together.
     shown = {**env, "TERM": "dumb"} if level == DEBUG else env

@@ -48,7 +48,7 @@ def _at_rate(rate: float | None, values: Mapping[str, float]) -> Expectation | N
         return None
     tuned_rate = values.get("target_qps")
     if tuned_rate is None or abs(tuned_rate / rate - 1) > SAME:
-        return Expectation(rate, "TARGET_QPS")
+        return Expectation(rate, "the rate that is asked for")
     return Expectation(rate, "tuned", values.get("ttft_p99_ms"), values.get("tpot_p99_ms"))
 
 

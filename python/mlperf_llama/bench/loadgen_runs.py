@@ -11,6 +11,7 @@ from typing import TypeAlias
 from .. import rules
 from ..config import Config
 from ..loadgen import drive, few, logs, plan
+from ..machine import energy
 from ..records import requests, seal
 from ..records.run_folder import RunFolder
 from ..records.schema import Accuracy, Compliance, EventFields, Expectation, Performance, Results, Scenario
@@ -143,12 +144,14 @@ async def _drive(session: Session, planned: plan.Plan) -> ModeRecord:
             each = _differences(members_before, members.counters(session))
             record = logs.performance(out, scenario)
             reason = few.not_judged(logs.read_detail(out), scenario, planned.too_few) or None
-            drawn = await session.energy(ended.timed_s)
+            parts = await members.energy(session, ended.timed_s)
+            drawn = energy.together(parts) if parts else await session.energy(ended.timed_s)
             return replace(
                 record,
                 counters=counters,
                 driven=ended.driven,
                 member_counters=each,
+                member_energy=parts,
                 energy=drawn,
                 not_judged=reason,
             )

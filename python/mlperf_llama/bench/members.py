@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime
@@ -17,13 +18,15 @@ from ..engine.replicas.places import Placed
 from ..engine.replicas.protocol import MemberSpec
 from ..engine.replicas.router import TokenRouter
 from ..engine.settings import EngineSettings
-from ..errors import UsageError
+from ..errors import BrokeError, UsageError
 from ..records import scales
 from ..records.events import Events
 from ..records.run_folder import RunFolder
-from ..records.schema import Hosts, LostMember, Member, Provenance, System
+from ..records.schema import Energy, Hosts, LostMember, Member, Provenance, System
 from . import environment_record
 from .scope import Scope
+
+log = logging.getLogger(__name__)
 
 # A step of a GPU's engine takes a second at most; one that is silent for so long hangs.
 ENGINE_SILENCE_S = 8.0
@@ -167,6 +170,22 @@ def counters(session: Session) -> tuple[dict[str, float], ...] | None:
     if not isinstance(engine, ReplicaEngine):
         return None
     return tuple(dict(member.counters) for member in engine.members.values())
+
+
+async def energy(session: Session, timed_s: tuple[float, float]) -> tuple[Energy, ...] | None:
+    """What each member's GPUs drew between two moments of the monotonic clock; None where there is one
+    engine, or where one could not measure it."""
+    engine = session.engine
+    if not isinstance(engine, ReplicaEngine):
+        return None
+    try:
+        drawn = await engine.energy(*timed_s)
+    except BrokeError as error:
+        # The run has ended: what a member that died since had drawn is not worth its figures.
+        log.warning("member_energy error=%s", error)
+        return None
+    parts = tuple(part for part in drawn if part is not None)
+    return parts if len(parts) == len(drawn) else None
 
 
 @contextmanager

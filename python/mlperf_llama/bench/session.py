@@ -103,7 +103,7 @@ class Session:
     def has_official_shape(self) -> bool:
         """Whether the model is as large as Llama-3.1-8B, so that known runs tell of its speed."""
         shape = (self._model_config.get("hidden_size"), self._model_config.get("num_hidden_layers"))
-        return self.config.engine != "fake" and shape == (rules.MODEL_SHAPE.hidden, rules.MODEL_SHAPE.layers)
+        return self.config.engine == "vllm" and shape == (rules.MODEL_SHAPE.hidden, rules.MODEL_SHAPE.layers)
 
     @property
     def settings(self) -> EngineSettings:
@@ -245,7 +245,7 @@ class Session:
         return min(2 * int(self.settings.arguments.get("max_num_seqs", DEFAULT_MAX_NUM_SEQS)), 1024)
 
     async def energy(self, timed_s: tuple[float, float]) -> Energy | None:
-        """What this host's GPUs drew between two moments of the monotonic clock; None where unread."""
+        """What a lone engine's GPUs drew between two moments of the monotonic clock; None where unread."""
         return await asyncio.to_thread(self._sampler.energy, *timed_s) if self._sampler else None
 
     def used_settings(self, scenario: str) -> dict[str, object]:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .. import config
+from ..credentials import redaction
 from . import env_example
 
 if TYPE_CHECKING:
@@ -88,7 +89,8 @@ def report(arguments: argparse.Namespace, flags: Mapping[str, str], env: Env) ->
     differs = stages.judge_again(run)
     if differs:
         print(f"report: {differs}", file=sys.stderr)
-    reports.write(run, remarks=(differs,) if differs else ())
+    price = config.load(flags, env).price_per_hour
+    reports.write(run, remarks=(differs,) if differs else (), price_per_hour=price)
     show(run.file("report.md"))
     return 0
 
@@ -193,6 +195,23 @@ def quantize(arguments: argparse.Namespace, flags: Mapping[str, str], env: Env) 
     return 0
 
 
+def endpoints(arguments: argparse.Namespace, flags: Mapping[str, str], env: Env) -> int:
+    """The plan of a curve of MLPerf Endpoints, then the official client, point by point."""
+    from .. import curve
+    from ..machine import gpus
+    from ..records import lock
+
+    settings = config.load(flags, env)
+    folder = (Path(settings.results_dir) / curve.FOLDER).absolute()
+    folder.mkdir(parents=True, exist_ok=True)
+    with lock.held(folder, "endpoints"):
+        planned = curve.make(settings, gpus.describe(env).gpus, folder)
+        print((folder / curve.PLAN).read_text(encoding="utf-8"), file=sys.stderr)
+        curve.run(planned, folder)
+    show(folder / curve.MEASURED)
+    return 0
+
+
 def serve(arguments: argparse.Namespace, flags: Mapping[str, str], env: Env) -> int:
     """The engine as an OpenAI server, until it is stopped."""
     from ..bench import serve as server
@@ -212,10 +231,35 @@ def scales(arguments: argparse.Namespace, flags: Mapping[str, str], env: Env) ->
     return 0
 
 
+def stand_in(arguments: argparse.Namespace, flags: Mapping[str, str], env: Env) -> int:
+    from ..sources.model import standin
+
+    standin.provide(arguments.target / standin.SHIPPED, config.load(flags, env), env)
+    show(arguments.target / standin.SHIPPED)
+    return 0
+
+
 def assets(arguments: argparse.Namespace, flags: Mapping[str, str], env: Env) -> int:
     from ..score import nltk_data
 
     show(nltk_data.install(arguments.target))
+    return 0
+
+
+def gather(arguments: argparse.Namespace, flags: Mapping[str, str], env: Env) -> int:
+    """A bundle's model, articles and checker; --sizes: how much it will be; --settle: it lies here now."""
+    from .. import bundle
+
+    def report(line: str) -> None:
+        print(redaction.visible(line), file=sys.stderr, flush=True)
+
+    settings, target = config.load(flags, env), arguments.target.absolute()
+    if arguments.settle:
+        bundle.settle(target)
+    elif arguments.sizes:
+        bundle.say_sizes(target, settings, arguments.build, report)
+    else:
+        bundle.gather(target, settings, env, arguments.build, report)
     return 0
 
 

@@ -31,8 +31,7 @@ class FrameError(ValueError):
 
 
 def frame(kind: int, entries: int, *parts: bytes) -> bytes:
-    payload = b"".join(parts)
-    return HEADER.pack(kind, entries, len(payload)) + payload
+    return b"".join((HEADER.pack(kind, entries, sum(map(len, parts))), *parts))
 
 
 def integers(typecode: str, data: bytes | memoryview) -> array[int]:
@@ -74,18 +73,29 @@ class Decoder:
     def feed(self, data: bytes | memoryview) -> Iterator[Frame]:
         """The frames that are complete once `data` has arrived."""
         buffer = self._buffer
-        buffer += data
-        start = 0
+        if buffer:
+            buffer += data
+            data = memoryview(buffer)
+        start, length = 0, len(data)
         try:
-            while len(buffer) - start >= HEADER.size:
-                kind, entries, size = HEADER.unpack_from(buffer, start)
+            while length - start >= HEADER.size:
+                kind, entries, size = HEADER.unpack_from(data, start)
                 if self._most is not None and size > self._most:
                     raise FrameError(f"expected at most {self._most} bytes in a frame, found {size}")
                 end = start + HEADER.size + size
-                if len(buffer) < end:
+                if length < end:
                     break
-                payload = bytes(memoryview(buffer)[start + HEADER.size : end])
+                payload = bytes(data[start + HEADER.size : end])
                 start = end
                 yield Frame(kind, entries, payload)
         finally:
-            del buffer[:start]
+            self._keep(data, start)
+
+    def _keep(self, data: bytes | memoryview, start: int) -> None:
+        """What is no whole frame yet; where nothing was kept before, `data` itself held every frame."""
+        if not self._buffer:
+            self._buffer += data[start:]
+        else:
+            assert isinstance(data, memoryview)
+            data.release()
+            del self._buffer[:start]

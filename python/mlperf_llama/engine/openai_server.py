@@ -42,6 +42,8 @@ def serve(
         "api_key": [key] if key else None,
         # Sampling by default is a client's choice, not the checkpoint's.
         "generation_config": "vllm",
+        # The client of MLPerf Endpoints sends the benchmark's own.
+        "trust_request_chat_template": True,
         "disable_uvicorn_access_log": True,
     }
     for option, value in {**prepared, **chosen}.items():

@@ -15,6 +15,7 @@ from typing import Protocol
 from .. import rules
 from ..engine import Engine, Limits, Request, Tokens
 from ..engine.outbox import Outbox
+from ..engine.receiving import Receiving
 from ..errors import BrokeError, UsageError
 from ..records.requests import Requests
 from . import link
@@ -45,7 +46,7 @@ def check_order(order: str, plan: Plan) -> None:
         )
 
 
-def arrange(indices: Sequence[int], lengths: Lengths, order: str, pass_size: int) -> list[int]:
+def arrange(indices: Sequence[int], lengths: Lengths, order: str, pass_size: int) -> Sequence[int]:
     """Positions of `indices` in the order of submission.
 
     Sorting stays inside each pass over the dataset: across passes the rules forbid it.
@@ -53,7 +54,7 @@ def arrange(indices: Sequence[int], lengths: Lengths, order: str, pass_size: int
     positions = range(len(indices))
     sign = ORDERS[order]
     if not sign:
-        return list(positions)
+        return positions
     sizes = [sign * int(lengths[i]) for i in indices]
     ordered: list[int] = []
     for start in range(0, len(indices), pass_size):
@@ -61,7 +62,7 @@ def arrange(indices: Sequence[int], lengths: Lengths, order: str, pass_size: int
     return ordered
 
 
-class Relay(asyncio.Protocol):
+class Relay(Receiving):
     """LoadGen's peer and the engine's sink.
 
     `outcome` is set once: None when LoadGen is done, EOFError when its process ended
@@ -69,10 +70,10 @@ class Relay(asyncio.Protocol):
     """
 
     def __init__(self, engine: Engine, samples: SampleSource, limits: Limits, plan: Plan, order: str) -> None:
+        super().__init__()
         self._loop = asyncio.get_running_loop()
         self.outcome: asyncio.Future[None] = self._loop.create_future()
         self.ready = False
-        self.samples = self.tokens = 0
         self.seconds = 0.0
         # LoadGen's library, as its process names it.
         self.loadgen = ""
@@ -97,6 +98,16 @@ class Relay(asyncio.Protocol):
         return self.timeline.count
 
     @property
+    def samples(self) -> int:
+        """Answered ones."""
+        return self.timeline.answered()
+
+    @property
+    def tokens(self) -> int:
+        """Of all answers so far."""
+        return self.timeline.tokens()
+
+    @property
     def waiting(self) -> int:
         """Samples without their answer."""
         return self.timeline.count - self.samples
@@ -116,7 +127,7 @@ class Relay(asyncio.Protocol):
         assert isinstance(transport, asyncio.WriteTransport)
         self._transport = transport
 
-    def data_received(self, data: bytes) -> None:
+    def data_received(self, data: bytes | memoryview) -> None:
         try:
             for frame in self._decoder.feed(data):
                 self._take(frame)
@@ -172,8 +183,6 @@ class Relay(asyncio.Protocol):
         timeline.end_s[slot] = monotonic()
         timeline.answer_tokens[slot] = count
         timeline.response_ids[slot] = 0
-        self.samples += 1
-        self.tokens += count
         return self._outbox.completed(response_id, tokens)
 
     def failed(self, error: Exception) -> None:

@@ -50,6 +50,20 @@ def between(readings: Sequence[PowerReading], begin_s: float, end_s: float) -> E
     )
 
 
+def together(parts: Sequence[Energy]) -> Energy:
+    """Of several hosts' GPUs over the same time. `peak_w`: of each host at its own moment, so at most."""
+    peaks = [part.peak_w for part in parts if part.peak_w is not None]
+    return Energy(
+        joules=round(sum(part.joules for part in parts), 3),
+        seconds=max(part.seconds for part in parts),
+        mean_w=round(sum(part.mean_w for part in parts), 3),
+        peak_w=round(sum(peaks), 3) if len(peaks) == len(parts) else None,
+        gpus=sum(part.gpus for part in parts),
+        method=COUNTER if all(part.method == COUNTER for part in parts) else POWER,
+        interval_s=max(part.interval_s for part in parts),
+    )
+
+
 def _around(readings: Sequence[PowerReading], begin_s: float, end_s: float) -> Sequence[PowerReading]:
     """Those inside the time, and the nearest before and after it."""
     times = [reading.at_s for reading in readings]

@@ -17,8 +17,9 @@ from .run import Run, read
 NOT_A_RESULT = "Not an MLPerf result"
 
 
-def build(run: Run, remarks: tuple[str, ...] = ()) -> Document:
-    """The whole report as data. `remarks`: more lines under its answer."""
+def build(run: Run, remarks: tuple[str, ...] = (), price_per_hour: float | None = None) -> Document:
+    """The whole report as data. `remarks`: more lines under its answer; `price_per_hour`: of the machine, in
+    place of the run's own."""
     banner = answer.banner(run)
     searches = tuning.sections(RunFolder(run.path))
     names = ", ".join(run.scenarios) or "no scenario"
@@ -32,17 +33,17 @@ def build(run: Run, remarks: tuple[str, ...] = ()) -> Document:
             answer.section(run),
             *latencies.section(run),
             *timelines.section(run),
-            *energy.section(run),
+            *energy.section(run, price_per_hour),
             method.how(run),
             method.where(run),
         ),
     )
 
 
-def write(folder: RunFolder, remarks: tuple[str, ...] = ()) -> None:
+def write(folder: RunFolder, remarks: tuple[str, ...] = (), price_per_hour: float | None = None) -> None:
     """Write results.csv, report.html and report.md into the run folder."""
     run = read(folder)
-    document = build(run, remarks)
+    document = build(run, remarks, price_per_hour)
     write_text(folder.file(table_file.FILE), table_file.render(run))
     # HTML first: the Markdown report lists it among the files.
     write_text(folder.file("report.html"), html.render(document))

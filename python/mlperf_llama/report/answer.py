@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .. import rules
 from ..records.schema import FAILED, INTERRUPTED, RUNNING, Accuracy, Check, Target
-from . import bottleneck, published_bars, published_comparison
+from . import bottleneck, gpu_limit, outcome, published_bars
 from .blocks import NOTHING, Banner, Block, Items, Section, Table, Text, number, time, word
 from .run import UNKNOWN, Run
 
@@ -119,6 +119,19 @@ def _scores(run: Run, eligible: bool) -> list[Table]:
     return tables
 
 
+def _outcomes(run: Run) -> list[Block]:
+    """Each performance run in a sentence: the figure, its limit, the room or what to change."""
+    tones = {"VALID": "good", "INVALID": "bad"}
+    return [
+        Text(
+            outcome.performance(name, scenario.performance, outcome.asked(run.logs.get(name, {}))),
+            tones.get(scenario.performance.loadgen_result, "plain"),
+        )
+        for name, scenario in run.scenarios.items()
+        if scenario.performance and not scenario.performance.not_judged
+    ]
+
+
 def _complaints(run: Run) -> list[Block]:
     """What LoadGen itself gave as reasons for INVALID, and its error lines; or why a run is not judged."""
     blocks: list[Block] = []
@@ -130,15 +143,15 @@ def _complaints(run: Run) -> list[Block]:
         if measured and not measured.not_judged:
             reasons = [f"{name}, LoadGen's INVALID: {text}" for text in measured.invalid_reasons]
             errors = [f"{name}, LoadGen's error: {text}" for text in measured.loadgen_errors]
-            blocks += [Text(line, "bad") for line in (*reasons, *errors)]
+            blocks += [Text(line) for line in (*reasons, *errors)]
     return blocks
 
 
 def section(run: Run) -> Section:
     eligible = not run.not_eligible()
     limits = [words for name in run.scenarios if (words := bottleneck.of(run, name))]
-    blocks: list[Block] = [_performance(run), *_complaints(run), *map(Text, limits)]
-    blocks += [*published_bars.blocks(run), *published_comparison.gpu_limit(run), *_scores(run, eligible)]
+    blocks: list[Block] = [_performance(run), *_outcomes(run), *map(Text, limits), *_complaints(run)]
+    blocks += [*published_bars.blocks(run), *gpu_limit.blocks(run), *_scores(run, eligible)]
     failed = failed_checks(run)
     if failed:
         rows = tuple((check.name, word(check.detail), word(check.fix)) for check in failed)

@@ -6,8 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
+import numpy as np
+
 from .. import rules
+from ..machine import roofline
+from ..machine.gpu_table import find_gpu
 from ..records.schema import Performance
+from . import published
 from .blocks import number
 from .events import TimedEvent, by_stage, last_run
 from .latency import Latencies
@@ -25,13 +30,15 @@ RAMP = 0.1
 
 @dataclass(frozen=True)
 class Gpus:
-    """Means over the steady part of a run and over its GPUs; None where it was not read."""
+    """Means over the steady part of a run and over its GPUs; None where it was not read. `binds`: what runs
+    out first by the roofline."""
 
     power_w: float | None = None
     power_limit_w: float | None = None
     clock_mhz: float | None = None
     highest_clock_mhz: float | None = None
     utilisation: float | None = None
+    binds: str | None = None
 
 
 @dataclass(frozen=True)
@@ -45,9 +52,9 @@ class Load:
 
 
 def of(run: Run, scenario: str) -> str | None:
-    """The sentence; None where the scenario has no performance run."""
+    """The sentence; None where the scenario has no performance run, or a script decided its speed."""
     performance = run.scenarios[scenario].performance
-    if performance is None:
+    if performance is None or run.engine.name == "fake":
         return None
     events = last_run(by_stage(run.events).get(f"{scenario} performance", []))
     latencies = run.latencies.get(scenario)
@@ -60,7 +67,7 @@ def sentence(scenario: str, performance: Performance, gpus: Gpus, load: Load, on
     hardware = _power(gpus) or _seats(load) or _cpu(gpus, on_gpu)
     latency = _latency(scenario, performance)
     if latency:
-        return f"{begin} {latency}{f', with {hardware}' if hardware else ''}."
+        return f"{begin} {latency}{f'; behind it {hardware}' if hardware else ''}."
     if scenario in rules.TOKEN_LATENCY_LIMITS_MS:
         return f"{begin} the rate of the queries; neither TTFT nor TPOT came within 20% of its limit."
     if scenario == rules.SINGLE_STREAM:
@@ -105,7 +112,7 @@ def _seats(load: Load) -> str | None:
 
 def _cpu(gpus: Gpus, on_gpu: bool) -> str | None:
     if not on_gpu:
-        return "the CPU, which computes here"
+        return "the CPU, on which the engine ran"
     if gpus.utilisation is None or gpus.utilisation > 1 - IDLE:
         return None
     return f"the CPU's launches and scheduling: the GPU was busy {100 * gpus.utilisation:.0f}% of the time"
@@ -115,7 +122,8 @@ def _full(gpus: Gpus) -> str:
     if gpus.utilisation is None:
         return "nothing that was recorded: the GPU's readings are missing"
     clock = f", at {_clocks(gpus)}" if gpus.clock_mhz and gpus.highest_clock_mhz else ""
-    return f"the GPU's arithmetic or its memory: it was busy {100 * gpus.utilisation:.0f}% of the time{clock}"
+    binds = f"{gpus.binds}, by the roofline" if gpus.binds else "arithmetic or memory bandwidth"
+    return f"{binds}: the GPU was busy {100 * gpus.utilisation:.0f}% of the time{clock}"
 
 
 def _gpus(run: Run, events: Sequence[TimedEvent]) -> Gpus:
@@ -134,7 +142,18 @@ def _gpus(run: Run, events: Sequence[TimedEvent]) -> Gpus:
         mean("sm_clock_mhz"),
         first.max_sm_clock_mhz if first else None,
         None if used is None else used / 100,
+        _binds(run),
     )
+
+
+def _binds(run: Run) -> str | None:
+    """By the card's data sheet; None where it or the precision is not known, or the model is another."""
+    card = find_gpu(run.gpus[0]) if run.gpus else None
+    precision = roofline.precision_of(run.engine_settings, card)
+    if card is None or precision is None or not published.has_the_shape(run.provenance.model):
+        return None
+    limit = roofline.predict(card, roofline.PRECISIONS[precision])
+    return limit.binds if limit else None
 
 
 def _load(run: Run, latencies: Latencies | None) -> Load:
@@ -144,11 +163,9 @@ def _load(run: Run, latencies: Latencies | None) -> Load:
     if latencies is None or latencies.ttft_ms is None or not len(latencies.whole_ms):
         return Load(seats=total)
     requests = latencies.requests
-    changes = sorted([(t, 1) for t in requests.first_token_s] + [(t, -1) for t in requests.end_s])
-    running = most = 0
-    for _, change in changes:
-        running += change
-        most = max(most, running)
+    changes = np.repeat([1, -1], len(requests))
+    order = np.argsort(np.concatenate([requests.first_token_s, requests.end_s]), kind="stable")
+    most = int(np.cumsum(changes[order]).max())
     # By Little's law: what waited, over the time.
     waited_s = float(latencies.ttft_ms.sum()) / 1000
     return Load(most, waited_s / max(1e-9, float(requests.end_s.max())), total)

@@ -14,8 +14,9 @@ NOT_MLPERF_POWER = (
 )
 
 
-def section(run: Run) -> tuple[Section, ...]:
-    """One section where energy was measured or a price is set; empty without."""
+def section(run: Run, price_per_hour: float | None = None) -> tuple[Section, ...]:
+    """One section where energy was measured or a price is set; empty without. `price_per_hour`: in place of
+    the one that the run was made with."""
     measured = {
         name: scenario.performance for name, scenario in run.scenarios.items() if scenario.performance
     }
@@ -25,7 +26,7 @@ def section(run: Run) -> tuple[Section, ...]:
         heads = ("scenario", "J per token", "J per sample", "mean W", "peak W", "energy", "GPUs", "time")
         blocks += [Table(heads, rows, "lrrrrrrr", "Energy of the performance runs"), Text(NOT_MLPERF_POWER)]
         blocks += [Text(how(name, p.energy)) for name, p in measured.items() if p.energy]
-    price = run.config.price_per_hour if run.config else None
+    price = price_per_hour or (run.config.price_per_hour if run.config else None)
     if price is not None:
         blocks += [Text(_cost(name, p, price)) for name, p in measured.items() if p.tokens_per_second > 0]
     return (Section("Energy and cost", tuple(blocks)),) if blocks else ()

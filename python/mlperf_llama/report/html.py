@@ -15,6 +15,10 @@ from .blocks import TONES, Bars, Block, Chart, Document, Folded, Items, Section,
 STYLE, SCRIPT = (Path(__file__).with_name(name) for name in ("page.css", "page.js"))
 
 
+# Cells with more characters may break anywhere, and get a width that words fit in.
+LONG = 24
+
+
 def prose(text: str) -> str:
     """Escaped text; `code` in our own sentences becomes code."""
     parts = text.split("`")
@@ -24,7 +28,8 @@ def prose(text: str) -> str:
 
 
 def _cell(text: str, align: str, heads_row: bool) -> str:
-    kinds = [k for k in ("r" if align == "r" else "", TONES.get(text, "")) if k]
+    long = "long" if align == "l" and len(text) > LONG else ""
+    kinds = [k for k in ("r" if align == "r" else "", long, TONES.get(text, "")) if k]
     kind = f' class="{" ".join(kinds)}"' if kinds else ""
     if heads_row:
         return f'<th scope="row"{kind}>{prose(text)}</th>'
@@ -119,7 +124,7 @@ def _watermark(text: str) -> str:
     """Text across the page, behind all else; each printed page repeats fixed elements."""
     if not text:
         return ""
-    lines = "".join(f"<span>{escape(text)}</span>" for _ in range(12))
+    lines = f'<span data-text="{escape(text)}"></span>' * 12
     return f'<div class="watermark" aria-hidden="true">{lines}</div>'
 
 

@@ -22,6 +22,8 @@ TITLES = {
 # Fewer requests make no distribution.
 FEWEST_REQUESTS = 20
 WORST = 10
+# A distribution that reaches further is drawn in seconds.
+SECONDS_FROM_MS = 10_000
 BINS = 30
 
 
@@ -75,14 +77,15 @@ def cdf(title: str, values: Values, limit: float | None) -> Chart:
     tail = latency.percentile(values, 99.9)
     # The slowest few would press the rest to the left edge.
     shown = [point for point in points if point[0] <= max(tail, 1.05 * (limit or 0))]
-    line = Line(limit, f"limit {limit:g} ms") if limit else None
+    # Minutes of waiting are no milliseconds.
+    size, unit = (1000, "s") if max(tail, limit or 0) > SECONDS_FROM_MS else (1, "ms")
+    line = Line(limit / size, f"limit {limit / size:g} {unit}") if limit else None
     percentiles = ", ".join(f"p{p:g} {number(latency.percentile(values, p), 1)}" for p in latency.PERCENTILES)
     end = f"; limit of the 99th: {limit:g}" if limit else ""
     description = f"{title}: in ms {percentiles}, longest {number(float(values.max()), 1)}{end}."
-    across = [(0.0, 0.0), *shown] if len(shown) < 2 else shown
-    drawn = plot(
-        [Series("", across)], "% of requests", description, lambda v: f"{label(v)} ms", limit_of_x=line
-    )
+    across = [(ms / size, percent) for ms, percent in ([(0.0, 0.0), *shown] if len(shown) < 2 else shown)]
+    series = [Series("", across)]
+    drawn = plot(series, "% of requests", description, lambda v: f"{label(v)} {unit}", limit_of_x=line)
     return Chart(title, drawn, description)
 
 

@@ -39,11 +39,11 @@ class Latencies:
 def of(requests: Requests) -> Latencies:
     """TPOT is the time after the first token over the tokens after it, as LoadGen has it (results.cc); an
     answer of one token has none, which counts as 0."""
-    answered = ~np.isnan(requests.end_s)
+    answered = np.isfinite(requests.arrival_s) & np.isfinite(requests.end_s)
     kept = Requests(**{name: getattr(requests, name)[answered] for name in requests.__dataclass_fields__})
     whole = 1000 * (kept.end_s - kept.arrival_s)
     first = 1000 * (kept.first_token_s - kept.arrival_s)
-    streamed = len(first) > 0 and not np.isnan(first).any()
+    streamed = len(first) > 0 and bool(np.isfinite(first).all())
     after = (whole - first) / np.maximum(1, kept.answer_tokens - 1)
     return Latencies(
         requests=kept,

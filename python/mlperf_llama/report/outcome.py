@@ -115,19 +115,20 @@ def _lower(record: Performance, wanted: Asked, over: list[Latency]) -> str:
 def _unlimited(scenario: str, record: Performance, wanted: Asked) -> str:
     """Offline and SingleStream, which have no limit of latency, and what lacks its latencies."""
     seconds, least = record.total_time_seconds, wanted.min_duration_s
-    speed = f"{record.samples_per_second:,.4g} samples/s"
+    rate = record.samples_per_second
+    speed = f"{rate:,.0f} samples/s" if rate >= 1000 else f"{rate:.4g} samples/s"
     if record.latency_p90_ms is not None:
         speed = f"latency p90 {_ms(record.latency_p90_ms)} ms (no limit), {speed}"
     short = seconds < least and scenario in (rules.OFFLINE, rules.SINGLE_STREAM)
-    time = f"ran {_s(seconds)} s of at least {_s(least)} s"
+    length = f"ran {_s(seconds)} s of at least {_s(least)} s"
     if short:
-        time += f" ({percent(1 - seconds / least)} short)"
-    sentence = f"{scenario} {record.loadgen_result}: {speed}, {time}."
+        length += f" ({percent(1 - seconds / least)} short)"
+    sentence = f"{scenario} {record.loadgen_result}: {speed}, {length}."
     if record.loadgen_result == "VALID":
         return sentence
     if short and scenario == rules.OFFLINE and wanted.target_qps:
-        rate = _about(max(record.samples_per_second, wanted.target_qps) * OFFLINE_RATE)
-        return f"{sentence} Raise TARGET_QPS from {wanted.target_qps:g} to about {rate}."
+        higher = _about(max(record.samples_per_second, wanted.target_qps) * OFFLINE_RATE)
+        return f"{sentence} Raise TARGET_QPS from {wanted.target_qps:g} to about {higher}."
     return f"{sentence} {_reasons(record)}"
 
 

@@ -7,8 +7,8 @@ import io
 
 from .. import rules
 from ..credentials import redaction
-from ..records.schema import Scenario
-from . import outcome
+from ..records.schema import Performance, Scenario
+from . import energy, latency, outcome
 from .run import Run
 
 FILE = "results.csv"
@@ -17,12 +17,15 @@ PERFORMANCE = (
     *("loadgen_result", "samples_per_second", "tokens_per_second", "total_time_seconds"),
     *("samples_processed", "ttft_p99_ms", "tpot_p99_ms", "latency_p90_ms"),
 )
+# From the requests of the performance run, and from its energy.
+REQUESTS = ("goodput_percent", "ttft_p50_ms", "tpot_p50_ms", "end_to_end_p99_ms", "joules_per_token")
 ACCURACY = (*rules.ROUGE_KEYS, "gen_len", "gen_num")
 COLUMNS = (
     *("run", "started", "round", "category", "status", "submittable"),
     *("gpus", "gpu", "engine", "model", "dataset", "quantization", "scenario", "target_qps"),
     *PERFORMANCE,
     *LIMITS,
+    *REQUESTS,
     *ACCURACY,
     *("accuracy_passed", "test06_passed"),
 )
@@ -64,12 +67,25 @@ def _own(run: Run, name: str, scenario: Scenario) -> dict[str, object]:
     if scenario.performance:
         cells["target_qps"] = outcome.asked(run.logs.get(name, {})).target_qps
         cells |= {key: getattr(scenario.performance, key) for key in PERFORMANCE}
+        cells |= dict(zip(REQUESTS, _requests(run, name, scenario.performance), strict=True))
     if scenario.accuracy:
         cells |= {key: getattr(scenario.accuracy, key) for key in ACCURACY}
         cells["accuracy_passed"] = scenario.accuracy.passed
     if scenario.compliance:
         cells["test06_passed"] = scenario.compliance.passed
     return cells
+
+
+def _requests(run: Run, name: str, performance: Performance) -> list[float | None]:
+    """The values of REQUESTS; None where the folder does not hold what they come from."""
+    latencies, limits = run.latencies.get(name), rules.TOKEN_LATENCY_LIMITS_MS.get(name)
+    joules = energy.per_token(performance, performance.energy) if performance.energy else None
+    kinds = latencies.kinds if latencies else {}
+    share = latency.within(latencies, limits) if latencies and limits else None
+    wanted = ((latency.TTFT, 50.0), (latency.TPOT, 50.0), (latency.WHOLE, 99.0))
+    values = [latency.percentile(kinds[kind], percent) if kind in kinds else None for kind, percent in wanted]
+    every = (None if share is None else 100 * share, *values, joules)
+    return [None if value is None else round(value, 4) for value in every]
 
 
 def _cell(value: object) -> str:

@@ -7,22 +7,15 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from .. import rules
+from . import gpu_curves
 from .blocks import Block, Chart, Folded, Section, number
 from .charts import FEWEST_POINTS, throughput
 from .events import TimedEvent, by_stage, last_run
 from .latency import Latencies, Values
 from .plot import Line, Series, plot
 from .run import Run
-from .svg import Point
 
-# Fields of a GPU's reading, each with its title and unit.
-READINGS = {
-    "power_w": ("power", "W"),
-    "sm_clock_mhz": ("SM clock", "MHz"),
-    "temperature_c": ("temperature", "°C"),
-    "memory_used_gib": ("memory in use", "GiB"),
-    "utilisation_percent": ("utilisation", "%"),
-}
+# A run's time is cut into so many pieces.
 PIECES = 120
 # With fewer requests a piece of time has no percentile worth drawing.
 FEWEST_IN_PIECE = 5
@@ -46,25 +39,14 @@ def performance(scenario: str, events: Sequence[TimedEvent], latencies: Latencie
     charts = _rates(scenario, events)
     if latencies is not None and len(latencies.whole_ms) >= FEWEST_POINTS:
         charts += _requests(scenario, latencies)
-    for field, (name, unit) in READINGS.items():
-        charts += _chart(f"{scenario}: GPU {name} over time", unit, gpu_series(events, field))
+    for field, (name, unit) in gpu_curves.READINGS.items():
+        charts += _chart(f"{scenario}: GPU {name} over time", unit, gpu_curves.series(events, field))
     return charts
 
 
 def _rates(stage: str, events: Sequence[TimedEvent]) -> list[Chart]:
     rates = throughput(events) if events else None
     return _chart(f"{stage}: throughput over time", rates[1], [Series("", rates[0])]) if rates else []
-
-
-def gpu_series(events: Sequence[TimedEvent], field: str) -> list[Series]:
-    """One curve for each GPU that was read often enough."""
-    series: dict[int, list[Point]] = {}
-    for timed in events:
-        for reading in timed.event.get("gpu", []):
-            value, index = reading.get(field), reading.get("index")
-            if value is not None:
-                series.setdefault(int(index or 0), []).append((timed.at_s - events[0].at_s, float(value)))
-    return [Series(f"GPU {n}", points, f"k{n % 8}") for n, points in sorted(series.items())]
 
 
 def _requests(scenario: str, latencies: Latencies) -> list[Chart]:

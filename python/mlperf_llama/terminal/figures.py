@@ -117,7 +117,7 @@ def search(state: SearchState) -> list[str]:
     parts = [f"{state.get('kind', 'run')} {number}" + (f" of at most {most}" if most else "")]
     parts += [f"at {qps:g}/s"] if qps else []
     parts.append(f"best so far {best:g}/s" if best else "none confirmed yet")
-    parts += [f"at most {minutes(left_s)} left"] if left_s is not None else []
+    parts += [f"{minutes(left_s)} left at most"] if left_s is not None else []
     return parts
 
 

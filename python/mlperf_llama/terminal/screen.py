@@ -51,6 +51,8 @@ def lines(stage: Stage, elapsed_s: float, columns: int, rows: int, frame: Frame)
     bottom = []
     if state := fields.get("search"):
         bottom.append(_row("search", "  ".join(figures.search(state))))
+        if text := figures.margins(state):
+            bottom.append(_row("", text))
     if fields.get("runs"):
         bottom.append(_row("all runs", _whole(stage)))
     if frame.folder:
@@ -125,10 +127,10 @@ def _gpus(stage: Stage, free: int, frame: Frame) -> list[Text]:
     shown = len(readings) if len(readings) <= free else max(0, free - 1)
     rows = []
     for reading in readings[:shown]:
-        index = int(reading.get("index") or 0)
-        rows.append(
-            _row(f"GPU {index}", figures.gpu(reading, cards.get(index, figures.UNKNOWN), frame.degrees))
-        )
+        index, member = int(reading.get("index") or 0), reading.get("member")
+        label = f"GPU {index}" if member is None else f"member {member:.0f}"
+        card = cards.get(index, figures.UNKNOWN)
+        rows.append(_row(label, figures.gpu(reading, card, frame.degrees)))
     rest = readings[shown:]
     return [*rows, *([_row("others", figures.all_gpus(rest))] if rest and free > 0 else [])]
 

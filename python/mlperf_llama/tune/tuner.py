@@ -23,6 +23,7 @@ from . import grid, probes, records, table
 from .estimate import CONFIRM
 from .records import EngineSearch, MeasuredPoint, Probe, Tuning
 from .search import STOP, Step, next_step
+from .state import state
 
 QPS, ENGINE = "qps", "engine"
 
@@ -79,7 +80,11 @@ async def _search(session: Session, scenario: str, speed: Speed) -> float | None
         if step.kind == STOP:
             return _conclude(session, scenario, step)
         qps = float(f"{step.qps:.4g}")
-        session.events.emit(f"{scenario} {step.kind}", message=f"{qps:g} queries/s: {step.reason}")
+        session.events.emit(
+            f"{scenario} {step.kind}",
+            message=f"{qps:g} queries/s: {step.reason}",
+            search=state(probes_so_far, step, goal, session.config.probe_s),
+        )
         # One member tells most; from the first full-length run on all answer.
         alone = not any(probe.kind == CONFIRM for probe in probes_so_far) and step.kind != CONFIRM
         probe = await probes.run_one(session, step.kind, scenario, qps, alone)

@@ -16,7 +16,17 @@ from ..config import Config
 from ..errors import PipelineError
 from ..loadgen import logs
 from ..records.run_folder import RunFolder
-from ..records.schema import EngineLoads, Environment, Provenance, Results, Scenario, System
+from ..records.schema import (
+    EngineLoads,
+    Environment,
+    Provenance,
+    Results,
+    Scenario,
+    Seal,
+    SealedStage,
+    System,
+)
+from ..records.seal import MEASURED
 
 T = TypeVar("T")
 # What MLPerf Endpoints writes in the place of LoadGen's logs (checker: parsers/endpoints_parser.py).
@@ -75,6 +85,13 @@ class Evidence:
     scenarios: tuple[ScenarioEvidence, ...]
     engine_loads: EngineLoads
     environment: Environment
+    # Empty where the seal cannot be read, which its own check says.
+    stages: tuple[SealedStage, ...] = ()
+
+    @property
+    def sources(self) -> tuple[str | None, ...]:
+        """The hash of the source in each stage that measured."""
+        return tuple(stage.source for stage in self.stages if stage.stage == MEASURED)
 
     @property
     def every_settings(self) -> tuple[dict[str, object], ...]:
@@ -153,4 +170,12 @@ def read(run: RunFolder) -> Evidence:
         scenarios,
         engine_loads=loads,
         environment=environment,
+        stages=_stages(run),
     )
+
+
+def _stages(run: RunFolder) -> tuple[SealedStage, ...]:
+    try:
+        return run.read_or_new(Seal).stages
+    except PipelineError:
+        return ()

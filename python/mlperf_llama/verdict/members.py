@@ -6,8 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from ..engine.hopper import bounds
-from ..records import seal
-from ..records.schema import Check, Member, Seal
+from ..records.schema import Check, Member
 from .check import check, first
 from .evidence import Evidence
 from .extension import EXTENSIONS
@@ -42,9 +41,8 @@ def _unlike(members: Sequence[Member]) -> Iterator[str]:
 def _other_than_head(members: Sequence[Member], evidence: Evidence) -> Iterator[str]:
     """Members may be alike and still not what the head proved and recorded."""
     engine, model = evidence.results.engine, evidence.provenance.model
-    measured = [s.source for s in evidence.run.read_or_new(Seal).stages if s.stage == seal.MEASURED]
     for member in members:
-        if not measured or member.code_sha256 != measured[-1]:
+        if member.code_sha256 not in evidence.sources[-1:]:
             yield f"member {member.index} ran another release than the head"
         # The fake engine loads no weights.
         proven = model.sha256 if model and (engine is None or engine.name != "fake") else None

@@ -112,10 +112,14 @@ def _commit(evidence: Evidence) -> Check:
     built = git.get("from") == "image" and not dirty
     known = COMMIT.fullmatch(commit) is not None and (dirty is False or built)
     local = " with local changes" if dirty or "dirty" in commit else ""
+    # The commit was recorded where the folder was made.
+    made = evidence.stages[0].source if evidence.stages else None
+    other = any(source != made for source in evidence.sources)
+    measured = ", but other source measured than made the run folder" if other else ""
     return check(
         "commit",
-        known,
-        f"{commit or 'unknown'}{local}",
+        known and not other,
+        f"{commit or 'unknown'}{local}{measured}",
         "run from a clean checkout, or an image built from one",
     )
 

@@ -19,7 +19,7 @@ SLOW = json.dumps({"ttft_ms": 200, "tpot_ms": 5, "output_tokens": 60})
 
 
 def test_three_members_run_every_scenario(tmp_path: Path) -> None:
-    ended = entrypoint(tmp_path, "run", SCENARIO="all", MODE="all", SAMPLES=24, DEBUG=1, **FAKE)
+    ended = entrypoint(tmp_path, "run", SCENARIO="all", MODE="all", SAMPLES=24, VERBOSITY="debug", **FAKE)
     assert ended.code == 0, ended.stderr
     shown = [event for event in map(json.loads, events_of(ended)) if "members" in event]
     assert shown and {counts["member"] for event in shown for counts in event["members"]} == {0, 1, 2}
@@ -77,6 +77,10 @@ def test_a_killed_member_ends_a_performance_run(tmp_path: Path) -> None:
     assert (ended.code, ended.read("results.json")["status"]) == (4, "failed")
     assert "member 1 on " in ended.stderr and ", GPU 1: ended with code 137" in ended.stderr
     assert seconds < 10
+    resumed = entrypoint(tmp_path, "resume", str(ended.folder))
+    assert (resumed.code, resumed.folder) == (0, ended.folder), resumed.stderr
+    assert [member["index"] for member in resumed.read("provenance.json")["members"]] == [0, 1, 2]
+    assert resumed.read("results.json")["scenarios"]["Server"]["performance"]["loadgen_result"] == "VALID"
 
 
 @pytest.mark.timeout(300)

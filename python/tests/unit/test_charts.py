@@ -6,7 +6,7 @@ import xml.etree.ElementTree as ET
 
 import pytest
 
-from mlperf_llama.report import bars, plot, svg, timelines
+from mlperf_llama.report import bars, gpu_curves, plot, svg
 from mlperf_llama.report.events import TimedEvent, last_run
 
 
@@ -93,9 +93,36 @@ def test_each_gpu_has_its_curve_and_what_was_not_read_is_left_out() -> None:
         TimedEvent(12.0, {"gpu": [{"index": 0, "power_w": None}]}),
         TimedEvent(14.0, {"gpu": [{"index": 0, "power_w": 290}]}),
     ]
-    first, second = timelines.gpu_series(events, "power_w")
+    first, second = gpu_curves.series(events, "power_w")
     assert (first.name, first.points) == ("GPU 0", [(0.0, 300), (4.0, 290)])
     assert (second.name, second.points) == ("GPU 1", [(0.0, 310.5)])
+
+
+def readings(members: int, gpus: int, seconds: int = 20) -> list[TimedEvent]:
+    """GPU g of member m draws 100 m + g watts, and a watt more every second."""
+    every = [(m, g) for m in range(members) for g in range(gpus)]
+    events = []
+    for t in range(seconds):
+        gpu = [{"index": g, "member": m, "power_w": 100 * m + g + t} for m, g in every]
+        events.append(TimedEvent(float(t), {"gpu": gpu}))
+    return events
+
+
+def test_members_on_other_hosts_have_gpus_of_the_same_number() -> None:
+    series = gpu_curves.series(readings(members=2, gpus=2), "power_w")
+    assert [s.name for s in series] == [f"member {m}, GPU {g}" for m in (0, 1) for g in (0, 1)]
+    assert [s.points[0] for s in series] == [(0, 0), (0, 1), (0, 100), (0, 101)]
+
+
+def test_of_many_gpus_the_spread_is_drawn() -> None:
+    low, middle, high = gpu_curves.series(readings(members=8, gpus=8), "power_w")
+    assert (low.name, middle.name, high.name) == (
+        "lowest of 64 GPUs",
+        "median of 64 GPUs",
+        "highest of 64 GPUs",
+    )
+    assert low.points[-1][1] == 19 and high.points[-1][1] == 707 + 19
+    assert low.points[-1][1] < middle.points[-1][1] < high.points[-1][1]
 
 
 def test_only_the_last_run_of_a_stage_is_drawn() -> None:

@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[3]
 PAGES = [ROOT / "README.md", ROOT / "results/README.md", *sorted((ROOT / "docs").glob("*.md"))]
 MAKE = re.compile(r"\bmake ([a-z-]+)((?: [A-Z_]+=\S+)*)")
 
-OTHER_VARIABLES = {"RUN_DIR", "A", "B", "NEED", "PAGE", "SUBMISSION", "CHECK", "KEEP", *SHELL_NAMES}
+OTHER_VARIABLES = {"RUN_DIR", "A", "B", "NEED", "PAGE", "SUBMISSION", "BUNDLE", "CHECK", "KEEP", *SHELL_NAMES}
 
 
 @pytest.fixture(params=PAGES, ids=lambda p: str(p.relative_to(ROOT)))

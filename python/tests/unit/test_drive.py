@@ -59,6 +59,7 @@ def test_every_mode_runs_as_planned(round: str, category: str, scenario: str, tm
             if mode == "performance":
                 assert detail.validity == "VALID", detail.invalid_reasons
                 assert logs.samples_processed(detail) == result.samples
+            assert result.timed_s[1] - result.timed_s[0] == pytest.approx(result.driven.seconds, abs=0.001)
             record = result.requests
             assert len(record) == result.samples and set(record.sample.tolist()) <= set(range(24))
             assert (record.arrival_s <= record.end_s).all() and record.arrival_s[0] == 0

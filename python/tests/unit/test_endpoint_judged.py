@@ -159,6 +159,11 @@ def test_settings_of_an_engine_of_this_host_are_refused(name: str, value: str) -
         load(ENGINE=SERVERS, **{name: value})
 
 
+def test_a_server_s_settings_are_not_searched() -> None:
+    with pytest.raises(UsageError, match="SEARCH: expected qps alone"):
+        load(ENGINE=SERVERS, SEARCH="qps,engine")
+
+
 def test_no_gpu_of_this_host_is_used_and_only_the_tokenizer_is_fetched() -> None:
     settings = load(ENGINE=SERVERS)
     assert plan.chosen_gpus(settings, [Gpu(index=0, name="NVIDIA H100")]) == ()

@@ -37,7 +37,10 @@ def test_server_is_expected_at_the_rate_that_is_asked_for() -> None:
     tuned = Tuned(scenarios={rules.SERVER: {"target_qps": 15.0, "ttft_p99_ms": 1710.0, "tpot_p99_ms": 61.2}})
     told = expected(rules.SERVER, tuned, target_qps=15.0)
     assert told == "expected: 15 samples/s, TTFT p99 1,710 ms, TPOT p99 61.2 ms (tuned)"
-    assert expected(rules.SERVER, tuned, target_qps=12.0) == "expected: 12 samples/s (TARGET_QPS)"
+    assert (
+        expected(rules.SERVER, tuned, target_qps=12.0)
+        == "expected: 12 samples/s (the rate that is asked for)"
+    )
 
 
 def test_single_stream_is_expected_at_its_latency() -> None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from loadgen_support import plan_of, run_fake
 
 from mlperf_llama import rules
-from mlperf_llama.loadgen import few
+from mlperf_llama.loadgen import few, logs
 from mlperf_llama.loadgen.logs import Detail
+from mlperf_llama.verdict import test06
 
 REASON = few.too_few(rules.SERVER, 16, 0.3)
 MS = 1_000_000
@@ -74,3 +76,22 @@ def test_no_more_queries_than_fit_and_one_pass_at_least() -> None:
     assert few.limited(459, 16, 1.0, 0.6) == 32
     assert few.limited(459, 16, 1.0, 7.65) == 459
     assert few.limited(459, 5000, 1.0, 0.3) == 459
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", ["performance", "compliance"])
+def test_loadgen_sends_as_few_as_planned(mode: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Real LoadGen calls so few INVALID for its early stopping alone; TEST06's responses are right."""
+    monkeypatch.setattr(few, "LONGEST_S", 0.2)
+    plan = plan_of(rules.SERVER, mode, samples=16, target_qps=100.0)
+    result = run_fake({"ttft_ms": 4, "tpot_ms": 0.1, "output_tokens": 41}, plan, tmp_path)
+    assert result.samples == plan.expected_queries < 100
+    log = logs.read_detail(tmp_path)
+    if mode == "performance":
+        assert log.validity == "INVALID"
+        reason = few.not_judged(log, rules.SERVER, plan.too_few)
+        assert reason.startswith("too few queries for a p99: not judged")
+    else:
+        verification = test06.verify(tmp_path / logs.ACCURACY, rules.SERVER)
+        assert (verification.records, verification.faulty) == (plan.expected_queries, False)
+        assert plan.too_few.startswith("too few responses for TEST06: not judged (20 of 100")

@@ -17,7 +17,7 @@ LAYERS = (
     ("sources", "engine", "loadgen"),
     ("score", "verdict", "quantize"),
     ("bench",),
-    ("tune", "report", "submission", "doctor", "auth"),
+    ("tune", "curve", "report", "submission", "doctor", "auth", "bundle"),
     ("cli",),
     ("__main__",),
 )

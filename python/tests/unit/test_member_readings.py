@@ -5,24 +5,34 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import time
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 from engine_contract import Collector, requests
 from loadgen_support import LIMITS
 from replica_support import SCRIPT, Workers, fake_settings
+from rich.text import Text
 
+from mlperf_llama.bench import members
 from mlperf_llama.engine.replicas.head import ReplicaEngine
 from mlperf_llama.engine.replicas.protocol import MemberSpec
 from mlperf_llama.engine.replicas.router import TokenRouter
+from mlperf_llama.machine import energy
 from mlperf_llama.machine.processes import PACKAGE_FOLDER
 from mlperf_llama.records.events import Events
 from mlperf_llama.records.run_folder import RunFolder
-from mlperf_llama.records.schema import Event, MemberCounts
+from mlperf_llama.records.schema import Energy, Event, MemberCounts
+from mlperf_llama.terminal import screen
 from mlperf_llama.terminal.member_lines import MemberLines
+from mlperf_llama.terminal.stage import Stage
 
 # An NVML of a host with two cards, whose power says which card of which host was read.
 NVML = """
+import time
 from types import SimpleNamespace
 NVML_CLOCK_SM, NVML_CLOCK_MEM, NVML_TEMPERATURE_GPU = 1, 2, 0
 def nvmlInit(): pass
@@ -34,6 +44,7 @@ def nvmlDeviceGetName(handle): return "NVIDIA H100 80GB HBM3"
 def nvmlDeviceGetUUID(handle): return f"GPU-{handle}"
 def nvmlDeviceGetMemoryInfo(handle): return SimpleNamespace(total=80 << 30, used=70 << 30)
 def nvmlDeviceGetPowerUsage(handle): return %d000 + 1000 * handle
+def nvmlDeviceGetTotalEnergyConsumption(handle): return time.monotonic() * nvmlDeviceGetPowerUsage(handle)
 """
 
 
@@ -46,10 +57,11 @@ def host(folder: Path, watts: int) -> dict[str, str]:
 
 @pytest.mark.slow
 def test_each_member_s_host_reads_its_own_gpu(tmp_path: Path) -> None:
-    """The last two have one number on hosts of their own."""
+    """The last two have one number on hosts of their own. What they draw is counted from one moment to
+    another, as each host's clock has them."""
     here, there = host(tmp_path / "here", 100), host(tmp_path / "there", 500)
-    members = [("a", "0", here), ("a", "1", here), ("b", "1", there)]
-    specs = [MemberSpec(n, name, gpu, environment=env) for n, (name, gpu, env) in enumerate(members)]
+    cards = [("a", "0", here), ("a", "1", here), ("b", "1", there)]
+    specs = [MemberSpec(n, name, gpu, environment=env) for n, (name, gpu, env) in enumerate(cards)]
     run = RunFolder(tmp_path)
 
     async def body() -> None:
@@ -66,6 +78,16 @@ def test_each_member_s_host_reads_its_own_gpu(tmp_path: Path) -> None:
                     await asyncio.sleep(0.05)
             events.emit("Offline performance", done=60, total=60)
             events.close()
+            now = time.monotonic()
+            session = cast("members.Session", SimpleNamespace(engine=engine))
+            drawn = await members.energy(session, (now, now + 0.5))
+            assert drawn is not None
+            whole = energy.together(drawn)
+            assert [part.joules for part in drawn] == pytest.approx([50.0, 50.5, 250.5], rel=0.02)
+            assert [whole.joules, whole.mean_w, whole.seconds] == pytest.approx([351, 702, 0.5], rel=0.02)
+            assert (whole.method, whole.gpus) == (energy.COUNTER, 3)
+            assert await engine.energy(now - 1000, now - 999) == (None, None, None)
+            assert await members.energy(session, (now - 1000, now - 999)) is None
         finally:
             await engine.close()
 
@@ -76,6 +98,14 @@ def test_each_member_s_host_reads_its_own_gpu(tmp_path: Path) -> None:
     assert [member["name"] for member in event["members"]] == [spec.name for spec in specs]
     assert sum(member["answered"] for member in event["members"]) == 60
     assert all(member["under_way"] == 0 for member in event["members"])
+
+
+def test_peaks_of_several_hosts_are_known_where_every_one_is() -> None:
+    one = Energy(joules=50, seconds=0.5, mean_w=100, peak_w=120, gpus=1, method=energy.COUNTER, interval_s=1)
+    other = replace(one, peak_w=510, method=energy.POWER, interval_s=2)
+    whole = energy.together([one, other])
+    assert (whole.peak_w, whole.method, whole.interval_s) == (630, energy.POWER, 2)
+    assert energy.together([one, replace(one, peak_w=None)]).peak_w is None
 
 
 def counts(*answered: int) -> list[MemberCounts]:
@@ -118,3 +148,11 @@ def test_members_stand_in_an_event_every_few_seconds(monkeypatch: pytest.MonkeyP
     events.emit("engine", message="no run")
     assert ["members" in event for event in seen] == [True, False, True, False, False]
     assert all("gpu" not in event for event in seen)
+
+
+def test_the_screen_names_members() -> None:
+    readings: list[dict[str, float | None]] = [{"index": 0, "member": n, "power_w": 300} for n in (0, 1)]
+    stage = Stage("Server performance", 0.0, {"gpu": readings})
+    drawn = screen.lines(stage, 1.0, 80, 24, screen.Frame(lambda share, width, colour: Text("")))
+    labels = [line.plain[:9].strip() for line in drawn if "300 W" in line.plain]
+    assert labels == ["member 0", "member 1"]

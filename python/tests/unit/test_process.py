@@ -347,6 +347,15 @@ def test_of_a_file_that_two_wheels_bring_the_last_stays(environment: Path) -> No
     assert installed_packages.examine(environment)[0].differing == ("torch/gone.py (gone)",)
 
 
+def test_the_process_that_examines_tells_what_it_saw(environment: Path) -> None:
+    (environment / "torch/nn.py").write_text("VERSION = 2\n")
+    examined = packages.Examination({"torch": None}, [environment], environment).finish()
+    assert examined.packages == (packages.ImportedPackage("torch", None, foreign=True),)
+    assert examined.own_bytecode == ()
+    assert examined.installed and examined.installed.differing == ("torch/nn.py",)
+    assert examined.unlocked == {"mine": "mine 1.0", "single": "mine 1.0"}
+
+
 def test_bytecode_that_python_made_is_its_own(environment: Path) -> None:
     py_compile.compile(str(environment / "torch/nn.py"))
     assert installed_packages.examine(environment)[0].differing == ()

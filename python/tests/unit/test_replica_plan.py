@@ -133,8 +133,9 @@ def test_gpus_comes_back_from_config_json() -> None:
         assert config.Config.from_json({**given.to_json(), "gpus": given.gpus}).gpus == given.gpus
 
 
-def test_requests_survive_the_wire() -> None:
-    batch = [Request(2**63 + 1, [1, 2, 128009]), Request(7, []), Request(0, [5])]
+@pytest.mark.parametrize("count", [1, 3])
+def test_requests_survive_the_wire(count: int) -> None:
+    batch = [Request(2**63 + 1, [1, 2, 128009]), Request(7, []), Request(0, [5])][:count]
     data = wire.requests(batch, [wire.prompt_bytes(request.prompt) for request in batch])
     (received,) = Decoder().feed(data)
     read = wire.read_requests(received)

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
+import itertools
 import math
 import tracemalloc
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
+from loadgen_support import LIMITS, Idle, Prompts, plan_of
 
+from mlperf_llama.engine import Limits, Request, Sink, fake
 from mlperf_llama.errors import MissingError, UsageError
+from mlperf_llama.loadgen import link
+from mlperf_llama.loadgen.relay import Relay
 from mlperf_llama.loadgen.timeline import Timeline
 from mlperf_llama.records import requests
 
@@ -85,3 +92,49 @@ def test_a_missing_column_is_named(tmp_path: Path) -> None:
     write_table(pyarrow.table({"sample": pyarrow.array([1])}), path)
     with pytest.raises(UsageError, match="expected Parquet with the columns"):
         requests.read(path)
+
+
+class Holding(Idle):
+    """An engine that keeps what it is given."""
+
+    def __init__(self) -> None:
+        self.held: list[Sequence[Request]] = []
+
+    def submit(self, requests: Sequence[Request], limits: Limits, streaming: bool, sink: Sink) -> None:
+        self.held.append(requests)
+
+
+def test_a_sample_costs_less_than_200_bytes_from_its_query_to_its_answer() -> None:
+    """Also while it waits in the engine: its prompt is the dataset's own."""
+    count = 50_000
+
+    async def body() -> float:
+        plan = plan_of(samples=8, duration_s=count / 1.1 / 2000)
+        engine, samples, answer = Holding(), Prompts(8), [1] * 8
+        queries = link.queries(range(1, count + 1), [n % 8 for n in range(count)])
+        tracemalloc.start()
+        relay = Relay(engine, samples, LIMITS, plan, "as-is")
+        relay.data_received(queries)
+        used = tracemalloc.get_traced_memory()[0]
+        for request in itertools.chain.from_iterable(engine.held):
+            relay.completed(request.id, answer)
+        relay.close()
+        record = relay.requests()
+        tracemalloc.stop()
+        assert len(record) == relay.samples == count and not np.isnan(record.end_s).any()
+        return used / count
+
+    assert asyncio.run(body()) < 200
+
+
+def test_the_fake_engine_keeps_an_answer_per_prompt_and_not_per_query(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(fake, "MOST_KEPT", 5)
+    engine, prompts = fake.FakeEngine({}), [list(range(n, n + 60)) for n in range(7)]
+    first = [engine._answer(prompt, LIMITS) for prompt in prompts]
+    assert engine._answer(prompts[6], LIMITS) is first[6]
+    assert engine._answer(prompts[0], LIMITS) == first[0]
+    assert len(engine._echoed) <= 5
+    shorter = Limits(4, 1, ())
+    assert len(engine._answer(prompts[6], shorter)) == 4

@@ -42,6 +42,34 @@ def test_idle_members_alike_share_evenly() -> None:
     assert {member: len(batch) for member, batch in batches.items()} == {0: 10, 1: 10, 2: 10}
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_the_short_way_for_members_alike_chooses_as_the_long_one(seed: int) -> None:
+    """Whatever is begun, done, taken away and added in between."""
+    draw, short, long = random.Random(seed), router(*[(2, 8)] * 7), router(*[(2, 8)] * 7)
+    held: list[tuple[int, int]] = []
+    for number in range(400):
+        (request,) = requests(draw.randrange(1, 2500), first=number)
+        if number in (150, 300):
+            lost = draw.randrange(7)
+            for made in (short, long):
+                made.remove(lost)
+                if number == 300:
+                    made.add(lost, 2, 8)
+            held = [(member, held_id) for member, held_id in held if member != lost]
+        long._alike = False
+        [(member, _)] = short.assign([request]).items()
+        assert list(long.assign([request])) == [member]
+        held.append((member, number))
+        for end in range(draw.randrange(3)):
+            if held:
+                ended = held.pop(draw.randrange(len(held)))
+                for made in (short, long):
+                    made.begun(*ended)
+                    if end:
+                        made.done(*ended)
+    assert short._keys == long._keys
+
+
 def test_one_at_a_time_goes_in_turn() -> None:
     """Members that are equally idle are equally used: none stays cold."""
     made, used = router((1, 8), (1, 8)), []

@@ -70,7 +70,7 @@ def test_the_server_has_the_engine_s_arguments(
 )
 def test_in_the_container_it_has_the_host_s_network_and_a_health_check(address: str, health: str) -> None:
     script = (
-        f'source "{ROOT}/scripts/lib.sh"; source "{ROOT}/docker/options.sh"; options=(); add_server; '
+        f'source "{ROOT}/scripts/lib.sh"; source "{ROOT}/docker/options.sh"; options=(); add_network serve; '
         "printf '%s\\n' \"${options[@]}\""
     )
     done = subprocess.run(
@@ -83,3 +83,31 @@ def test_in_the_container_it_has_the_host_s_network_and_a_health_check(address: 
     options = done.stdout.splitlines()
     assert options[:2] == ["--network", "host"]
     assert f'urlopen("http://{health}/health"' in options[options.index("--health-cmd") + 1]
+
+
+@pytest.mark.parametrize(
+    ("words", "env", "shared"),
+    [
+        ("run", {}, False),
+        ("run", {"MLPERF_ENGINE": "fake"}, False),
+        ("run", {"MLPERF_ENGINE": "http://localhost:8000"}, True),
+        ("run --engine http://localhost:8000", {}, True),
+        ("tune --engine=https://gpu1", {}, True),
+        ("run --model http://localhost", {}, False),
+    ],
+)
+def test_servers_of_the_host_are_reached_from_the_container(
+    words: str, env: dict[str, str], shared: bool
+) -> None:
+    script = (
+        f'source "{ROOT}/scripts/lib.sh"; source "{ROOT}/docker/options.sh"; options=(); '
+        f"add_network {words}; printf '%s ' \"${{options[@]}}\""
+    )
+    done = subprocess.run(
+        ["bash", "-c", script],
+        env={"PATH": "/usr/bin:/bin", **env},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.split() == (["--network", "host"] if shared else [])

@@ -17,7 +17,7 @@ from mlperf_llama import config, rules, submission
 from mlperf_llama.errors import InvalidError, UsageError
 from mlperf_llama.records.files import digest
 from mlperf_llama.records.run_folder import RunFolder
-from mlperf_llama.records.schema import Accuracy, Seal
+from mlperf_llama.records.schema import Accuracy, Gpu, LoadedEngine, Member, Seal, System
 from mlperf_llama.submission import description, documents, summary_files, truncation
 
 
@@ -313,3 +313,21 @@ def test_system_toml_is_checked(text: str, said: str, tmp_path: Path) -> None:
 def test_submitter_names(name: str, run: RunFolder, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="SUBMITTER"):
         packed(tmp_path, run, **({"SUBMITTER": name} if name else {"SUBMITTER": " "}))
+
+
+@pytest.mark.parametrize(
+    ("gpus_of", "nodes", "per_node"),
+    [
+        ({"a": 8}, "1", "8"),
+        ({"a": 8, "b": 8}, "2", "8"),
+        # Unlike nodes are described by hand.
+        ({"a": 8, "b": 7}, "2", ""),
+    ],
+)
+def test_nodes_and_their_accelerators(gpus_of: dict[str, int], nodes: str, per_node: str) -> None:
+    card = Gpu(name="NVIDIA H100 80GB HBM3", memory_gib=79.65)
+    hosts = [host for host, count in gpus_of.items() for _ in range(count)]
+    members = [Member(index, host, (card,)) for index, host in enumerate(hosts)]
+    system = System(gpus=(card,) * len(members))
+    values = description.measured(system, LoadedEngine(name="vllm", version="0.26.0"), members)
+    assert (values["number_of_nodes"], values["accelerators_per_node"]) == (nodes, per_node)

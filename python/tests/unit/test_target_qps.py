@@ -10,7 +10,7 @@ import pytest
 
 from mlperf_llama import config, rules
 from mlperf_llama.bench import loadgen_runs, planner, target_qps
-from mlperf_llama.bench.scope import scope_of
+from mlperf_llama.bench.scope import Scope, scope_of
 from mlperf_llama.bench.target_qps import OfflineSpeed, choose_latency_ms, choose_qps
 from mlperf_llama.bench.warm_up import Speed
 from mlperf_llama.engine import tuned
@@ -173,3 +173,20 @@ def test_a_speed_whose_queries_memory_cannot_hold(scenario: str) -> None:
         assert planner.within_memory(held, scenario, 600.0, ROOM) == held
         usual = target_qps.Choice(5000.0, source)
         assert planner.within_memory(usual, scenario, 600.0, ROOM) == usual
+
+
+@pytest.mark.parametrize(("engine", "bounded"), [("fake", True), ("vllm", False)])
+def test_a_rate_guessed_for_the_fake_engine_is_bounded(
+    engine: str, bounded: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It answers at once: 600 seconds of that would be tens of millions of queries."""
+    monkeypatch.setattr(planner, "free_bytes", lambda: 1 << 40)
+    settings = config.load({"ENGINE": engine, "SAMPLES": "16"}, {})
+    scope = Scope(16, 13368, 600.0, on_gpu=False)
+    guess = target_qps.Choice(40_000.0, target_qps.WARM_UP)
+    planned = planner.make_plan(settings, scope, rules.OFFLINE, "performance", guess)
+    assert (planned.expected_queries <= 1.01 * planner.MOST_FAKE_QUERIES) == bounded
+    wanted = planner.make_plan(
+        settings, scope, rules.OFFLINE, "performance", target_qps.Choice(2000.0, target_qps.USER)
+    )
+    assert wanted.expected_queries > 2 * planner.MOST_FAKE_QUERIES, "the user's own stays"

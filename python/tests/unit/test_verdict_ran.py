@@ -12,6 +12,7 @@ import run_folders as folders
 from mlperf_llama import rules, verdict
 from mlperf_llama.engine import hopper
 from mlperf_llama.records.run_folder import RunFolder
+from mlperf_llama.records.schema import Seal
 
 pytestmark = pytest.mark.slow
 Change = Callable[[dict[str, Any]], object]
@@ -197,6 +198,12 @@ def test_a_changed_record_fails_by_name(what: str, run: RunFolder) -> None:
     folders.edit_json(run.file(file), change)
     folders.reseal(run)
     assert {c.name for c in verdict.judge(run).checks if not c.passed} == expected
+
+
+def test_source_that_changed_since_the_folder_was_made(run: RunFolder) -> None:
+    """Resumed after an update, or measured from another checkout than the one whose commit is recorded."""
+    folders.edit_json(run.file(Seal.FILE), lambda d: d["stages"][-1].update(source="0" * 64))
+    assert {c.name for c in verdict.judge(run).checks if not c.passed} == {"commit"}
 
 
 @pytest.mark.parametrize("file", ["engine.json", "environment.json"])

@@ -56,13 +56,15 @@ class Dispatch:
         # One object while it holds, so that it is told by identity.
         self._terms = self._terms if terms == self._terms else terms
         job = Job(self._terms, sink)
-        self._jobs.update((request.id, job) for request in requests)
-        self._route(requests, terms.streaming)
+        jobs = self._jobs
+        for request in requests:
+            jobs[request.id] = job
+        self._route(requests, self._terms)
 
-    def _route(self, requests: Sequence[Request], streaming: bool) -> None:
-        if streaming:
+    def _route(self, requests: Sequence[Request], terms: wire.Terms) -> None:
+        if terms.streaming:
             for index, batch in self._router.assign(requests).items():
-                self._send(self._members[index], batch)
+                self._members[index].send(batch, terms)
             return
         self._router.queue(requests)
         self._waiting += len(requests)
@@ -74,12 +76,11 @@ class Dispatch:
         batch = self._router.pull(member.index, self._waiting)
         if batch:
             self._waiting -= len(batch)
-            self._send(member, batch)
+            for terms, part in groupby(batch, key=self._terms_of):
+                member.send(list(part), terms)
 
-    def _send(self, member: Member, batch: Sequence[Request]) -> None:
-        jobs = self._jobs
-        for terms, part in groupby(batch, key=lambda request: jobs[request.id].terms):
-            member.send(list(part), terms)
+    def _terms_of(self, request: Request) -> wire.Terms:
+        return self._jobs[request.id].terms
 
     def first_tokens(self, member: Member, ids: Sequence[int], tokens: Sequence[int]) -> int | None:
         """Pass them on; the id of one that the member has no right to send."""
@@ -129,8 +130,8 @@ class Dispatch:
         requests = list(member.requests.values())
         self._again.update(member.requests)
         member.requests.clear()
-        for streaming, part in groupby(requests, key=lambda request: self._jobs[request.id].terms.streaming):
-            self._route(list(part), streaming)
+        for terms, part in groupby(requests, key=self._terms_of):
+            self._route(list(part), terms)
 
     def fail(self, error: Exception) -> None:
         """Nothing more will come."""

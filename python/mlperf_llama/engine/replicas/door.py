@@ -12,6 +12,7 @@ import logging
 import socket
 from collections.abc import Callable
 
+from ...errors import BrokeError
 from . import wire
 
 log = logging.getLogger(__name__)
@@ -20,7 +21,7 @@ CALL_S = 5.0
 MOST_CALLERS = 64
 BACKLOG = 256
 # Takes a member's index (wire.ANY_MEMBER: none) and its connection; None where it is not expected.
-Admit = Callable[[int, asyncio.Transport], asyncio.Protocol | None]
+Admit = Callable[[int, asyncio.Transport], asyncio.BaseProtocol | None]
 
 
 class _Caller(asyncio.Protocol):
@@ -85,9 +86,12 @@ class Door:
         self._server: asyncio.Server | None = None
 
     async def open(self, host: str, port: int) -> int:
-        """OSError where the address cannot be had."""
+        """BrokeError where the address cannot be had."""
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(lambda: _Caller(self), host, port, backlog=BACKLOG)
+        try:
+            self._server = await loop.create_server(lambda: _Caller(self), host, port, backlog=BACKLOG)
+        except OSError as error:
+            raise BrokeError(f"replicas: expected to listen on {host}:{port}: {error.strerror}") from None
         free_port: int = self._server.sockets[0].getsockname()[1]
         return free_port
 

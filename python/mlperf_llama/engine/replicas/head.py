@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, astuple, replace
 
 from ...errors import BrokeError
-from ...records.schema import GpuReading, MemberCounts
+from ...records.schema import Energy, GpuReading, MemberCounts
 from .. import EngineInfo, Limits, Progress, Request, Sink, Tokens
 from ..pacing import Pacing
 from . import failure, tally, wire
@@ -77,12 +77,7 @@ class ReplicaEngine:
             self.members[spec.index] = Member(spec, settings, self, self._prompts)
         self._start = Start(self.members, progress)
         self._door = Door(self._token, self._start.admit)
-        try:
-            port = await self._door.open(self._listen.bind, self._listen.port)
-        except OSError as error:
-            raise BrokeError(
-                f"replicas: expected to listen on {self._listen.bind}:{self._listen.port}: {error.strerror}"
-            ) from None
+        port = await self._door.open(self._listen.bind, self._listen.port)
         await self._launcher.start(self._specs, HeadAddress(self._listen.announce, port, self._token))
         silence_s = self._settings.engine_silence_s
         self._watch = Watch(self.members, self._launcher, self._start, self._lost, silence_s)
@@ -168,10 +163,12 @@ class ReplicaEngine:
         await self._all("set_pacing", *astuple(pacing))
 
     async def refresh_counters(self) -> None:
-        counters = await self._all("refresh_counters")
-        for member, values in zip(self._serving(), counters, strict=True):
-            if isinstance(values, dict):
-                member.counters = {str(name): float(value) for name, value in values.items()}
+        tally.keep_counters(self._serving(), await self._all("refresh_counters"))
+
+    async def energy(self, begin_s: float, end_s: float) -> tuple[Energy | None, ...]:
+        """What each member's GPUs drew between two moments of the monotonic clock; None where unread."""
+        now = time.monotonic()
+        return tally.energy(await self._all("energy", now - begin_s, now - end_s))
 
     async def begin_run(self, redispatch: bool) -> None:
         """Before each run. `redispatch`: the requests of a member that dies go to the others, once; without
@@ -261,4 +258,6 @@ class ReplicaEngine:
         except TimeoutError:
             raise BrokeError(f"replicas: expected {method} to be done within {CALL_S:g} s") from None
         except ConnectionError as error:
+            # How its process ended says more.
+            await asyncio.gather(*self._tasks, return_exceptions=True)
             raise self._dead or BrokeError(failure.explained(str(error), self._losses)) from None

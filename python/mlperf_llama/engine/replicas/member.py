@@ -20,6 +20,7 @@ from ..frames import (
     read_completions,
     read_first_tokens,
 )
+from ..receiving import Receiving
 from . import wire
 from .protocol import UNKNOWN_HOST, MemberSpec
 from .settings import BROKE, Failure, Loaded, Readings
@@ -68,12 +69,13 @@ class Prompts:
         return data
 
 
-class Member(asyncio.Protocol):
+class Member(Receiving):
     """`requests`: what it was given and has not answered. `heard`: when it last sent anything (loop time).
     `engine_silent_s`: how long its engine had given no sign then. `gone`: it serves no more. `idle`: it is
     given no requests. `settings`: the frame that it is sent first."""
 
     def __init__(self, spec: MemberSpec, settings: bytes, head: Head, prompts: Prompts) -> None:
+        super().__init__()
         self.spec, self.index = spec, spec.index
         self.requests: dict[int, Request] = {}
         self.report: Loaded | None = None
@@ -115,7 +117,7 @@ class Member(asyncio.Protocol):
         self._transport, self.connected, self.heard = transport, True, self._loop.time()
         transport.write(self._settings)
 
-    def data_received(self, data: bytes) -> None:
+    def data_received(self, data: bytes | memoryview) -> None:
         self.heard = self._loop.time()
         try:
             for frame in self._decoder.feed(data):
@@ -169,7 +171,9 @@ class Member(asyncio.Protocol):
     def send(self, batch: Sequence[Request], terms: wire.Terms) -> None:
         """Requests, and what holds for them where it is not what held for the last ones. All of one iteration
         of the loop leave as one frame."""
-        self.requests.update((request.id, request) for request in batch)
+        held = self.requests
+        for request in batch:
+            held[request.id] = request
         if terms is not self._terms and terms != self._terms:
             self._flush()
             self._terms = terms

@@ -27,6 +27,8 @@ ROUNDS = 2
 # What the 128 tokens of an answer cost beside its prompt's. An H100 answers 65.8 requests of about 870 tokens
 # in a second (benchmarks/RESULTS.md), and a prompt token takes about 11 us of that.
 ANSWER_TOKENS = 512
+# A run has fewer requests than these bits count.
+TAKEN_BITS = 24
 
 
 def cost(request: Request) -> int:
@@ -42,6 +44,7 @@ class _Member:
     rate: float
     seats: int
     weight: int
+    slot: int
     requests: dict[int, Request] = field(default_factory=dict)
     waiting: set[int] = field(default_factory=set)
     backlog: int = 0
@@ -76,6 +79,11 @@ class TokenRouter:
     def __init__(self, begin_weight: int = BEGIN_WEIGHT) -> None:
         self._weight = begin_weight
         self._members: dict[int, _Member] = {}
+        # By slot: the members' numbers, and what the smallest of which tells the member to choose while all
+        # have one rate: the backlog, and below it how often it was chosen.
+        self._numbers: list[int] = []
+        self._keys: list[int] = []
+        self._alike = True
         self._queue: deque[Request] = deque()
         self._queued = 0
 
@@ -88,32 +96,53 @@ class TokenRouter:
             )
         known = self._members.get(member)
         if known is None:
-            self._members[member] = _Member(rate_tokens_s, seats, self._weight)
+            self._members[member] = _Member(rate_tokens_s, seats, self._weight, 0)
         else:
             known.rate, known.seats = rate_tokens_s, seats
+        self._number()
 
     def remove(self, member: int) -> None:
         """A member that serves no more: what it held is forgotten."""
         self._members.pop(member, None)
+        self._number()
 
     def clear(self) -> None:
         """Forget every request; the members stay."""
         self._queue.clear()
         self._queued = 0
         for number, member in self._members.items():
-            self._members[number] = _Member(member.rate, member.seats, self._weight)
+            self._members[number] = _Member(member.rate, member.seats, self._weight, 0)
+        self._number()
+
+    def _number(self) -> None:
+        """After a change of the members."""
+        members = self._members.values()
+        self._numbers = list(self._members)
+        self._alike = len({member.rate for member in members}) < 2
+        self._keys = [0] * len(members)
+        for slot, member in enumerate(members):
+            member.slot = slot
+            self._note(member)
+
+    def _note(self, member: _Member) -> None:
+        """After a change of what a member holds."""
+        self._keys[member.slot] = (member.backlog << TAKEN_BITS) + member.taken
 
     def assign(self, requests: Sequence[Request]) -> dict[int, list[Request]]:
         """Each request's member, for requests that arrive under latency limits."""
         batches: dict[int, list[Request]] = {}
         for request in requests:
             member = self._first_free((1 + self._weight) * cost(request))
-            self._members[member].take(request)
+            chosen = self._members[member]
+            chosen.take(request)
+            self._note(chosen)
             batches.setdefault(member, []).append(request)
         return batches
 
     def _first_free(self, tokens: int) -> int:
         """The member that is through with its backlog and `tokens` more first; of equals, the least used."""
+        if self._alike and self._keys:
+            return self._numbers[self._keys.index(min(self._keys))]
         chosen, best, taken = -1, float("inf"), 0
         for number, member in self._members.items():
             end = (member.backlog + tokens) / member.rate
@@ -147,6 +176,7 @@ class TokenRouter:
             self._queued -= tokens
             puller.take(request)
             taken.append(request)
+        self._note(puller)
         return taken
 
     def _share(self, puller: _Member) -> float:
@@ -162,6 +192,7 @@ class TokenRouter:
         holder = self._members.get(member)
         if holder is not None and request_id in holder.waiting:
             holder.begin(request_id)
+            self._note(holder)
 
     def done(self, member: int, request_id: int) -> None:
         """A member has answered a request."""
@@ -170,3 +201,4 @@ class TokenRouter:
             if request_id in holder.waiting:
                 holder.begin(request_id)
             holder.end(request_id)
+            self._note(holder)

@@ -13,12 +13,14 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 
+from ...machine.gpu_sampler import GpuSampler
 from ...records.codec import to_json
-from ...records.schema import GpuReading
+from ...records.schema import Energy, GpuReading
 from .. import Engine, Request, Tokens
 from ..frames import Decoder, Frame, FrameError
 from ..outbox import Outbox
 from ..pacing import Pacing
+from ..receiving import Receiving
 from . import settings, wire
 from .settings import Failure
 
@@ -30,23 +32,19 @@ HEAD_SILENCE_S = 60.0
 ASK_S = 2.0
 
 
-class Serving(asyncio.Protocol):
+class Serving(Receiving):
     """The head's peer and the engine's sink. `ended`: when the head has closed, or is gone; `reason`: why,
-    where it did not ask for it. `printed`: what was printed since it was last asked. `readings`: the latest
-    of its GPUs, one object until there are newer ones."""
+    where it did not ask for it. `printed`: what was printed since it was last asked. `sampler`: its GPUs'."""
 
     def __init__(
-        self,
-        engine: Engine,
-        decoder: Decoder,
-        printed: Callable[[], str],
-        readings: Callable[[], Sequence[GpuReading] | None],
+        self, engine: Engine, decoder: Decoder, printed: Callable[[], str], sampler: GpuSampler
     ) -> None:
+        super().__init__()
         self._loop = asyncio.get_running_loop()
         self.ended: asyncio.Future[None] = self._loop.create_future()
         self.reason = ""
         self._engine, self._decoder, self._printed = engine, decoder, printed
-        self._readings = readings
+        self._sampler = sampler
         self._sent_readings: Sequence[GpuReading] | None = None
         self._transport: asyncio.WriteTransport | None = None
         self._terms: wire.Terms | None = None
@@ -76,7 +74,7 @@ class Serving(asyncio.Protocol):
         assert isinstance(transport, asyncio.WriteTransport)
         self._transport = transport
 
-    def data_received(self, data: bytes) -> None:
+    def data_received(self, data: bytes | memoryview) -> None:
         self._heard = time.monotonic()
         try:
             for frame in self._decoder.feed(data):
@@ -132,7 +130,9 @@ class Serving(asyncio.Protocol):
         self._write(wire.text(wire.REPLY, reply))
 
     async def _method(self, name: str, arguments: object) -> object:
-        """One of the methods that an engine may have; one that it lacks is no failure."""
+        """One of the methods that an engine may have, where it lacks it no failure; or what the GPUs drew."""
+        if name == "energy" and isinstance(arguments, list):
+            return to_json(await self._energy(*arguments))
         if name not in ("set_limits", "set_pacing", "refresh_counters") or not isinstance(arguments, list):
             raise FrameError(f"no method of an engine: {name}")
         if name == "set_limits":
@@ -143,6 +143,11 @@ class Serving(asyncio.Protocol):
             await (method(Pacing(*arguments)) if name == "set_pacing" else method(*arguments))
             self._sign = time.monotonic()
         return self._engine.counters() if name == "refresh_counters" else None
+
+    async def _energy(self, begin_s_ago: float, end_s_ago: float) -> Energy | None:
+        """Between two moments by this host's clock."""
+        now = time.monotonic()
+        return await asyncio.to_thread(self._sampler.energy, now - begin_s_ago, now - end_s_ago)
 
     # From the engine
 
@@ -185,7 +190,7 @@ class Serving(asyncio.Protocol):
             self._write(wire.words(wire.LOG, printed))
 
     def _send_readings(self) -> None:
-        latest = self._readings()
+        latest = self._sampler.latest
         if latest is not None and latest is not self._sent_readings:
             self._sent_readings = latest
             self._write(wire.text(wire.READINGS, to_json(settings.Readings(tuple(latest)))))

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
-from ...records.schema import GpuReading, MemberCounts
+from ...records.codec import from_json
+from ...records.schema import Energy, GpuReading, MemberCounts
 from .member import Member
 
 
@@ -15,6 +16,17 @@ def summed(members: Iterable[Member]) -> dict[str, float]:
         for name, value in member.counters.items():
             total[name] = total.get(name, 0.0) + value
     return total
+
+
+def keep_counters(members: Sequence[Member], answers: Sequence[object]) -> None:
+    """What their engines said of themselves, in the members' order."""
+    for member, values in zip(members, answers, strict=True):
+        if isinstance(values, dict):
+            member.counters = {str(name): float(value) for name, value in values.items()}
+
+
+def energy(answers: Sequence[object]) -> tuple[Energy | None, ...]:
+    return tuple(from_json(Energy, answer) if isinstance(answer, dict) else None for answer in answers)
 
 
 def gpu_readings(members: Iterable[Member]) -> list[GpuReading]:

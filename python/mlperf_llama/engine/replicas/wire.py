@@ -33,7 +33,7 @@ from typing import NamedTuple, TypeVar
 
 from ...records.codec import from_json
 from .. import Limits, Request, Tokens
-from ..frames import Frame, FrameError, frame, integers
+from ..frames import HEADER, Frame, FrameError, frame, integers
 
 SETTINGS, STEP, LOG, LOADED, FAILED, RUN, REQUESTS, CALL, REPLY, BEAT, PING, CLOSE, READINGS = range(10, 23)
 # Between two signs of life.
@@ -48,6 +48,8 @@ T = TypeVar("T")
 _GREETING = struct.Struct(f"=8s{NONCE}s")
 _ANSWER = struct.Struct(f"=8si{NONCE}s32s")
 _BEAT = struct.Struct("=d")
+# A frame's header, and what stands before the token ids of its only request.
+_ONE_REQUEST = struct.Struct(f"{HEADER.format}Qi")
 
 
 class Answer(NamedTuple):
@@ -141,6 +143,9 @@ def read_run(received: Frame) -> Terms:
 
 def requests(batch: Sequence[Request], prompts: Iterable[bytes]) -> bytes:
     """`prompts`: each request's token ids, as `prompt_bytes` gives them."""
+    if len(batch) == 1:
+        (request,), (prompt,) = batch, prompts
+        return _ONE_REQUEST.pack(REQUESTS, 1, 12 + len(prompt), request.id, len(request.prompt)) + prompt
     ids = array("Q", [request.id for request in batch])
     lengths = array("i", [len(request.prompt) for request in batch])
     return frame(REQUESTS, len(batch), ids.tobytes(), lengths.tobytes(), *prompts)

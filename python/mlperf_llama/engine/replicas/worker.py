@@ -138,7 +138,7 @@ async def _serve(
     process = replace(await asyncio.to_thread(recorder.finish), member=settings.index)
     loaded = _loaded(info, sha256, process)
     with GpuSampler(loaded.gpus) as sampler:
-        serving = Serving(engine, decoder, herald.printed, lambda: sampler.latest)
+        serving = Serving(engine, decoder, herald.printed, sampler)
         herald.hand_over()
         loop = asyncio.get_running_loop()
         sock.setblocking(False)

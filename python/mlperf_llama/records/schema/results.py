@@ -49,10 +49,10 @@ class Expectation:
 
 @dataclass(frozen=True)
 class Energy:
-    """What this host's GPUs drew from the first query to the last answer: NVML's word, of the cards alone.
+    """What the run's GPUs drew from the first query to the last answer: NVML's word, of the cards alone.
 
     `method`: counter (NVML's energy counter) or power (the integral of its power readings, one every
-    `interval_s`). `mean_w` and `peak_w` are of all `gpus` together.
+    `interval_s`). `mean_w` and `peak_w` are of all `gpus` together; `peak_w` of several members: at most.
     """
 
     joules: float
@@ -66,8 +66,9 @@ class Energy:
 
 @dataclass(frozen=True)
 class Performance:
-    """LoadGen's own figures. `counters`: the engine's, over the run; `member_counters`: each member's.
-    `repeated`: why it ran twice. `not_judged`: why a shortened run's VALID or INVALID says nothing."""
+    """LoadGen's own figures. `counters`: the engine's, over the run; `member_counters`, `member_energy`: each
+    member's. `repeated`: why it ran twice. `not_judged`: why a shortened run's VALID or INVALID says
+    nothing."""
 
     samples_per_second: float
     tokens_per_second: float
@@ -81,6 +82,7 @@ class Performance:
     loadgen_errors: tuple[str, ...] = ()
     counters: dict[str, float] | None = absent()
     member_counters: tuple[dict[str, float], ...] | None = absent()
+    member_energy: tuple[Energy, ...] | None = absent()
     driven: Driven | None = absent()
     repeated: str | None = absent()
     expected: Expectation | None = absent()

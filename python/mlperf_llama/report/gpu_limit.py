@@ -21,7 +21,7 @@ GPU_LIMIT_HEADS = (
 )
 
 
-def gpu_limit(run: Run) -> list[Block]:
+def blocks(run: Run) -> list[Block]:
     """What share of the GPU's limit Offline reached, and what binds."""
     offline = run.scenarios.get(rules.OFFLINE)
     if not run.gpus_used or offline is None or offline.performance is None:

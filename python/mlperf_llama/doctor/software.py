@@ -99,7 +99,9 @@ def _nltk(config: Config, env: Mapping[str, str]) -> Finding:
 
 
 def _stand_in(config: Config) -> Finding:
-    folders = sorted((config.cache_path / "models").glob("SmolLM2*")) if config.cache_path.is_dir() else []
+    # The image's environment holds it already.
+    places = (Path(sys.prefix) / "models", config.cache_path / "models")
+    folders = [folder for place in places for folder in sorted(place.glob("SmolLM2*"))]
     if folders:
         return Finding("stand-in model", OK, f"in {folders[0]}")
     return Finding("stand-in model", OK, "not made yet; the first run without Llama's weights makes it")

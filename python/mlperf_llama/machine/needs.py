@@ -58,7 +58,7 @@ def temporary_files() -> str:
     except OSError as error:
         return (
             f"expected a folder for temporary files, found: {error.strerror or error}; set TMPDIR to one "
-            "that can be written"
+            "that can be written (of a container with a read-only root: --tmpfs /tmp:rw,exec,mode=1777)"
         )
 
 

@@ -113,6 +113,15 @@ def test_a_machine_without_the_environment_is_told_what_makes_it(
     assert "make run" in findings["environment"].remedy
 
 
+def test_the_stand_in_of_an_environment_is_found(
+    cfg: config.Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "prefix", str(tmp_path))
+    assert "not made yet" in examined(cfg, {})["stand-in model"].detail
+    (tmp_path / "models/SmolLM2-135M-Instruct-bf16").mkdir(parents=True)
+    assert str(tmp_path / "models") in examined(cfg, {})["stand-in model"].detail
+
+
 def test_a_set_up_that_ended_half_way_is_said(
     cfg: config.Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

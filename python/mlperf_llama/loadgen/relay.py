@@ -74,7 +74,6 @@ class Relay(Receiving):
         self._loop = asyncio.get_running_loop()
         self.outcome: asyncio.Future[None] = self._loop.create_future()
         self.ready = False
-        self.samples = 0
         self.seconds = 0.0
         # LoadGen's library, as its process names it.
         self.loadgen = ""
@@ -97,6 +96,11 @@ class Relay(Receiving):
     def issued(self) -> int:
         """Samples that were handed to the engine."""
         return self.timeline.count
+
+    @property
+    def samples(self) -> int:
+        """Answered ones."""
+        return self.timeline.answered()
 
     @property
     def tokens(self) -> int:
@@ -179,7 +183,6 @@ class Relay(Receiving):
         timeline.end_s[slot] = monotonic()
         timeline.answer_tokens[slot] = count
         timeline.response_ids[slot] = 0
-        self.samples += 1
         return self._outbox.completed(response_id, tokens)
 
     def failed(self, error: Exception) -> None:

@@ -39,9 +39,13 @@ class Timeline:
         start, end = self.count, self.count + len(samples)
         if end > len(self.samples):
             self._grow(max(end - len(self.samples), len(self.samples) // 4))
-        self.samples[start:end] = array("i", samples)
-        self.response_ids[start:end] = array("Q", response_ids)
-        self.arrival_s[start:end] = array("d", [now]) * (end - start)
+        if end - start == 1:  # Server's and SingleStream's
+            self.samples[start], self.response_ids[start] = samples[0], response_ids[0]
+            self.arrival_s[start] = now
+        else:
+            self.samples[start:end] = array("i", samples)
+            self.response_ids[start:end] = array("Q", response_ids)
+            self.arrival_s[start:end] = array("d", [now]) * (end - start)
         self.count = end
 
     def _grow(self, more: int) -> None:
@@ -49,6 +53,10 @@ class Timeline:
             numbers.extend(array(numbers.typecode, bytes(numbers.itemsize * more)))
         for times in (self.first_token_s, self.end_s):
             times.extend(array("d", [math.nan]) * more)
+
+    def answered(self) -> int:
+        """Requests with their answer, which is never empty."""
+        return int(np.count_nonzero(np.frombuffer(self.answer_tokens, np.int32))) if self.count else 0
 
     def tokens(self) -> int:
         """Of all answers so far."""

@@ -26,7 +26,7 @@ from mlperf_llama.sources.dataset import official
 
 # Server's 464 queries take most of a second, so that a moment within a run of LoadGen can be met.
 PACE = json.dumps({"samples_per_s": 600})
-DISK_BYTES = 96 << 20
+DISK_BYTES = 256 << 20
 # What was killed is gone by then, and so is what it started.
 GONE_WITHIN_S = 10.0
 PR_SET_CHILD_SUBREAPER = 36

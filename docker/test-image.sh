@@ -20,7 +20,7 @@ readonly CANARY=secret-canary-$RANDOM$RANDOM$RANDOM.invalid
 
 # layers_hash: one word that changes with what the CUDA image is made of, our own code apart.
 layers_hash() {
-    (cd "$root" && cat docker/{Dockerfile,layer.sh} scripts/environment.sh locks/{cuda,loadgen,vendored}.lock) |
+    (cd "$root" && cat docker/{Dockerfile,layer.sh,stand-in.sh} scripts/environment.sh locks/{cuda,loadgen,tools,vendored}.lock) |
         sha256sum | cut -d ' ' -f 1
 }
 

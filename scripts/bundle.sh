@@ -27,7 +27,7 @@ fetch() {
 fetch_wheels() {
     local folder=$1 version lock
     if [[ $build == cpu ]]; then fetch_torch_cpu "$folder"; fi
-    for lock in "$build" dev vendored; do
+    for lock in tools "$build" dev vendored; do
         log "wheels: locks/$lock.lock"
         fetch "$folder" --require-hashes -r "$root/locks/$lock.lock"
     done
@@ -42,9 +42,10 @@ fetch_wheels() {
 
 # fetch_torch_cpu FOLDER: from wherever pip looks, else from PyTorch's own index.
 fetch_torch_cpu() {
-    log "wheels: $TORCH_CPU"
-    "$python" -m pip download --disable-pip-version-check --no-input --quiet --no-deps --dest "$1" "$TORCH_CPU" \
-        2>/dev/null || fetch "$1" --index-url "$TORCH_CPU_INDEX" "$TORCH_CPU"
+    log "wheels: locks/torch-cpu.lock"
+    "$python" -m pip download --disable-pip-version-check --no-input --quiet --no-deps --dest "$1" --require-hashes \
+        -r "$root/locks/torch-cpu.lock" 2>/dev/null ||
+        fetch "$1" --index-url "$TORCH_CPU_INDEX" --require-hashes -r "$root/locks/torch-cpu.lock"
 }
 
 # write_checkout FOLDER: this checkout as it is committed, and the checksums of its lock files.

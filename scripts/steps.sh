@@ -79,6 +79,8 @@ make_base() {
     find "$venv" -mindepth 1 -maxdepth 1 ! -name .lock -exec rm -rf {} +
     "$python" -m venv "$venv"
     log "set-up: empty environment done ($SECONDS s)"
+    start_step pip "$root/scripts/environment.sh" "$venv" "$build" pip
+    wait_for_steps
     start_step packages "$root/scripts/environment.sh" "$venv" "$build" packages
     start_step LoadGen "$root/scripts/environment.sh" "$venv" "$build" loadgen
     wait_for_steps

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import time
 from pathlib import Path
 
 import pytest
 
-from .conftest import Sandbox, alive, wait_for
+from .conftest import ROOT, Sandbox, alive, wait_for
 
-STEPS = ("packages", "loadgen", "nltk")
+STEPS = ("pip", "packages", "loadgen", "nltk")
 GPU_LISTED = "GPU 0: NVIDIA A30\n"
 
 
@@ -271,3 +272,15 @@ def test_a_set_up_without_a_folder_for_temporary_files_is_code_3(box: Sandbox) -
     assert (done.returncode, done.stdout) == (3, "")
     assert "set TMPDIR" in done.stderr
     assert not steps(box)
+
+
+def test_nothing_is_installed_without_its_hash() -> None:
+    script = (ROOT / "scripts/environment.sh").read_text()
+    installs = re.findall(r"^ .*(?:pip_install|pip download)\b.*(?:\\\n.*)?", script, re.MULTILINE)
+    assert len(installs) >= 7
+    assert [line for line in installs if "--require-hashes" not in line] == []
+    for lock in (ROOT / "locks").glob("*.lock"):
+        text = lock.read_text()
+        assert (
+            re.findall(r"^\S+==\S+(?! \\\n    --hash=sha256:[0-9a-f]{64})\s*$", text, re.MULTILINE) == []
+        ), lock

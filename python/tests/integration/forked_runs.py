@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, TypeAlias
 
+import psutil
 from pipeline_runs import environment
 
 from mlperf_llama import rules
@@ -102,7 +103,9 @@ def driver(folder: Path, settings: Mapping[str, object] = SETTINGS) -> Iterator[
     try:
         yield Driver(folder / "results", process, log, lines)
     finally:
-        process.kill()
+        for each in [*psutil.Process(process.pid).children(recursive=True), process]:
+            with suppress(psutil.NoSuchProcess):
+                each.kill()
         process.wait()
 
 
@@ -191,8 +194,8 @@ def wait_for_a_moment(
     more, where no event is waited for, and else."""
     missing = PARTS - len(run.finished)
     before, wanted = events(run, results), draw.randrange(OTHER_EVENTS + EVENTS_OF_A_PART * missing)
-    with suppress(ProcessLookupError):
-        while events(run, results) - before < wanted:
-            os.kill(pid, 0)
+    with suppress(psutil.NoSuchProcess):
+        process = psutil.Process(pid)
+        while events(run, results) - before < wanted and process.status() != psutil.STATUS_ZOMBIE:
             time.sleep(0.01)
     time.sleep(draw.uniform(0, most[1] if wanted else most[0]))

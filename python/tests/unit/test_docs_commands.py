@@ -27,6 +27,7 @@ NEEDS = {
     "nvidia-ctk": "NVIDIA's container toolkit",
     "pip": "a package registry",
     "ray": "a cluster of Ray's",
+    "tar": "a bundle",
 }
 ENTRYPOINTS = ("./entrypoint.sh", "entrypoint.sh", "mlperf-llama")
 ASSIGNMENT = re.compile(r"[A-Za-z_]+=")

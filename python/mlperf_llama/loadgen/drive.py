@@ -34,6 +34,9 @@ RATE_WINDOW_S = 5.0
 START_S = 60.0
 # With requests waiting, an engine that completes none for this long is taken to hang.
 STALL_S = 900.0
+# LoadGen's longest pause between two queries, beside 20 of its mean intervals: chance makes one of them once in
+# 5e8 queries.
+PAUSE_S, PAUSE_INTERVALS = 60.0, 20.0
 
 
 @dataclass(frozen=True)
@@ -119,7 +122,8 @@ def _driven(relay: Relay, requests: Requests) -> Driven:
 
 async def _watch(relay: Relay, plan: Plan, events: Events, stage: str, stall_s: float) -> None:
     """Wait for the run's end, with an event at most every half second."""
-    start = changed = time.monotonic()
+    start = changed = moved = time.monotonic()
+    pause_s = PAUSE_S + PAUSE_INTERVALS / (plan.target_qps or 1.0)
     history = [(start, 0, 0)]
     sofar, seen = SoFar(relay.timeline), (0, 0)
     events.emit(stage, **_counts(relay, plan))
@@ -133,7 +137,7 @@ async def _watch(relay: Relay, plan: Plan, events: Events, stage: str, stall_s: 
             before = history[: len(history) - len(recent)][-1:]
             history = [*before, *recent, (now, relay.samples, relay.tokens)]
         if seen != (relay.issued, relay.samples):
-            seen = (relay.issued, relay.samples)
+            seen, moved = (relay.issued, relay.samples), now
             sofar.look()
             _show(relay, plan, events, stage, history, sofar)
         if not relay.ready and now - start > START_S:
@@ -141,6 +145,11 @@ async def _watch(relay: Relay, plan: Plan, events: Events, stage: str, stall_s: 
         if relay.waiting and now - changed > stall_s:
             raise BrokeError(
                 f"engine: expected a response within {stall_s:g} s, {relay.waiting} requests wait"
+            )
+        if not relay.waiting and relay.issued < plan.expected_queries and now - moved > pause_s:
+            raise BrokeError(
+                f"LoadGen {plan.loadgen_version}: expected a query within {pause_s:.0f} s, none came after "
+                f"{relay.issued:,} of {plan.expected_queries:,}; was this machine's clock set back?"
             )
 
 

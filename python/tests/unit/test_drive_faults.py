@@ -116,6 +116,23 @@ def test_engine_that_hangs(tmp_path: Path) -> None:
         run_fake({"fault": {"hang_at": 3}}, plan_of(), tmp_path, stall_s=0.6)
 
 
+def test_loadgen_that_sends_no_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As when its clock is set back, and it waits until that has caught up."""
+    monkeypatch.setattr(driving, "PAUSE_S", 0.5)
+    monkeypatch.setattr(driving, "PAUSE_INTERVALS", 1.0)
+
+    async def body() -> None:
+        plan = replace(plan_of(rules.SERVER), target_qps=2.0)
+        run = asyncio.create_task(run_plan(FakeEngine({}), plan, tmp_path))
+        await until(lambda: (tmp_path / logs.DETAIL).exists())
+        os.kill(children()[0].pid, signal.SIGSTOP)
+        with pytest.raises(BrokeError, match=r"expected a query within 1 s, none came after \d of .*clock"):
+            await asyncio.wait_for(run, 20)
+
+    asyncio.run(body())
+    assert not children()
+
+
 def test_cancelling_ends_the_child_within_a_second(tmp_path: Path) -> None:
     async def body() -> None:
         run = asyncio.create_task(run_plan(Idle(), plan_of(), tmp_path))

@@ -34,8 +34,8 @@ RATE_WINDOW_S = 5.0
 START_S = 60.0
 # With requests waiting, an engine that completes none for this long is taken to hang.
 STALL_S = 900.0
-# LoadGen's longest pause between two queries, beside 20 of its mean intervals: chance makes one of them once in
-# 5e8 queries.
+# LoadGen's longest pause between two queries: this, and so many of its mean intervals, which chance alone
+# exceeds once in 5e8 queries.
 PAUSE_S, PAUSE_INTERVALS = 60.0, 20.0
 
 

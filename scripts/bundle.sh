@@ -25,19 +25,20 @@ fetch() {
 
 # fetch_wheels FOLDER: of every lock file that the environment, the tests and the stand-in are made from.
 fetch_wheels() {
-    local folder=$1 version lock
+    local folder=$1 version lock scratch
     if [[ $build == cpu ]]; then fetch_torch_cpu "$folder"; fi
     for lock in tools "$build" dev vendored; do
         log "wheels: locks/$lock.lock"
         fetch "$folder" --require-hashes -r "$root/locks/$lock.lock"
     done
-    lock=$(mktemp)
+    scratch=$(temporary_folder)
+    lock=$scratch/loadgen.lock
     while read -r version; do
         log "wheels: LoadGen $version"
         pinned "mlcommons-loadgen==$version" "$root/locks/loadgen.lock" >"$lock"
         fetch "$folder" --require-hashes -r "$lock" </dev/null
     done < <(sed -n 's/^mlcommons-loadgen==\([^ ]*\).*/\1/p' "$root/locks/loadgen.lock")
-    rm -f "$lock"
+    rm -rf "$scratch"
 }
 
 # fetch_torch_cpu FOLDER: from wherever pip looks, else from PyTorch's own index.

@@ -116,10 +116,14 @@ def scores(run: RunFolder) -> dict[str, object]:
 def left(world: World) -> list[str]:
     """Command lines of processes that the drivers and scripts started and that are there still."""
     own = {world.first.process.pid, world.second.process.pid}
+    # What is older belongs to whoever asked for the rounds.
+    begun = psutil.Process(world.first.process.pid).create_time()
     lines = []
     for process in psutil.Process().children(recursive=True):
         with suppress(psutil.Error):
-            if process.pid not in own and process.status() != psutil.STATUS_ZOMBIE:
+            if process.pid in own or process.create_time() < begun:
+                continue
+            if process.status() != psutil.STATUS_ZOMBIE:
                 lines.append(" ".join(process.cmdline()) or process.name())
     return lines
 

@@ -64,6 +64,7 @@ def test_every_scenario_by_two_servers_and_the_key_stays_out(
             SCENARIO="Offline,Server,Interactive",
             DATASET_SOURCE="synthetic",
             SAMPLES=12,
+            TARGET_QPS=100,
             DURATION_S=0.5,
         )
     assert ended.code == 0, ended.stderr

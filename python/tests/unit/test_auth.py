@@ -95,7 +95,7 @@ def answering(*answers: str) -> Questions:
         (ways.SERVICE, CF, True, "the model is open to the service token"),
         (ways.BROWSER, {}, False, "cloudflared is not installed"),
         (ways.BROWSER, {"CF_ACCESS_TOKEN": EXPIRED}, False, "CF_ACCESS_TOKEN expired at"),
-        (ways.BROWSER, {"CF_ACCESS_TOKEN": web_token(60)[:-3]}, False, "CF_ACCESS_TOKEN is wrong"),
+        (ways.BROWSER, {"CF_ACCESS_TOKEN": web_token(3600)[:-3]}, False, "CF_ACCESS_TOKEN is wrong"),
         (ways.BROWSER, {"CF_ACCESS_TOKEN": LOG_IN}, True, "open to the log-in, until "),
     ],
 )

@@ -193,7 +193,9 @@ def test_stopped_processes_are_ended_too(package: Path, mark: str, whom: str) ->
 def test_members_do_not_outlive_their_head(package: Path, mark: str, number: int) -> None:
     package.write_text(FAMILY + "time.sleep(99)\n")
     code = (
-        "import asyncio\n"
+        "import asyncio, signal\n"
+        # Whoever started the tests in the background may have left it ignored.
+        "signal.signal(signal.SIGHUP, signal.SIG_DFL)\n"
         "from mlperf_llama.engine.replicas import member_process\n"
         f"member_process.PACKAGE_FOLDER = {member_process.PACKAGE_FOLDER!r}\n"
         "from mlperf_llama.engine.replicas.launch_processes import ProcessLauncher, local\n"

@@ -34,9 +34,9 @@ RATE_WINDOW_S = 5.0
 START_S = 60.0
 # With requests waiting, an engine that completes none for this long is taken to hang.
 STALL_S = 900.0
-# LoadGen's longest pause between two queries: this, and so many of its mean intervals, which chance alone
-# exceeds once in 5e8 queries.
-PAUSE_S, PAUSE_INTERVALS = 60.0, 20.0
+# With nothing to wait for, LoadGen sends its next query or writes its logs within this time, and so many of
+# its mean intervals, which chance alone exceeds once in 5e8 queries.
+PAUSE_S, PAUSE_INTERVALS = 30.0, 20.0
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ async def drive(
         loop = asyncio.get_running_loop()
         transport, _ = await loop.create_unix_connection(lambda: relay, sock=child.sock)
         try:
-            await _watch(relay, plan, events, stage or f"{plan.scenario} {plan.mode}", stall_s)
+            await _watch(relay, plan, out_dir, events, stage or f"{plan.scenario} {plan.mode}", stall_s)
             detail = await _settle(relay, child, plan, out_dir)
         finally:
             relay.close()
@@ -120,12 +120,12 @@ def _driven(relay: Relay, requests: Requests) -> Driven:
     )
 
 
-async def _watch(relay: Relay, plan: Plan, events: Events, stage: str, stall_s: float) -> None:
+async def _watch(relay: Relay, plan: Plan, out_dir: Path, events: Events, stage: str, stall_s: float) -> None:
     """Wait for the run's end, with an event at most every half second."""
     start = changed = moved = time.monotonic()
     pause_s = PAUSE_S + PAUSE_INTERVALS / (plan.target_qps or 1.0)
     history = [(start, 0, 0)]
-    sofar, seen = SoFar(relay.timeline), (0, 0)
+    sofar, seen, logged = SoFar(relay.timeline), (0, 0), 0
     events.emit(stage, **_counts(relay, plan))
     while not relay.outcome.done():
         await asyncio.wait([relay.outcome], timeout=PROGRESS_S)
@@ -146,11 +146,18 @@ async def _watch(relay: Relay, plan: Plan, events: Events, stage: str, stall_s: 
             raise BrokeError(
                 f"engine: expected a response within {stall_s:g} s, {relay.waiting} requests wait"
             )
-        if not relay.waiting and relay.issued < plan.expected_queries and now - moved > pause_s:
+        if relay.waiting or not relay.ready or logged != (logged := _log_bytes(out_dir)):
+            moved = now
+        elif now - moved > pause_s:
             raise BrokeError(
-                f"LoadGen {plan.loadgen_version}: expected a query within {pause_s:.0f} s, none came after "
-                f"{relay.issued:,} of {plan.expected_queries:,}; was this machine's clock set back?"
+                f"LoadGen {plan.loadgen_version}: expected its next query or its end within {pause_s:.0f} s, "
+                f"neither came after {relay.issued:,} of {plan.expected_queries:,}; was its clock set back?"
             )
+
+
+def _log_bytes(folder: Path) -> int:
+    """Size of LoadGen's logs so far."""
+    return sum(path.stat().st_size for path in folder.iterdir() if path.is_file())
 
 
 def _show(

@@ -126,7 +126,9 @@ def test_loadgen_that_sends_no_more(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         run = asyncio.create_task(run_plan(FakeEngine({}), plan, tmp_path))
         await until(lambda: (tmp_path / logs.DETAIL).exists())
         os.kill(children()[0].pid, signal.SIGSTOP)
-        with pytest.raises(BrokeError, match=r"next query or its end within 1 s, neither came after \d of .*clock"):
+        with pytest.raises(
+            BrokeError, match=r"next query or its end within 1 s, neither came after \d of .*clock"
+        ):
             await asyncio.wait_for(run, 20)
 
     asyncio.run(body())

@@ -15,8 +15,8 @@ from mlperf_llama.errors import Interrupted
 from mlperf_llama.terminal import signals
 signals.install()
 signals.end_with_parent()
-print("at work", flush=True)
 try:
+    print("at work", flush=True)
     time.sleep(60)
 except Interrupted:
     print("interrupted", flush=True)

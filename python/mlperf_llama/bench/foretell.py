@@ -151,7 +151,7 @@ def _tokens(env: Mapping[str, str]) -> dict[str, bool]:
 
 
 def _in_hub_cache(env: Mapping[str, str]) -> bool:
-    folder = hub.cache_dir(env) / f"models--{rules.MODEL_ID.replace('/', '--')}" / "snapshots"
+    folder = hub.repository_dir("models", rules.MODEL_ID, env) / "snapshots"
     return any(folder.glob("*/*.safetensors"))
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from ..config import Config
 from ..errors import MissingError, PipelineError
-from ..records.files import digest, read_object, write_text
+from ..records.files import atomic, digest, read_object, write_text
 from ..settings import PREFIX
 from ..sources import calibration, dataset, model
 from ..sources.chain import Served
@@ -68,9 +68,10 @@ def say_sizes(target: Path, config: Config, build: str, report: Report) -> None:
         report(f"  {part.gigabytes:5.1f} GB  {part.name}")
     held = sum(path.stat().st_size for path in target.rglob("*") if path.is_file() and not path.is_symlink())
     free = shutil.disk_usage(target).free
-    needed = max(0.0, sum(part.gigabytes for part in listed) * GB - held)
+    most_gb = sum(part.gigabytes for part in listed)
+    needed = max(0.0, most_gb * GB - held)
     report(
-        f"  {sum(part.gigabytes for part in listed):5.1f} GB  in all at most, {held / GB:.1f} GB of it here; "
+        f"  {most_gb:5.1f} GB  in all at most, {held / GB:.1f} GB of it here; "
         f"{free / GB:.1f} GB are free in {target}"
     )
     if free < needed:
@@ -182,9 +183,8 @@ def _copy(source: Path, target: Path) -> None:
         ):
             continue
         copied.parent.mkdir(parents=True, exist_ok=True)
-        partial = copied.with_name(f".{copied.name}.part")
-        shutil.copyfile(file, partial)
-        partial.replace(copied)
+        with atomic(copied) as temporary:
+            shutil.copyfile(file, temporary)
 
 
 def _files(source: Path) -> Iterator[Path]:

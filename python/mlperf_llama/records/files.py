@@ -36,14 +36,17 @@ def digests(path: Path) -> tuple[str, str]:
 
 
 @contextmanager
-def atomic(path: Path) -> Iterator[Path]:
-    """A temporary file in the same folder; it takes `path`'s name where the block ends well."""
+def atomic(path: Path, mode: int = 0o644) -> Iterator[Path]:
+    """A temporary file in the same folder; it takes `path`'s name, and `mode`, where the block ends well.
+
+    Until then nobody but its owner can read it.
+    """
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     os.close(handle)
     temporary = Path(name)
     try:
         yield temporary
-        temporary.chmod(0o644)
+        temporary.chmod(mode)
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)

@@ -201,7 +201,7 @@ def _same(name: str, values: Sequence[object]) -> Check:
 
 
 def _required(folders: Sequence[Evidence], category: str) -> Check:
-    complete = {s.name for e in folders for s in e.scenarios if s.performance.detail and s.accuracy.detail}
+    complete = {name for e in folders for name in e.complete_scenarios}
     missing = missing_scenarios(category, complete)
     return check(
         "required",

@@ -162,7 +162,7 @@ def _requested(value: object) -> str:
 
 def _scenarios(evidence: Evidence) -> Check:
     category = evidence.category
-    complete = [s.name for s in evidence.scenarios if s.performance.detail and s.accuracy.detail]
+    complete = evidence.complete_scenarios
     missing = missing_scenarios(category, complete)
     foreign = [s.name for s in evidence.scenarios if s.name not in rules.CATEGORY_SCENARIOS[category]]
     faults = [f"{m} missing" for m in missing] + [f"{f} not of this category" for f in foreign]

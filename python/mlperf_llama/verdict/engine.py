@@ -14,7 +14,7 @@ REAL_ENGINES = ("vllm",)
 
 
 def checks(evidence: Evidence) -> list[Check]:
-    name = evidence.results.engine.name if evidence.results.engine else None
+    name = evidence.engine_name
     requested = evidence.config.engine if evidence.config else None
     return [
         check(

@@ -89,6 +89,16 @@ class Evidence:
     stages: tuple[SealedStage, ...] = ()
 
     @property
+    def engine_name(self) -> str | None:
+        """The engine that was loaded, as results.json names it."""
+        return self.results.engine.name if self.results.engine else None
+
+    @property
+    def complete_scenarios(self) -> tuple[str, ...]:
+        """Those with the logs of performance and of accuracy."""
+        return tuple(s.name for s in self.scenarios if s.performance.detail and s.accuracy.detail)
+
+    @property
     def sources(self) -> tuple[str | None, ...]:
         """The hash of the source in each stage that measured."""
         return tuple(stage.source for stage in self.stages if stage.stage == MEASURED)

@@ -40,12 +40,12 @@ def _unlike(members: Sequence[Member]) -> Iterator[str]:
 
 def _other_than_head(members: Sequence[Member], evidence: Evidence) -> Iterator[str]:
     """Members may be alike and still not what the head proved and recorded."""
-    engine, model = evidence.results.engine, evidence.provenance.model
+    model = evidence.provenance.model
     for member in members:
         if member.code_sha256 not in evidence.sources[-1:]:
             yield f"member {member.index} ran another release than the head"
         # The fake engine loads no weights.
-        proven = model.sha256 if model and (engine is None or engine.name != "fake") else None
+        proven = model.sha256 if model and evidence.engine_name != "fake" else None
         if member.model_sha256 != proven:
             yield f"member {member.index} loaded weights of {member.model_sha256}, {proven} were proven"
         if member.settings.get("worker_extension_cls") in EXTENSIONS and not (

@@ -28,7 +28,7 @@ def checks(evidence: Evidence) -> list[Check]:
     processes = evidence.environment.processes
     presets = [load.preset.environment for load in evidence.engine_loads.loads if load.preset]
     of_presets = [fault for environment in presets for fault in variables.faults(environment)]
-    engine = evidence.results.engine.name if evidence.results.engine else None
+    engine = evidence.engine_name
     needed = NEEDED.get(str(engine), ALWAYS)
     # A shortened run is never submitted, and does not take the time.
     whole = "vllm" in needed and not evidence.provenance.shortened

@@ -50,7 +50,7 @@ def checks(scenario: ScenarioEvidence, mode: str, log: ModeLogs, evidence: Evide
     if part is None or driven is None:
         missing = "what this package counted and timed is not recorded"
         return [Check(f"{prefix}.{name}", False, missing, FIX_COUNT) for name in ("counted", "clock")]
-    engine = evidence.results.engine.name if evidence.results.engine else None
+    engine = evidence.engine_name
     counts = _engine_faults(part.counters or {}, driven, engine)
     if mode == "performance":
         counts += _loadgen_faults(log, driven)

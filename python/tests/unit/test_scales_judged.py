@@ -189,8 +189,8 @@ def test_the_closed_tree(run: RunFolder, tmp_path: Path) -> None:
         "KV cache is fp8",
     ):
         assert words in text
-    found = layout_of(root)
-    assert '"weight_data_types": "fp8"' in found.measurements_json("Offline").read_text()
+    layout = layout_of(root)
+    assert '"weight_data_types": "fp8"' in layout.measurements_json("Offline").read_text()
 
 
 def test_each_scenario_is_told_as_it_ran(run: RunFolder, good: Path) -> None:

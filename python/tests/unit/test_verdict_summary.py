@@ -42,13 +42,13 @@ DETAIL: dict[str, object] = {
 }
 
 
-def found(text: str, **values: object) -> list[str]:
+def faults_of(text: str, **values: object) -> list[str]:
     return contradictions(text, Detail(Path("x"), DETAIL | values, (), ()))
 
 
 def test_what_loadgen_wrote_agrees() -> None:
-    assert found(SUMMARY) == []
-    assert found("") == found("No errors encountered during test.\n") == []
+    assert faults_of(SUMMARY) == []
+    assert faults_of("") == faults_of("No errors encountered during test.\n") == []
 
 
 @pytest.mark.parametrize(
@@ -64,5 +64,5 @@ def test_what_loadgen_wrote_agrees() -> None:
     ],
 )
 def test_each_contradiction_is_named(key: str, value: object, words: str) -> None:
-    (fault,) = found(SUMMARY, **{key: value})
+    (fault,) = faults_of(SUMMARY, **{key: value})
     assert words in fault and f"{key} {value}" in fault

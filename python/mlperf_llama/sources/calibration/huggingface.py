@@ -94,7 +94,7 @@ def prove(path: Path, parquet: Sequence[Path], env: Mapping[str, str]) -> Proof:
 
 def _load(config: Config, env: Mapping[str, str], target: Path) -> list[Path]:
     """Run the child; `target` appears only when every article is in it. Gives its parquet files."""
-    downloads = hub.cache_dir(env) / f"datasets--{REPOSITORY.replace('/', '--')}"
+    downloads = hub.repository_dir("datasets", REPOSITORY, env)
     hub_cache.drop_damaged(downloads)
     try:
         with files.atomic(target) as part:

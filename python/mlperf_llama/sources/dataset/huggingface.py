@@ -133,7 +133,7 @@ def probe(config: Config, env: Mapping[str, str]) -> None:
 
 def _load(config: Config, env: Mapping[str, str], folder: Path, target: Path) -> Path:
     """Run the child, check what it wrote; `target` appears only when it is right. Gives its parquet file."""
-    downloads = hub.cache_dir(env) / f"datasets--{REPOSITORY.replace('/', '--')}"
+    downloads = hub.repository_dir("datasets", REPOSITORY, env)
     hub_cache.drop_damaged(downloads)
     script = Path(__file__).with_name("hub_child.py")
     prefix = f".{target.name}.arrow."

@@ -40,9 +40,14 @@ def cache_dir(env: Mapping[str, str]) -> Path:
     return Path(env.get("HF_HUB_CACHE") or Path(home) / "hub").expanduser()
 
 
+def repository_dir(kind: str, repo: str, env: Mapping[str, str]) -> Path:
+    """Where the cache keeps a repository. `kind`: models or datasets."""
+    return cache_dir(env) / f"{kind}--{repo.replace('/', '--')}"
+
+
 def find(repo: str, revision: str, env: Mapping[str, str]) -> Path | None:
     """The folder of an earlier download, whole or not; None without one. No network."""
-    base = cache_dir(env) / f"models--{repo.replace('/', '--')}"
+    base = repository_dir("models", repo, env)
     reference = base / "refs" / revision
     if not _COMMIT.fullmatch(revision) and reference.is_file():
         revision = reference.read_text(encoding="utf-8").strip()
@@ -147,7 +152,7 @@ def snapshot(
     """Download into the hub's cache what is missing or damaged there, or all of it but the weights; gives
     the snapshot's folder."""
     cache = cache_dir(env)
-    base = cache / f"models--{repo.replace('/', '--')}"
+    base = repository_dir("models", repo, env)
     hub_cache.drop_damaged(base)
     environment = {
         **child.with_package(without_secrets(env)),

@@ -142,4 +142,4 @@ def loads_weights(config: Config) -> bool:
 def is_trial(config: Config) -> bool:
     """Whether its own settings keep the run from being submitted, whatever its weights are."""
     subset = config.samples is not None and config.samples < config.full_sample_count
-    return subset or config.ignore_eos or config.engine != "vllm"
+    return subset or config.ignore_eos or not loads_weights(config)

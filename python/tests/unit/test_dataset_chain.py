@@ -1,16 +1,12 @@
 """The dataset chain: each source serving, and each source saying why it cannot.
 
-The network is a server on this machine that answers like the hub and the R2 store.
-
-Over 400 lines: every source's faults stand in one table.
+The network is a server on this machine that answers like the hub and the R2 store. A path of one's own:
+test_dataset_path.py.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import hashlib
 import io
-import json
 import os
 import time
 from collections.abc import Iterator
@@ -19,12 +15,12 @@ from pathlib import Path
 import pyarrow
 import pyarrow.parquet
 import pytest
+from dataset_support import EDGE, FULL, array, pin, settings, shrink
 from datasets import Dataset
 from standin_servers import Fault, Repo, StandIn
 from standin_servers import serve as serve_stand_in
 
 from mlperf_llama import config, rules
-from mlperf_llama.config import Config
 from mlperf_llama.errors import MissingError, UsageError
 from mlperf_llama.records.run_folder import RunFolder
 from mlperf_llama.records.schema import Provenance
@@ -37,9 +33,6 @@ from mlperf_llama.sources.fetch import publisher
 
 pytestmark = pytest.mark.slow
 
-FULL, EDGE = 12, 5
-INSTRUCTION = rules.PROMPT_TEMPLATE.replace("{article}", "{input}")
-STALL_S = 4.0
 # The hub's client is a process of its own, whose start alone may take seconds here.
 HUB_STALL_S, HUB_HANG_S = "25", "8"
 # The whole source, its Python child's start included, on a busy machine.
@@ -48,44 +41,13 @@ LEAVES_WITHIN_S = 30
 
 @pytest.fixture(autouse=True)
 def small_counts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The benchmark with 12 and 5 samples, so that the files stay small."""
-    for category, count in ((rules.DATACENTER, FULL), (rules.EDGE, EDGE)):
-        monkeypatch.setitem(rules.SAMPLE_COUNT, category, count)
-        known = dataclasses.replace(official.OFFICIAL[category], rows=count)
-        monkeypatch.setitem(official.OFFICIAL, category, known)
+    shrink(monkeypatch)
 
 
 @pytest.fixture
 def server() -> Iterator[StandIn]:
     with serve_stand_in() as running:
         yield running
-
-
-def array(count: int = FULL, **changes: object) -> bytes:
-    rows = [
-        {
-            "instruction": {"llama": INSTRUCTION},
-            "input": f"a{i}",
-            "tok_input": [1, i],
-            "output": "o",
-            **changes,
-        }
-        for i in range(count)
-    ]
-    return json.dumps(rows, indent=4).encode()
-
-
-def pin(monkeypatch: pytest.MonkeyPatch, content: bytes, category: str = rules.DATACENTER) -> None:
-    sha256 = hashlib.sha256(content).hexdigest()
-    known = dataclasses.replace(official.OFFICIAL[category], sha256=sha256)
-    monkeypatch.setitem(official.OFFICIAL, category, known)
-
-
-def settings(tmp_path: Path, server: StandIn | None = None, **flags: str) -> Config:
-    base = {"CACHE_DIR": str(tmp_path / "cache"), "SOURCE_STALL_S": str(STALL_S)}
-    # Without a server nobody is asked: this is no publisher's address.
-    base["R2_BASE_URL"] = (server.url if server else "http://127.0.0.1:9") + "/metadata"
-    return config.load({**base, **flags}, {})
 
 
 # --- the chain
@@ -124,88 +86,6 @@ def test_every_attempt_is_recorded_and_what_was_served_stays(tmp_path: Path) -> 
 def test_an_unknown_source_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="found 'grammar'"):
         dataset.serve("grammar", settings(tmp_path), {})
-
-
-# --- a path
-
-
-def from_path(tmp_path: Path, source: Path | str, **flags: str) -> Served:
-    return dataset.serve("path", settings(tmp_path, DATASET_SOURCE=str(source), **flags), {})
-
-
-def test_a_file_of_ones_own_serves_and_is_not_eligible(tmp_path: Path) -> None:
-    file = tmp_path / "mine.jsonl"
-    file.write_text('{"article": "a", "highlights": "h"}\n' * 3)
-    served = from_path(tmp_path, file)
-    assert (served.source, served.path, served.rows) == ("path", str(file), 3)
-    assert served.sha256 == hashlib.sha256(file.read_bytes()).hexdigest()
-    assert served.details["md5"] == hashlib.md5(file.read_bytes()).hexdigest()
-    assert not served.eligible
-    assert "has 3 rows and the official file 12" in served.reason
-    with pytest.raises(UsageError, match=r"SAMPLES: expected at most 3, .* found 4"):
-        from_path(tmp_path, file, SAMPLES="4")
-
-
-def test_the_official_file_is_eligible_by_its_checksum(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    folder = tmp_path / "data"
-    (folder / "sub").mkdir(parents=True)
-    (folder / "sub" / "cnn_eval.json").write_bytes(array())
-    unproven = from_path(tmp_path, folder)
-    assert not unproven.eligible
-    assert "no published checksum verifies the file" in unproven.reason
-    pin(monkeypatch, array())
-    proven = from_path(tmp_path, folder)
-    assert proven.eligible
-    assert proven.reason == ""
-    assert proven.details["proof"] == "SHA-256"
-    # The same file does not serve the other category.
-    edge = from_path(tmp_path, folder, CATEGORY="edge")
-    assert not edge.eligible
-    assert "has 12 rows and the official file 5" in edge.reason
-
-
-def test_the_downloaders_md5_list_beside_the_file(tmp_path: Path) -> None:
-    file = tmp_path / "cnn_eval.json"
-    file.write_bytes(array())
-    listing = tmp_path / "llama3-1-8b-cnn-eval.md5"
-    listing.write_text(f"{hashlib.md5(array()).hexdigest()}  ./cnn_eval.json\n")
-    assert not from_path(tmp_path, file).eligible
-    file.write_bytes(array() + b"\n")
-    with pytest.raises(UsageError, match=r"cnn_eval\.json: corrupted: expected MD5"):
-        from_path(tmp_path, file)
-
-
-@pytest.mark.parametrize(
-    ("changes", "reason"),
-    [({"instruction": "Other {input}"}, "not the reference prompt"), ({"tok_input": None}, "token ids")],
-)
-def test_a_listed_file_that_cannot_be_the_official_one(
-    tmp_path: Path, changes: dict[str, object], reason: str
-) -> None:
-    file = tmp_path / "cnn_eval.json"
-    file.write_bytes(array(**changes))
-    (tmp_path / "x.md5").write_text(f"{hashlib.md5(file.read_bytes()).hexdigest()}  cnn_eval.json\n")
-    served = from_path(tmp_path, file)
-    assert not served.eligible
-    assert reason in served.reason
-
-
-def test_a_folder_prefers_the_categorys_own_file(tmp_path: Path) -> None:
-    folder = tmp_path / "data"
-    folder.mkdir()
-    with pytest.raises(UsageError, match=r"expected cnn_eval\.json in the folder .*, found none"):
-        from_path(tmp_path, folder)
-    (folder / "cnn_eval.json").write_bytes(array())
-    (folder / "sample_cnn_eval_5000.json").write_bytes(array(EDGE))
-    assert from_path(tmp_path, folder).path.endswith("/cnn_eval.json")
-    assert from_path(tmp_path, folder, CATEGORY="edge").path.endswith("/sample_cnn_eval_5000.json")
-
-
-def test_a_path_that_is_not_there_offers_the_name_that_was_meant(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"no such path: .*sinthetic; did you mean synthetic\?"):
-        from_path(tmp_path, "sinthetic")
 
 
 # --- mlcommons

@@ -1,4 +1,7 @@
-"""The table of verbs: name, help, function, arguments. What a person types comes first."""
+"""The table of verbs: name, help, function, arguments. What a person types comes first.
+
+Over 250 lines: the whole table stands in one place.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from . import run_verbs, verbs
+from . import run_verbs, script_verbs, verbs
 
 Function = Callable[[argparse.Namespace, Mapping[str, str], Mapping[str, str]], int]
 Argument = tuple[tuple[str, ...], dict[str, Any]]
@@ -223,7 +226,7 @@ INTERNAL = (
     Verb(
         "assets",
         "fetch what scoring needs",
-        verbs.assets,
+        script_verbs.assets,
         ((("--target",), {"required": True, "type": Path, "help": "the folder to put it in"}),),
         internal=True,
     ),
@@ -247,14 +250,14 @@ INTERNAL = (
     Verb(
         "stand-in",
         "make the stand-in model, for an environment that holds it",
-        verbs.stand_in,
+        script_verbs.stand_in,
         ((("--target",), {"required": True, "type": Path, "help": "the folder to put models/ in"}),),
         internal=True,
     ),
     Verb(
         "gather",
         "gather what a bundle holds beside packages",
-        verbs.gather,
+        script_verbs.gather,
         (
             (("--target",), {"required": True, "type": Path, "help": "the bundle's folder"}),
             (("--build",), {"required": True, "choices": ("cpu", "cuda"), "help": "whose packages it holds"}),
@@ -264,7 +267,7 @@ INTERNAL = (
         settings=True,
         internal=True,
     ),
-    Verb("env-example", "print .env.example", verbs.write_env_example, internal=True),
+    Verb("env-example", "print .env.example", script_verbs.write_env_example, internal=True),
 )
 
 VERBS = USER + INTERNAL

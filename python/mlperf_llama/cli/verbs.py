@@ -1,4 +1,4 @@
-"""What each verb does that makes no run: parsed arguments -> exit code.
+"""What each verb of a user does that makes no run: parsed arguments -> exit code.
 
 Every verb imports what it needs only when it runs: `doctor`, `health` and each --help work with a Python
 that has no package installed.
@@ -14,8 +14,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .. import config
-from ..credentials import redaction
-from . import env_example
 
 if TYPE_CHECKING:
     from ..records.run_folder import RunFolder
@@ -228,41 +226,4 @@ def scales(arguments: argparse.Namespace, flags: Mapping[str, str], env: Env) ->
         print(f"scales: {done} of {total} articles", file=sys.stderr)
 
     show(scales_again.verify(_run_or_latest(arguments, flags, env), env, progress))
-    return 0
-
-
-def stand_in(arguments: argparse.Namespace, flags: Mapping[str, str], env: Env) -> int:
-    from ..sources.model import standin
-
-    standin.provide(arguments.target / standin.SHIPPED, config.load(flags, env), env)
-    show(arguments.target / standin.SHIPPED)
-    return 0
-
-
-def assets(arguments: argparse.Namespace, flags: Mapping[str, str], env: Env) -> int:
-    from ..score import nltk_data
-
-    show(nltk_data.install(arguments.target))
-    return 0
-
-
-def gather(arguments: argparse.Namespace, flags: Mapping[str, str], env: Env) -> int:
-    """A bundle's model, articles and checker; --sizes: how much it will be; --settle: it lies here now."""
-    from .. import bundle
-
-    def report(line: str) -> None:
-        print(redaction.visible(line), file=sys.stderr, flush=True)
-
-    settings, target = config.load(flags, env), arguments.target.absolute()
-    if arguments.settle:
-        bundle.settle(target)
-    elif arguments.sizes:
-        bundle.say_sizes(target, settings, arguments.build, report)
-    else:
-        bundle.gather(target, settings, env, arguments.build, report)
-    return 0
-
-
-def write_env_example(arguments: argparse.Namespace, flags: Mapping[str, str], env: Env) -> int:
-    print(env_example.render(), end="", flush=True)
     return 0

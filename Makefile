@@ -1,5 +1,5 @@
 # MLPerf Inference, Llama-3.1-8B: the front door. `make` alone prints the help.
-# Over 100 lines: each target stands with its own .PHONY and help.
+# Over 120 lines: 29 targets, each with its help and its command, and the settings that make has to know.
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DELETE_ON_ERROR:
@@ -15,6 +15,9 @@ SETTINGS := SCENARIO MODE ROUND CATEGORY SAMPLES DURATION_S TARGET_QPS EXPECTED_
     SUBMITTER DIVISION SYSTEM_FILE PRICE_PER_HOUR INFERENCE_DIR FAKE
 SHELL_SETTINGS := CONTAINER IMAGE TARGET DOCKER CONTAINER_ARGS CA_BUNDLE ENV_FILE VENV SIGN_KEY ALLOWED_SIGNERS \
     PACKAGES
+# What single targets take. Folders: of a saved run, of two to compare (and the page to write), of a packed
+# submission, of a bundle; a load in queries/s; CHECK and KEEP of make auth.
+OPTIONS := RUN_DIR A B PAGE SUBMISSION BUNDLE NEED CHECK KEEP
 # Earlier names, each with the one to use now.
 RENAMED := RUNG_STALL_S=SOURCE_STALL_S RUNG_TIMEOUT_S=SOURCE_TIMEOUT_S DEBUG=VERBOSITY
 # Passed through the environment, only when set, and never read by a shell: any character survives.
@@ -24,31 +27,20 @@ $(foreach pair,$(RENAMED),$(if $(filter undefined,$(origin $(firstword $(subst =
     $(error $(firstword $(subst =, ,$(pair))) was renamed: set $(lastword $(subst =, ,$(pair))))))
 # A misspelt setting would be ignored by make: better to stop.
 GIVEN := $(foreach name,$(.VARIABLES),$(if $(filter command,$(firstword $(origin $(name)))),$(name)))
-UNKNOWN := $(filter-out $(SETTINGS) $(SHELL_SETTINGS) A B NEED PAGE RUN_DIR SUBMISSION BUNDLE CHECK KEEP HF_% CF_% \
-    ENDPOINT_API_KEY NO_COLOR -% MAKE%,$(GIVEN))
+UNKNOWN := $(filter-out $(SETTINGS) $(SHELL_SETTINGS) $(OPTIONS) HF_% CF_% ENDPOINT_API_KEY NO_COLOR -% MAKE%,$(GIVEN))
 $(if $(UNKNOWN),$(error $(UNKNOWN): not a setting; `make help` lists them))
 
-# Folders: of a saved run, of two to compare (and the page to write), of a packed submission, of
-# a bundle.
-RUN_DIR ?=
-A ?=
-B ?=
-PAGE ?=
-SUBMISSION ?=
-BUNDLE ?=
-# A load in queries/s.
-NEED ?=
-# Of make auth.
-CHECK ?=
-KEEP ?=
-export RUN_DIR A B PAGE SUBMISSION BUNDLE NEED KEEP
 # Never expanded by make either, as the settings; and the secrets, where make has one on its command line.
-$(foreach name,RUN_DIR A B PAGE SUBMISSION BUNDLE NEED KEEP $(filter HF_% CF_% ENDPOINT_API_KEY,$(GIVEN)),\
+$(foreach name,$(OPTIONS),$(eval $(name) ?=))
+export $(OPTIONS)
+$(foreach name,$(OPTIONS) $(filter HF_% CF_% ENDPOINT_API_KEY,$(GIVEN)),\
     $(eval override export $(name) := $$(value $(name))))
 # $(call need,NAME,what it names,for example): one line and code 2 where NAME is empty.
 need = [[ -n $$$(1) ]] || { printf 'error: %s: expected %s, found nothing: make $@ %s=%s\n' $(1) '$(2)' $(1) '$(3)' >&2; exit 2; }
 
-.PHONY: help
+.PHONY: help run resume doctor plan auth bundle load build tune submission check score report sign compare \
+    history quantize serve endpoints shell lint test test-quick test-image lock sbom clean
+
 help: ## this text
 	@printf 'MLPerf Inference, Llama-3.1-8B\n\n'
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1=\2/p' $(firstword $(MAKEFILE_LIST)) | \
@@ -56,118 +48,91 @@ help: ## this text
 	@printf '\nSettings, as in make run SCENARIO=Server SAMPLES=24 (.env.example explains them):\n'
 	@printf '%s\n' '$(SETTINGS) $(SHELL_SETTINGS)' | fold -s -w 90 | sed 's/^/  /'
 
-.PHONY: run
 run: ## the benchmark, in the container or natively; stdout: the path of the run folder
 	@scripts/launch.sh run
 
-.PHONY: resume
 resume: ## finishes RUN_DIR, a run that ended early, here or on another machine
 	@$(call need,RUN_DIR,the folder of a run that ended early,results/...)
 	@scripts/launch.sh resume "$$RUN_DIR"
 
-.PHONY: doctor
 doctor: ## what this machine has, lacks, and how to mend it
 	@scripts/launch.sh --native doctor
 
-.PHONY: plan
 plan: ## how many queries and minutes each run takes, and what it will do here; NEED=500: GPUs for that load
 	@scripts/launch.sh --native plan $${NEED:+--need "$$NEED"}
 
-.PHONY: auth
 auth: ## which way to the weights works here, and how to get one; CHECK=1 asks nothing, KEEP=env or files keeps
-	@scripts/launch.sh --native auth $(if $(CHECK),--check) $(if $(KEEP),--keep "$$KEEP")
+	@scripts/launch.sh --native auth $${CHECK:+--check} $${KEEP:+--keep "$$KEEP"}
 
-.PHONY: bundle
 bundle: ## what a machine without a network needs, gathered in the folder BUNDLE; started again it goes on
 	@$(call need,BUNDLE,a folder to fill,/media/disk/bundle)
 	@scripts/bundle.sh "$$BUNDLE"
 
-.PHONY: load
 load: ## sets this checkout up from the folder BUNDLE, without a network
 	@$(call need,BUNDLE,a folder that make bundle has filled,/media/disk/bundle)
 	@scripts/load.sh "$$BUNDLE"
 
-.PHONY: build
 build: ## the CUDA image; TARGET=cpu: the CPU image
 	@docker/build.sh
 
-.PHONY: tune
 tune: ## finds the highest TARGET_QPS that stays VALID, and the engine settings for this GPU
 	@scripts/launch.sh tune
 
-.PHONY: submission
 submission: ## every run that a submission needs, packed and checked
 	@scripts/launch.sh submission
 
-.PHONY: check
 check: ## MLCommons' checker and ours on the tree in SUBMISSION (default: what was packed last)
 	@scripts/launch.sh --native check $${SUBMISSION:+"$$SUBMISSION"}
 
-.PHONY: score
 score: ## scores the accuracy logs of RUN_DIR (default: the latest run) again
 	@scripts/launch.sh --native score $${RUN_DIR:+--run-dir "$$RUN_DIR"}
 
-.PHONY: report
 report: ## words, tables and charts from the records of RUN_DIR (default: the latest run)
 	@scripts/launch.sh --native report $${RUN_DIR:+--run-dir "$$RUN_DIR"}
 
-.PHONY: sign
 sign: ## signs the hashes of RUN_DIR (default: the latest run) with SIGN_KEY
 	@scripts/launch.sh --native sign $${RUN_DIR:+--run-dir "$$RUN_DIR"}
 
-.PHONY: compare
 compare: ## which of two runs is faster: A= and B= name their folders (repeats with commas), PAGE= a page to write
 	@$(call need,A,the folder of a run,results/...)
 	@$(call need,B,the folder of another run,results/...)
 	@scripts/launch.sh --native compare "$$A" "$$B" $${PAGE:+--page "$$PAGE"}
 
-.PHONY: history
 history: ## a page of all runs below RESULTS_DIR, by machine and over time
 	@scripts/launch.sh --native history
 
-.PHONY: quantize
 quantize: ## an FP8 checkpoint of the model, made by the benchmark's rules
 	@scripts/launch.sh quantize
 
-.PHONY: serve
 serve: ## the engine of these settings as an OpenAI server at SERVE_ADDRESS, until it is stopped
 	@scripts/launch.sh serve
 
-.PHONY: endpoints
 endpoints: ## MLPerf Endpoints: the plan of a curve, and its official client point by point against `make serve`
 	@scripts/launch.sh --native endpoints
 
-.PHONY: shell
 shell: ## a shell in the container (CONTAINER=0: with the native environment)
 	@scripts/launch.sh shell
 
-.PHONY: lint
 lint: ## ruff, mypy, ShellCheck and shfmt
 	@scripts/native.sh --dev scripts/lint.sh
 
-.PHONY: test
 test: lint ## everything that can be tested on this machine, without an image
 	@scripts/native.sh --dev ./test_pipeline.sh
 	@scripts/native.sh --dev python -m pytest -q -m 'not image and not vllm' -n 2 --dist loadfile
 	@scripts/native.sh --dev python -m pytest -q -m 'vllm and not image' # takes every core
 
-.PHONY: test-quick
 test-quick: ## the tests of pure code
 	@scripts/native.sh --dev python -m pytest -q -m 'not slow and not image and not vllm' python/tests/unit -n 2
 
-.PHONY: test-image
 test-image: ## builds the CPU image (TARGET=cuda: the CUDA image) and runs it
 	@docker/test-image.sh
 
-.PHONY: lock
 lock: ## makes the lock files again from pyproject.toml
 	@scripts/lock.sh
 
-.PHONY: sbom
 sbom: ## what the image holds, as a CycloneDX list
 	@docker/sbom.sh
 
-.PHONY: clean
 clean: ## removes the native environment and the tools' caches; results/ stays
 	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache
 	@find python -name __pycache__ -type d -prune -exec rm -rf {} +

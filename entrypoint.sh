@@ -4,7 +4,7 @@
 # Usage: entrypoint.sh [VERB] [FLAGS]      default verb: run; entrypoint.sh --help lists the verbs
 # Reads: everything in .env.example, through python/mlperf_llama/config.py
 # Exit codes: scripts/lib.sh; stdout of `run`: the run folder's path, alone, last
-# Over 100 lines: verbs, chains and signals share one state, the run folder and its Python.
+# Over 120 lines: verbs, chains and signals share one state, the run folder and its Python.
 set -Eeuo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)

@@ -30,7 +30,7 @@ build_if_old() {
 }
 
 # start ARGUMENT...: the container; it ends this script with the verb's code. Where the engine itself fails (125 to
-# 127), it has said why.
+# 127), it has said why; on a terminal it takes this script's place, and its code stays.
 start() {
     local code=0
     if [[ -t 0 ]]; then exec "$docker" run "${options[@]}" "$@"; fi

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Shared by every script: exit codes, messages, settings, children. Sourced, never executed.
 # Settings read: NO_COLOR, VERBOSITY, MLPERF_ENV_FILE, and the secrets, to hide them. Exit codes: none of its own.
-# Over 100 lines: one file that every script sources.
+# Over 120 lines: one file that every script sources.
 
 # The contract of mlperf_llama.errors, mirrored here once; a test compares the two.
 # shellcheck disable=SC2034  # read by the scripts that source this file

@@ -59,17 +59,17 @@ def performance(scenario: str, record: Performance, wanted: Asked) -> str:
     """The sentence of a performance run."""
     if record.not_judged:
         return f"{scenario}: {record.not_judged.rstrip('.')}."
-    if scenario in rules.TOKEN_LATENCY_LIMITS_MS:
-        latencies = _latencies(scenario, record)
-        if len(latencies) == 2:
-            return _limited(scenario, record, wanted, latencies)
-    return _unlimited(scenario, record, wanted)
+    limited = token_latencies(scenario, record)
+    return _limited(scenario, record, wanted, limited) if limited else _unlimited(scenario, record, wanted)
 
 
-def _latencies(scenario: str, record: Performance) -> list[Latency]:
-    ttft, tpot = rules.TOKEN_LATENCY_LIMITS_MS[scenario]
-    pairs = (("TTFT", record.ttft_p99_ms, ttft), ("TPOT", record.tpot_p99_ms, tpot))
-    return [Latency(name, value, limit) for name, value, limit in pairs if value is not None]
+def token_latencies(scenario: str, record: Performance) -> list[Latency]:
+    """TTFT and TPOT beside their limits; empty where the scenario has none or one was not measured."""
+    limits_ms = rules.TOKEN_LATENCY_LIMITS_MS.get(scenario)
+    if limits_ms is None or record.ttft_p99_ms is None or record.tpot_p99_ms is None:
+        return []
+    ttft, tpot = limits_ms
+    return [Latency("TTFT", record.ttft_p99_ms, ttft), Latency("TPOT", record.tpot_p99_ms, tpot)]
 
 
 def _limited(scenario: str, record: Performance, wanted: Asked, latencies: list[Latency]) -> str:
@@ -174,10 +174,10 @@ def _bound(value: float, target: Target, tell_room: bool = True) -> str:
 
 def compliance(scenario: str, record: Compliance) -> str:
     """The sentence of TEST06."""
-    word = {True: "passed", False: "failed"}.get(bool(record.passed), "") if record.passed is not None else ""
     if record.not_judged:
         return f"{scenario}: {record.not_judged.rstrip('.')}."
-    return f"{scenario} TEST06 {word or NOT_JUDGED}."
+    word = NOT_JUDGED if record.passed is None else "passed" if record.passed else "failed"
+    return f"{scenario} TEST06 {word}."
 
 
 def percent(share: float) -> str:

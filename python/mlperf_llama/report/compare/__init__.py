@@ -16,7 +16,7 @@ from ..blocks import NOTHING, Banner, Block, Chart, Document, Section, Table, Te
 from . import curves, sentences
 from .differences import Difference, difference, every_difference, mean_of, shared_scenarios
 from .reading import read, read_group
-from .sides import FIGURES, Group, not_comparable, notes
+from .sides import FIGURES, Group, differing, not_comparable, notes
 
 __all__ = ["compare", "document", "folders", "groups", "read", "summary", "text", "write_page"]
 SETTINGS = ("setting ", "engine setting ")
@@ -68,13 +68,11 @@ def document(a: Group, b: Group, charts: Sequence[Chart] = ()) -> Document:
 
 def _settings(a: Group, b: Group) -> str:
     """The settings that differ, each once: SAMPLES 24 → 64."""
-    facts_a, facts_b = a.first.facts, b.first.facts
     names: dict[str, str] = {}
-    for key in dict.fromkeys([*facts_a, *facts_b]):
+    for key, (first, second) in differing(a.first, b.first).items():
         prefix = next((p for p in SETTINGS if key.startswith(p)), None)
-        if prefix and facts_a.get(key) != facts_b.get(key):
-            change = f"{word(facts_a.get(key))} → {word(facts_b.get(key))}"
-            names.setdefault(key.removeprefix(prefix), change)
+        if prefix:
+            names.setdefault(key.removeprefix(prefix), f"{word(first)} → {word(second)}")
     return ", ".join(f"{name} {change}" for name, change in names.items() if name not in PLACES)
 
 
@@ -109,12 +107,8 @@ def _table(a: Group, b: Group, scenario: str) -> Table:
 
 
 def _differences(a: Group, b: Group) -> Table:
-    facts_a, facts_b = a.first.facts, b.first.facts
-    rows = tuple(
-        (key, word(facts_a.get(key)), word(facts_b.get(key)))
-        for key in dict.fromkeys([*facts_a, *facts_b])
-        if facts_a.get(key) != facts_b.get(key)
-    )
+    facts = differing(a.first, b.first)
+    rows = tuple((key, word(first), word(second)) for key, (first, second) in facts.items())
     note = "A dash: not recorded there."
     return Table(("fact", a.letter, b.letter), rows, "lll", "What differs", note)
 
@@ -132,11 +126,7 @@ def summary(a: Group, b: Group) -> str:
         }
         for name in shared_scenarios(a, b)
     }
-    differing = {
-        key: {"a": a.first.facts.get(key), "b": b.first.facts.get(key)}
-        for key in dict.fromkeys([*a.first.facts, *b.first.facts])
-        if a.first.facts.get(key) != b.first.facts.get(key)
-    }
+    facts = differing(a.first, b.first)
     whole = {
         "schema_version": 1,
         "a": [side.name for side in a.sides],
@@ -145,7 +135,7 @@ def summary(a: Group, b: Group) -> str:
         "reasons": reasons,
         "notes": notes(a, b),
         "scenarios": scenarios,
-        "differing": differing,
+        "differing": {key: {"a": first, "b": second} for key, (first, second) in facts.items()},
     }
     return json.dumps(whole, indent=2, default=str)
 

@@ -77,7 +77,7 @@ def sentence(scenario: str, performance: Performance, gpus: Gpus, load: Load, on
 
 def _latency(scenario: str, performance: Performance) -> str | None:
     """The latency that is nearest to its limit, where it is near."""
-    nearest = max(outcome.token_latencies(scenario, performance), key=lambda one: one.excess, default=None)
+    nearest = outcome.nearest(outcome.token_latencies(scenario, performance))
     if nearest is None or nearest.value < NEAR_LIMIT * nearest.limit:
         return None
     value = number(nearest.value, 0 if nearest.value >= 100 else 1)

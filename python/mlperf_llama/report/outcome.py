@@ -6,7 +6,7 @@ The limits stand beside the figures whatever the run may be called: an engineer 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from .. import rules
@@ -70,6 +70,11 @@ def token_latencies(scenario: str, record: Performance) -> list[Latency]:
         return []
     ttft, tpot = limits_ms
     return [Latency("TTFT", record.ttft_p99_ms, ttft), Latency("TPOT", record.tpot_p99_ms, tpot)]
+
+
+def nearest(limited: Sequence[Latency]) -> Latency | None:
+    """The one nearest to its limit, or furthest over it."""
+    return max(limited, key=lambda each: each.excess, default=None)
 
 
 def _limited(scenario: str, record: Performance, wanted: Asked, latencies: list[Latency]) -> str:

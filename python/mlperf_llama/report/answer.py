@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from .. import rules
 from ..records.schema import FAILED, INTERRUPTED, RUNNING, Accuracy, Check, Target
+from ..score import gate
 from . import bottleneck, gpu_limit, outcome, published_bars
 from .blocks import NOTHING, TONES, Banner, Block, Items, Section, Table, Text, number, time, word
 from .run import UNKNOWN, Run
 
 LABELS = {"gen_len": "gen_len (characters)", "gen_num": "gen_num (samples)"}
 NOT_A_RESULT = "Not an MLPerf result"
-SCORES = (*rules.ROUGE_KEYS, "gen_len", "gen_num")
 # An unfinished run's first line.
 UNFINISHED = {
     RUNNING: "This run has not finished, or was killed without a chance to say so.",
@@ -95,7 +95,7 @@ def _score_rows(accuracy: Accuracy) -> tuple[tuple[str, ...], ...]:
     """One row per score: what was reached, its target and how it went, as the scorer recorded them."""
     outcomes = {True: "reached", False: "missed", None: NOTHING}
     rows = []
-    for key in SCORES:
+    for key in gate.KEYS:
         digits = 4 if key in rules.ROUGE_KEYS else 0
         target = (accuracy.targets or {}).get(key)
         outcome = outcomes[target.met if target else None]

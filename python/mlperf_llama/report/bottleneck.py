@@ -85,14 +85,12 @@ def _latency(scenario: str, performance: Performance) -> str | None:
 
 
 def _power(gpus: Gpus) -> str | None:
-    if None in (gpus.power_w, gpus.power_limit_w, gpus.clock_mhz, gpus.highest_clock_mhz):
+    power_w, limit_w = gpus.power_w, gpus.power_limit_w
+    if not power_w or not limit_w or not gpus.clock_mhz or not gpus.highest_clock_mhz:
         return None
-    assert gpus.power_w and gpus.power_limit_w and gpus.clock_mhz and gpus.highest_clock_mhz
-    if gpus.power_w < NEAR_POWER * gpus.power_limit_w:
+    if power_w < NEAR_POWER * limit_w or gpus.clock_mhz > LOWERED_CLOCK * gpus.highest_clock_mhz:
         return None
-    if gpus.clock_mhz > LOWERED_CLOCK * gpus.highest_clock_mhz:
-        return None
-    return f"power: clock {_clocks(gpus)} at {number(gpus.power_w, 0)} of {number(gpus.power_limit_w, 0)} W"
+    return f"power: clock {_clocks(gpus)} at {number(power_w, 0)} of {number(limit_w, 0)} W"
 
 
 def _clocks(gpus: Gpus) -> str:

@@ -53,13 +53,6 @@ class Scales:
     canvas: Canvas
 
 
-def line_chart(
-    points: Sequence[Point], unit: str, description: str, x_label: Callable[[float], str] = clock
-) -> str:
-    """Values over seconds, from zero, the last value marked. Two points or more."""
-    return plot([Series("", points)], unit, description, x_label)
-
-
 def plot(
     series: Sequence[Series],
     unit: str,

@@ -18,7 +18,7 @@ from .differences import Difference, difference, every_difference, mean_of, shar
 from .reading import read, read_group
 from .sides import FIGURES, Group, differing, not_comparable, notes
 
-__all__ = ["compare", "document", "folders", "groups", "read", "summary", "text", "write_page"]
+__all__ = ["document", "folders", "groups", "read", "summary", "text", "write_page"]
 SETTINGS = ("setting ", "engine setting ")
 # Settings that say where something lies or what is shown, and nothing about the run.
 PLACES = frozenset({"results_dir", "cache_dir", "verbosity", "system_file", "inference_dir"})
@@ -38,11 +38,6 @@ def groups(first: Sequence[Path], second: Sequence[Path]) -> tuple[Group, Group]
 def text(a: Group, b: Group) -> str:
     """The comparison as Markdown."""
     return markdown.render(document(a, b))
-
-
-def compare(first: Path, second: Path) -> str:
-    """The comparison of two results as Markdown."""
-    return text(*groups([first], [second]))
 
 
 def write_page(path: Path, a: Group, b: Group) -> None:

@@ -149,16 +149,18 @@ def accuracy(scenario: str, record: Accuracy) -> str:
     targets = {k: t for k, t in (record.targets or {}).items() if values.get(k) is not None}
     if not targets:
         return f"{scenario} accuracy: not scored."
+
+    def told(key: str, tell_room: bool = True) -> str:
+        return f"{key} {_score(values[key])}, {_bound(values[key], targets[key], tell_room)}"
+
     missed = [key for key, target in targets.items() if target.met is False]
     if missed:
-        texts = [f"{key} {_score(values[key])}, {_bound(values[key], targets[key])}" for key in missed]
-        return f"{scenario} accuracy missed: {'; '.join(texts)}."
-    key = min(targets, key=lambda each: abs(_room(values[each], targets[each])))
-    text = f"{key} {_score(values[key])}, {_bound(values[key], targets[key])}"
+        return f"{scenario} accuracy missed: {'; '.join(map(told, missed))}."
     if any(target.met is None for target in targets.values()):
-        text = f"rouge1 {_score(values['rouge1'])}, {_bound(values['rouge1'], targets['rouge1'], False)}"
+        text = told("rouge1", tell_room=False)
         return f"{scenario} accuracy: {text}, not applied, since the model or the data are others."
-    return f"{scenario} accuracy reached; nearest to its limit: {text}."
+    tightest = min(targets, key=lambda each: abs(_room(values[each], targets[each])))
+    return f"{scenario} accuracy reached; nearest to its limit: {told(tightest)}."
 
 
 def _room(value: float, target: Target) -> float:

@@ -91,7 +91,7 @@ def _table(a: Group, b: Group, scenario: str) -> Table:
     rows: list[tuple[str, ...]] = [("LoadGen says", *validity, NOTHING, NOTHING)]
     for key, (unit, digits) in FIGURES.items():
         both = difference(a, b, scenario, key)
-        means = both.means if both else tuple(mean_of(group, scenario, key) for group in (a, b))
+        means = tuple(mean_of(group, scenario, key) for group in (a, b))
         if means == (None, None):
             continue
         ratio = _ratio(both) if both else NOTHING

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 import report_samples as samples
 import run_folders as folders
 
+from mlperf_llama import rules
 from mlperf_llama.errors import UsageError
-from mlperf_llama.report import compare, history
-from mlperf_llama.report.compare.sides import Group, Side, notes
+from mlperf_llama.report import charts, compare, history
+from mlperf_llama.report.compare import curves
+from mlperf_llama.report.compare.sides import Group, Measured, Side, notes
 
 
 def compared(first: Path, second: Path) -> str:
@@ -260,3 +264,13 @@ def test_what_is_no_result_is_refused(tmp_path: Path, name: str) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UsageError, match="expected a run folder or a submission tree"):
         compared(tmp_path / name, tmp_path / name)
+
+
+def test_a_percentile_that_was_not_logged_leaves_its_place_empty() -> None:
+    detail = {charts.TTFT_KEY.format(p): 1e8 for p in charts.LOGGED.values() if p != "95.00"}
+    sides = [Side(name, {rules.OFFLINE: Measured(detail=detail)}) for name in ("first", "second")]
+    (drawn,) = curves.charts(Group("A", (sides[0],)), Group("B", (sides[1],)))
+    points = re.findall(r'<polyline class="series one" points="([^"]+)"', drawn.svg)[0].split()
+    x = [float(point.split(",")[0]) for point in points]
+    steps = [(b - a) / (x[1] - x[0]) for a, b in pairwise(x)]
+    assert steps == pytest.approx([1, 2, 1, 1], abs=0.01)

@@ -11,13 +11,13 @@ from pathlib import Path
 
 from ..config import Config
 from ..machine import needs
+from ..machine.driver import GIB
 from ..machine.gpu_table import capability_of
 from ..machine.gpus import ONE_OF, REPAIR, summary
 from ..records.schema import System
 from .finding import FAIL, OK, WARN, Finding
 from .software import chosen_build
 
-GIB = 1024**3
 # CUDA 13's oldest driver (CUDA Toolkit release notes, table of minimum versions) and oldest chip, Turing.
 OLDEST_DRIVER = 580
 OLDEST_CAPABILITY = 7.5

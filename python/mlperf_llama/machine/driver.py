@@ -19,6 +19,11 @@ class DriverError(Exception):
     """The driver is there and fails: its own words."""
 
 
+def without_instances(index: int, name: str) -> str:
+    """The failure of a card of which CUDA can use nothing."""
+    return f"GPU {index}, {name}: MIG is on and has no instance that CUDA could use"
+
+
 @dataclass(frozen=True)
 class Card:
     """A card at its place in the driver's list. `devices`: what CUDA can use of it, which is its MIG

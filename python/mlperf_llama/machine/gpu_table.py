@@ -9,6 +9,7 @@ import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,7 @@ def may_draw_desktop(name: str) -> bool:
     return ("geforce" in lower or "rtx" in lower) and "server" not in lower
 
 
+@cache
 def specs() -> tuple[GpuSpec, ...]:
     """The cards of the table, in order."""
     table = tomllib.loads(TABLE.read_text(encoding="utf-8"))

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
-from ..records.files import JsonObject, object_or_empty
+from ..records.files import JsonObject, object_or_empty, tail
 from ..records.schema import RUNNING
 
 MAX_SILENCE_S = 120.0
@@ -37,14 +37,7 @@ def find_run(path: Path) -> Path | None:
 
 def last_event(path: Path) -> JsonObject | None:
     """The newest whole event with a time; a line that is being written is passed over."""
-    try:
-        with path.open("rb") as stream:
-            stream.seek(0, 2)
-            stream.seek(max(0, stream.tell() - TAIL_BYTES))
-            lines = stream.read().decode("utf-8", "replace").splitlines()
-    except OSError:
-        return None
-    for line in reversed(lines):
+    for line in reversed(tail(path, TAIL_BYTES)):
         try:
             event = json.loads(line)
             datetime.fromisoformat(event["time"])

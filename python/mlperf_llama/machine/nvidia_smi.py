@@ -13,7 +13,7 @@ from pathlib import Path
 
 from ..records.schema import Gpu
 from . import driver
-from .driver import Card, DriverError, maybe, scaled
+from .driver import Card, DriverError, maybe, scaled, without_instances
 
 # The first five are known to every driver.
 FIELDS = {
@@ -116,8 +116,7 @@ def _card(gpu: Gpu, listing: str) -> Card:
     if not gpu.mig:
         return Card(gpu.uuid, (gpu,))
     instances = _instances(gpu, listing)
-    none = f"GPU {gpu.index}, {gpu.name}: MIG is on and has no instance that CUDA could use"
-    return Card(gpu.uuid, instances, None if instances else none)
+    return Card(gpu.uuid, instances, None if instances else without_instances(gpu.index, gpu.name))
 
 
 def _has_device() -> bool:

@@ -6,7 +6,7 @@ from contextlib import suppress
 from types import ModuleType
 
 from ..records.schema import Gpu, GpuReading
-from .driver import GIB, Card, maybe, scaled
+from .driver import GIB, Card, maybe, scaled, without_instances
 
 # The most NVLink links any card has (nvml.h: NVML_NVLINK_MAX_LINKS).
 NVLINKS = 18
@@ -64,7 +64,7 @@ def _card(lib: ModuleType, index: int) -> Card:
     devices = _instances(lib, handle) if mig else [handle]
     uuid = _uuid(lib, handle)
     if not devices:
-        return Card(uuid, failure=f"GPU {index}, {name}: MIG is on and has no instance that CUDA could use")
+        return Card(uuid, failure=without_instances(index, name))
     return Card(uuid, tuple(_describe(lib, index, device, name, mig) for device in devices))
 
 

@@ -16,8 +16,8 @@ from ..records import schema
 from ..records.schema import Cpu, Disk, Memory, NetworkInterface, System
 from ..records.source import BESIDE
 from . import gpus
+from .driver import GIB
 
-GIB = 1024**3
 GIT_TIMEOUT_S = 15.0
 # Where a file that no commit has can change a run; Python's own are none of anybody's.
 SHIPPED = (*BESIDE, "python", ":(exclude)python/tests")

@@ -87,6 +87,18 @@ def write_text(path: Path, text: str) -> None:
         os.fsync(stream.fileno())
 
 
+def tail(path: Path, most_bytes: int, start: int = 0) -> list[str]:
+    """The last lines of a file, out of its last bytes from `start` on: the first may be cut. Empty where it
+    cannot be read."""
+    try:
+        with path.open("rb") as stream:
+            end = stream.seek(0, os.SEEK_END)
+            stream.seek(max(start, end - most_bytes))
+            return stream.read().decode("utf-8", "replace").splitlines()
+    except OSError:
+        return []
+
+
 def refuse_other_than_file(path: Path) -> None:
     """UsageError where something else lies at `path`: a pipe would be waited for without end."""
     if path.exists() and not path.is_file():

@@ -14,8 +14,6 @@ from . import answer, energy, html, latencies, markdown, method, summary, table_
 from .blocks import Document
 from .run import Run, read
 
-NOT_A_RESULT = "Not an MLPerf result"
-
 
 def build(run: Run, remarks: tuple[str, ...] = (), price_per_hour: float | None = None) -> Document:
     """The whole report as data. `remarks`: more lines under its answer; `price_per_hour`: of the machine, in
@@ -27,7 +25,7 @@ def build(run: Run, remarks: tuple[str, ...] = (), price_per_hour: float | None 
         title="MLPerf Inference, Llama-3.1-8B",
         subtitle=f"{names} · round {run.round} · {run.category} · {run.path.name} · {run.results.status}",
         banner=replace(banner, lines=(*banner.lines, *remarks)),
-        watermark=NOT_A_RESULT if run.not_eligible() else "",
+        watermark=answer.NOT_A_RESULT if run.not_eligible() else "",
         sections=(
             *searches,
             answer.section(run),

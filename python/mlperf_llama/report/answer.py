@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from .. import rules
 from ..records.schema import FAILED, INTERRUPTED, RUNNING, Accuracy, Check, Target
+from ..score import gate
 from . import bottleneck, gpu_limit, outcome, published_bars
-from .blocks import NOTHING, Banner, Block, Items, Section, Table, Text, number, time, word
+from .blocks import NOTHING, TONES, Banner, Block, Items, Section, Table, Text, number, time, word
 from .run import UNKNOWN, Run
 
 LABELS = {"gen_len": "gen_len (characters)", "gen_num": "gen_num (samples)"}
-SCORES = (*rules.ROUGE_KEYS, "gen_len", "gen_num")
+NOT_A_RESULT = "Not an MLPerf result"
 # An unfinished run's first line.
 UNFINISHED = {
     RUNNING: "This run has not finished, or was killed without a chance to say so.",
@@ -25,7 +26,7 @@ def banner(run: Run) -> Banner:
     lines = [UNFINISHED[status]] if status in UNFINISHED else []
     reasons = run.not_eligible()
     if reasons:
-        return Banner("Not an MLPerf result", (*lines, *reasons), "bad")
+        return Banner(NOT_A_RESULT, (*lines, *reasons), "bad")
     if run.verdict is None:
         return Banner("Not judged", (*lines, "There is no verdict.json; `make report` judges again."), "warn")
     failed = failed_checks(run)
@@ -94,7 +95,7 @@ def _score_rows(accuracy: Accuracy) -> tuple[tuple[str, ...], ...]:
     """One row per score: what was reached, its target and how it went, as the scorer recorded them."""
     outcomes = {True: "reached", False: "missed", None: NOTHING}
     rows = []
-    for key in SCORES:
+    for key in gate.KEYS:
         digits = 4 if key in rules.ROUGE_KEYS else 0
         target = (accuracy.targets or {}).get(key)
         outcome = outcomes[target.met if target else None]
@@ -121,11 +122,10 @@ def _scores(run: Run, eligible: bool) -> list[Table]:
 
 def _outcomes(run: Run) -> list[Block]:
     """Each performance run in a sentence: the figure, its limit, the room or what to change."""
-    tones = {"VALID": "good", "INVALID": "bad"}
     return [
         Text(
             outcome.performance(name, scenario.performance, outcome.asked(run.logs.get(name, {}))),
-            tones.get(scenario.performance.loadgen_result, "plain"),
+            TONES.get(scenario.performance.loadgen_result, "plain"),
         )
         for name, scenario in run.scenarios.items()
         if scenario.performance and not scenario.performance.not_judged

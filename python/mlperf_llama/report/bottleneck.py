@@ -12,7 +12,7 @@ from .. import rules
 from ..machine import roofline
 from ..machine.gpu_table import find_gpu
 from ..records.schema import Performance
-from . import published
+from . import outcome, published
 from .blocks import number
 from .events import TimedEvent, by_stage, last_run
 from .latency import Latencies
@@ -77,25 +77,20 @@ def sentence(scenario: str, performance: Performance, gpus: Gpus, load: Load, on
 
 def _latency(scenario: str, performance: Performance) -> str | None:
     """The latency that is nearest to its limit, where it is near."""
-    limits = rules.TOKEN_LATENCY_LIMITS_MS.get(scenario)
-    if limits is None or performance.ttft_p99_ms is None or performance.tpot_p99_ms is None:
+    nearest = outcome.nearest(outcome.token_latencies(scenario, performance))
+    if nearest is None or nearest.value < NEAR_LIMIT * nearest.limit:
         return None
-    values = (("TTFT", performance.ttft_p99_ms, limits[0]), ("TPOT", performance.tpot_p99_ms, limits[1]))
-    name, value, limit = max(values, key=lambda one: one[1] / one[2])
-    if value < NEAR_LIMIT * limit:
-        return None
-    return f"{name}, p99 {number(value, 0 if value >= 100 else 1)} of {limit:g} ms"
+    value = number(nearest.value, 0 if nearest.value >= 100 else 1)
+    return f"{nearest.name}, p99 {value} of {nearest.limit:g} ms"
 
 
 def _power(gpus: Gpus) -> str | None:
-    if None in (gpus.power_w, gpus.power_limit_w, gpus.clock_mhz, gpus.highest_clock_mhz):
+    power_w, limit_w = gpus.power_w, gpus.power_limit_w
+    if not power_w or not limit_w or not gpus.clock_mhz or not gpus.highest_clock_mhz:
         return None
-    assert gpus.power_w and gpus.power_limit_w and gpus.clock_mhz and gpus.highest_clock_mhz
-    if gpus.power_w < NEAR_POWER * gpus.power_limit_w:
+    if power_w < NEAR_POWER * limit_w or gpus.clock_mhz > LOWERED_CLOCK * gpus.highest_clock_mhz:
         return None
-    if gpus.clock_mhz > LOWERED_CLOCK * gpus.highest_clock_mhz:
-        return None
-    return f"power: clock {_clocks(gpus)} at {number(gpus.power_w, 0)} of {number(gpus.power_limit_w, 0)} W"
+    return f"power: clock {_clocks(gpus)} at {number(power_w, 0)} of {number(limit_w, 0)} W"
 
 
 def _clocks(gpus: Gpus) -> str:

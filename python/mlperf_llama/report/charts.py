@@ -13,7 +13,9 @@ from .svg import Point
 
 # Fewer readings than this make no curve.
 FEWEST_POINTS = 4
-PERCENTILES = ("50.00", "90.00", "95.00", "97.00", "99.00", "99.90")
+# LoadGen's percentiles, by the names that are shown.
+LOGGED = {f"p{float(name):g}": name for name in ("50.00", "90.00", "95.00", "97.00", "99.00", "99.90")}
+PERCENTILES = tuple(LOGGED)
 # LoadGen's names of the two token latencies, in nanoseconds (results.cc).
 TTFT_KEY = "result_first_token_{}_percentile_latency_ns"
 TPOT_KEY = "result_time_per_output_token_{}_percentile_ns"
@@ -37,11 +39,12 @@ def sample_rates(events: Sequence[TimedEvent]) -> list[Point]:
 
 
 def percentiles(detail: Mapping[str, object], pattern: str) -> list[tuple[str, float]]:
+    """One of the token latencies in ms, by PERCENTILES, as far as LoadGen logged it."""
     values = []
-    for name in PERCENTILES:
-        nanoseconds = detail.get(pattern.format(name))
+    for name, logged in LOGGED.items():
+        nanoseconds = detail.get(pattern.format(logged))
         if isinstance(nanoseconds, int | float) and nanoseconds >= 0:
-            values.append((f"p{float(name):g}", nanoseconds / 1e6))
+            values.append((name, nanoseconds / 1e6))
     return values
 
 

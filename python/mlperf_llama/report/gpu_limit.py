@@ -64,6 +64,6 @@ def _limit_row(limit: roofline.Prediction, speed: Expected | None, rate: float |
     """`rate`: this run's samples/s of one GPU, where it ran at this precision."""
     reached = f"{100 * limit.share(rate):.0f}%" if rate is not None else NOTHING
     sustained = number(limit.sustained) if limit.sustained else NOTHING
-    likely = speed.words.removesuffix(" samples/s") if speed else NOTHING
+    likely = speed.figures if speed else NOTHING
     speeds = (number(limit.limit), sustained, number(limit.serial), likely)
     return (limit.precision, limit.binds, *speeds, reached)

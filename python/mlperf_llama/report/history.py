@@ -141,15 +141,7 @@ def _chart(scenario: str, entries: Sequence[Entry]) -> Chart:
         ((entry.at - start).total_seconds() / DAY_S, entry.performance.samples_per_second)
         for entry in entries
     ]
-    marks = [
-        Mark(
-            x,
-            y,
-            f"{e.run.path.name}: {y:g} samples/s",
-            "good" if e.performance.loadgen_result == "VALID" else "bad",
-        )
-        for (x, y), e in zip(points, entries, strict=True)
-    ]
+    marks = [_mark(point, entry) for point, entry in zip(points, entries, strict=True)]
     title = f"{scenario}: samples/s by day"
     rates = [y for _, y in points]
     description = (

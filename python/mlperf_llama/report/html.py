@@ -13,8 +13,6 @@ from pathlib import Path
 from .blocks import TONES, Bars, Block, Chart, Document, Folded, Items, Section, Table, Text, escape
 
 STYLE, SCRIPT = (Path(__file__).with_name(name) for name in ("page.css", "page.js"))
-
-
 # Cells with more characters may break anywhere, and get a width that words fit in.
 LONG = 24
 

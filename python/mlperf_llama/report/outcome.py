@@ -6,7 +6,7 @@ The limits stand beside the figures whatever the run may be called: an engineer 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from .. import rules
@@ -59,17 +59,22 @@ def performance(scenario: str, record: Performance, wanted: Asked) -> str:
     """The sentence of a performance run."""
     if record.not_judged:
         return f"{scenario}: {record.not_judged.rstrip('.')}."
-    if scenario in rules.TOKEN_LATENCY_LIMITS_MS:
-        latencies = _latencies(scenario, record)
-        if len(latencies) == 2:
-            return _limited(scenario, record, wanted, latencies)
-    return _unlimited(scenario, record, wanted)
+    limited = token_latencies(scenario, record)
+    return _limited(scenario, record, wanted, limited) if limited else _unlimited(scenario, record, wanted)
 
 
-def _latencies(scenario: str, record: Performance) -> list[Latency]:
-    ttft, tpot = rules.TOKEN_LATENCY_LIMITS_MS[scenario]
-    pairs = (("TTFT", record.ttft_p99_ms, ttft), ("TPOT", record.tpot_p99_ms, tpot))
-    return [Latency(name, value, limit) for name, value, limit in pairs if value is not None]
+def token_latencies(scenario: str, record: Performance) -> list[Latency]:
+    """TTFT and TPOT beside their limits; empty where the scenario has none or one was not measured."""
+    limits_ms = rules.TOKEN_LATENCY_LIMITS_MS.get(scenario)
+    if limits_ms is None or record.ttft_p99_ms is None or record.tpot_p99_ms is None:
+        return []
+    ttft, tpot = limits_ms
+    return [Latency("TTFT", record.ttft_p99_ms, ttft), Latency("TPOT", record.tpot_p99_ms, tpot)]
+
+
+def nearest(limited: Sequence[Latency]) -> Latency | None:
+    """The one nearest to its limit, or furthest over it."""
+    return max(limited, key=lambda each: each.excess, default=None)
 
 
 def _limited(scenario: str, record: Performance, wanted: Asked, latencies: list[Latency]) -> str:
@@ -144,16 +149,18 @@ def accuracy(scenario: str, record: Accuracy) -> str:
     targets = {k: t for k, t in (record.targets or {}).items() if values.get(k) is not None}
     if not targets:
         return f"{scenario} accuracy: not scored."
+
+    def told(key: str, tell_room: bool = True) -> str:
+        return f"{key} {_score(values[key])}, {_bound(values[key], targets[key], tell_room)}"
+
     missed = [key for key, target in targets.items() if target.met is False]
     if missed:
-        texts = [f"{key} {_score(values[key])}, {_bound(values[key], targets[key])}" for key in missed]
-        return f"{scenario} accuracy missed: {'; '.join(texts)}."
-    key = min(targets, key=lambda each: abs(_room(values[each], targets[each])))
-    text = f"{key} {_score(values[key])}, {_bound(values[key], targets[key])}"
+        return f"{scenario} accuracy missed: {'; '.join(map(told, missed))}."
     if any(target.met is None for target in targets.values()):
-        text = f"rouge1 {_score(values['rouge1'])}, {_bound(values['rouge1'], targets['rouge1'], False)}"
+        text = told("rouge1", tell_room=False)
         return f"{scenario} accuracy: {text}, not applied, since the model or the data are others."
-    return f"{scenario} accuracy reached; nearest to its limit: {text}."
+    tightest = min(targets, key=lambda each: abs(_room(values[each], targets[each])))
+    return f"{scenario} accuracy reached; nearest to its limit: {told(tightest)}."
 
 
 def _room(value: float, target: Target) -> float:
@@ -174,10 +181,10 @@ def _bound(value: float, target: Target, tell_room: bool = True) -> str:
 
 def compliance(scenario: str, record: Compliance) -> str:
     """The sentence of TEST06."""
-    word = {True: "passed", False: "failed"}.get(bool(record.passed), "") if record.passed is not None else ""
     if record.not_judged:
         return f"{scenario}: {record.not_judged.rstrip('.')}."
-    return f"{scenario} TEST06 {word or NOT_JUDGED}."
+    word = NOT_JUDGED if record.passed is None else "passed" if record.passed else "failed"
+    return f"{scenario} TEST06 {word}."
 
 
 def percent(share: float) -> str:

@@ -39,6 +39,11 @@ class Line:
     text: str
 
 
+def limit_of_99th(limit: float | None, unit: str = "ms") -> Line | None:
+    """A p99 latency's limit; None where none applies."""
+    return None if limit is None else Line(limit, f"limit of the 99th: {limit:g} {unit}")
+
+
 @dataclass(frozen=True)
 class Scales:
     """The axes of one drawing and its canvas."""
@@ -46,13 +51,6 @@ class Scales:
     x: Axis
     y: Axis
     canvas: Canvas
-
-
-def line_chart(
-    points: Sequence[Point], unit: str, description: str, x_label: Callable[[float], str] = clock
-) -> str:
-    """Values over seconds, from zero, the last value marked. Two points or more."""
-    return plot([Series("", points)], unit, description, x_label)
 
 
 def plot(

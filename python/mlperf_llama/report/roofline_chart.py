@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from ..machine.gpu_table import GpuSpec
 from ..machine.roofline import PRECISIONS, Prediction
 from .blocks import Chart, escape, number
-from .svg import Canvas, drawn, label, line, text
+from .svg import Canvas, drawn, frame, label, line, text
 
 # The picture reaches so far to either side of the benchmark's own intensity.
 DECADES = 1.0
@@ -76,15 +76,9 @@ def chart(gpu: GpuSpec, limit: Prediction, rate: float) -> Chart:
 
 
 def _frame(canvas: Canvas, x: Scale, y: Scale) -> list[str]:
-    parts = []
-    for tick in y.ticks:
-        parts.append(line(canvas.left, y(tick), canvas.width - canvas.right, y(tick), "grid"))
-        parts.append(text(canvas.left - 6, y(tick) + 4, label(tick), "tick", "end"))
+    parts = frame(canvas, y, "samples/s")
     wide = canvas.kind == "wide"
     for tick in x.ticks if wide else x.ticks[::2]:
         parts.append(text(x(tick), canvas.floor + 16, label(tick), "tick"))
-    middle = (canvas.top + canvas.floor) / 2
-    turned = f'<text transform="rotate(-90 12 {middle:.1f})" '
-    parts.append(text(12, middle, "samples/s", "unit").replace("<text ", turned))
     ends = canvas.width - canvas.right
     return [*parts, text(ends, canvas.floor + 31, "operations per byte", "unit", "end")]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from .blocks import escape
 
@@ -42,6 +43,15 @@ class Canvas:
 
 WIDE = Canvas("wide", 720, 240, 62, 18, 16, 36, 8, MOST_POINTS)
 NARROW = Canvas("narrow", 340, 230, 50, 10, 16, 34, 4, MOST_POINTS // 3)
+
+
+class Scale(Protocol):
+    """From data to pixels, linear or not."""
+
+    @property
+    def ticks(self) -> Sequence[float]: ...
+
+    def __call__(self, value: float) -> float: ...
 
 
 @dataclass(frozen=True)
@@ -123,7 +133,7 @@ def drawn(
     return f'<div class="plot">{"".join(charts)}{legend}</div>'
 
 
-def frame(canvas: Canvas, y: Axis, unit: str) -> list[str]:
+def frame(canvas: Canvas, y: Scale, unit: str) -> list[str]:
     """Grid, ticks and the unit of y."""
     parts = []
     for tick in y.ticks:

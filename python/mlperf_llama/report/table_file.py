@@ -8,6 +8,7 @@ import io
 from .. import rules
 from ..credentials import redaction
 from ..records.schema import Performance, Scenario
+from ..score import gate
 from . import energy, latency, outcome
 from .run import Run
 
@@ -19,14 +20,13 @@ PERFORMANCE = (
 )
 # From the requests of the performance run, and from its energy.
 REQUESTS = ("goodput_percent", "ttft_p50_ms", "tpot_p50_ms", "end_to_end_p99_ms", "joules_per_token")
-ACCURACY = (*rules.ROUGE_KEYS, "gen_len", "gen_num")
 COLUMNS = (
     *("run", "started", "round", "category", "status", "submittable"),
     *("gpus", "gpu", "engine", "model", "dataset", "quantization", "scenario", "target_qps"),
     *PERFORMANCE,
     *LIMITS,
     *REQUESTS,
-    *ACCURACY,
+    *gate.KEYS,
     *("accuracy_passed", "test06_passed"),
 )
 
@@ -69,7 +69,7 @@ def _own(run: Run, name: str, scenario: Scenario) -> dict[str, object]:
         cells |= {key: getattr(scenario.performance, key) for key in PERFORMANCE}
         cells |= dict(zip(REQUESTS, _requests(run, name, scenario.performance), strict=True))
     if scenario.accuracy:
-        cells |= {key: getattr(scenario.accuracy, key) for key in ACCURACY}
+        cells |= {key: getattr(scenario.accuracy, key) for key in gate.KEYS}
         cells["accuracy_passed"] = scenario.accuracy.passed
     if scenario.compliance:
         cells["test06_passed"] = scenario.compliance.passed

@@ -12,7 +12,7 @@ from .blocks import Block, Chart, Folded, Section, number
 from .charts import FEWEST_POINTS, throughput
 from .events import TimedEvent, by_stage, last_run
 from .latency import Latencies, Values
-from .plot import Line, Series, plot
+from .plot import Line, Series, limit_of_99th, plot
 from .run import Run
 
 # A run's time is cut into so many pieces.
@@ -60,8 +60,7 @@ def _requests(scenario: str, latencies: Latencies) -> list[Chart]:
     waiting = _open(requests.arrival_s, requests.first_token_s, moments)("waiting for the first token", "k1")
     running = _open(requests.first_token_s, requests.end_s, moments)("running", "k0")
     charts = _chart(f"{scenario}: requests waiting and running over time", "requests", [running, waiting])
-    limit = rules.TOKEN_LATENCY_LIMITS_MS.get(scenario, (None,))[0]
-    line = Line(limit, f"limit of the 99th: {limit:g} ms") if limit else None
+    line = limit_of_99th(rules.TOKEN_LATENCY_LIMITS_MS.get(scenario, (None,))[0])
     pieces = ttft_pieces(requests.arrival_s, latencies.ttft_ms, end_s)
     return charts + _chart(f"{scenario}: TTFT over time, by arrival", "ms", pieces, line)
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TextIO
 
 from ..credentials import redaction
+from ..records.files import tail
 from . import background
 from .stage import duration
 from .style import plain
@@ -37,13 +38,7 @@ def megabytes(count: int) -> str:
 
 def last_line(log: Path, start: int = 0) -> str:
     """The last line that was written behind byte `start` of a log; empty without one."""
-    try:
-        with log.open("rb") as stream:
-            end = stream.seek(0, 2)
-            stream.seek(max(start, end - TAIL_BYTES))
-            lines = stream.read().decode("utf-8", "replace").splitlines()
-    except OSError:
-        return ""
+    lines = tail(log, TAIL_BYTES, start)
     return _shown(next((line for line in reversed(lines) if line.strip()), ""))
 
 

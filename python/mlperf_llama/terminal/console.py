@@ -17,6 +17,7 @@ from typing import TextIO
 
 from ..credentials import redaction
 from ..errors import BrokeError
+from ..records.files import tail
 from . import background, outputs
 
 FOLLOW_S = 0.2
@@ -90,13 +91,7 @@ def last_fault(log: Path, limit: int = 262_144, start: int = 0) -> str:
     A failing engine process prints its cause before the parent's own, vaguer exception:
     the first of the last traceback chain is what the user needs.
     """
-    try:
-        with log.open("rb") as stream:
-            stream.seek(max(start, log.stat().st_size - limit))
-            lines = stream.read().decode("utf-8", "replace").splitlines()
-    except OSError:
-        return ""
-    return fault_in(lines)
+    return fault_in(tail(log, limit, start))
 
 
 def fault_in(lines: Iterable[str]) -> str:

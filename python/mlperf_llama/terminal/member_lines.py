@@ -11,6 +11,9 @@ from ..records.schema import Event, MemberCounts
 from .stage import quantity
 from .style import plain
 
+# Of a GPU, in the order of a line.
+UNITS = (("power_w", "W"), ("sm_clock_mhz", "MHz"), ("temperature_c", "°C"))
+
 
 class MemberLines:
     """A listener for events.Events. A rate is that since the lines before."""
@@ -41,7 +44,3 @@ class MemberLines:
             if gpu.get("member") == number:
                 parts += [f"{value:.0f} {unit}" for key, unit in UNITS if (value := gpu.get(key)) is not None]
         return f"{plain(member['name'])}: {', '.join(parts)}"
-
-
-# Of a GPU, in the order of a line.
-UNITS = (("power_w", "W"), ("sm_clock_mhz", "MHz"), ("temperature_c", "°C"))

@@ -12,6 +12,7 @@ from mlperf_llama.report.bottleneck import Gpus, Load
 HOT = Gpus(690.0, 700.0, 1540.0, 1980.0, 0.99)
 COOL = Gpus(420.0, 700.0, 1980.0, 1980.0, 0.99)
 KNOWN = Gpus(420.0, 700.0, 1980.0, 1980.0, 0.99, "memory bandwidth")
+SILENT = Gpus(0.0, 700.0, 0.0, 1980.0, 0.99)
 STARVED = Gpus(300.0, 700.0, 1980.0, 1980.0, 0.62)
 FULL = Load(running=256, waiting=12.0, seats=256)
 FREE = Load(running=90, waiting=0.4, seats=256)
@@ -29,6 +30,7 @@ def performance(ttft_ms: float | None = None, tpot_ms: float | None = None) -> P
         (rules.OFFLINE, performance(), COOL, FREE, "the GPU was busy 99% of the time, at 1 980 of"),
         (rules.OFFLINE, performance(), KNOWN, FREE, "memory bandwidth, by the roofline: the GPU"),
         (rules.OFFLINE, performance(), Gpus(), FREE, "nothing that was recorded: the GPU's readings are"),
+        (rules.OFFLINE, performance(), SILENT, FREE, "the GPU was busy 99% of the time."),
         (rules.SERVER, performance(1911, 25), COOL, FREE, "limited Server: TTFT, p99 1 911 of 2000 ms."),
         (rules.SERVER, performance(900, 95.5), HOT, FREE, "TPOT, p99 95.5 of 100 ms; behind it power: clock"),
         (rules.SERVER, performance(2829, 26), COOL, FULL, "all 256 sequences (MAX_NUM_SEQS) in use while 12"),

@@ -37,7 +37,8 @@ def test_thinning_keeps_the_dip_and_the_peak() -> None:
 
 
 def test_a_line_chart_is_well_formed_and_draws_the_data() -> None:
-    drawn = plot.line_chart([(0, 0), (5, 50), (10, 100)], "<tokens> & more/s", 'a "title" <b>')
+    series = [plot.Series("", [(0, 0), (5, 50), (10, 100)])]
+    drawn = plot.plot(series, "<tokens> & more/s", 'a "title" <b>')
     charts = [e for e in ET.fromstring(drawn).iter() if e.tag == "svg"]
     for canvas, chart in zip((svg.WIDE, svg.NARROW), charts, strict=True):
         assert chart.get("aria-label") == 'a "title" <b>'

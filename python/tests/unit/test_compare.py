@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 import report_samples as samples
 import run_folders as folders
 
+from mlperf_llama import rules
 from mlperf_llama.errors import UsageError
-from mlperf_llama.report import compare, history
-from mlperf_llama.report.compare.sides import Group, Side, notes
+from mlperf_llama.report import charts, compare, history
+from mlperf_llama.report.compare import curves
+from mlperf_llama.report.compare.sides import Group, Measured, Side, notes
+
+
+def compared(first: Path, second: Path) -> str:
+    return compare.text(*compare.groups([first], [second]))
 
 
 def tree(root: Path, system: str, qps: float) -> Path:
@@ -44,7 +52,7 @@ def test_equal_runs_are_comparable_with_ratio_one(tmp_path: Path) -> None:
     run = samples.h100(tmp_path)
     folders.reseal(run)
     shutil.copytree(run.path, tmp_path / "again")
-    text = compare.compare(run.path, tmp_path / "again")
+    text = compared(run.path, tmp_path / "again")
     assert "> ## ✅ Offline: A and B are equally fast (57.03 against 57.03 samples/s)." in text
     assert "| samples/s | 57.03 | 57.03 | 1.000 |" in text
     assert "No setting differs." in text
@@ -58,7 +66,7 @@ def test_what_differs_is_listed_and_the_ratio_is_b_over_a(tmp_path: Path) -> Non
         results["engine"]["settings"]["max_num_seqs"] = 1024
     for run in (a, b):
         folders.reseal(run)
-    text = compare.compare(a.path, b.path)
+    text = compared(a.path, b.path)
     assert "> ## ✅ Offline: B is 100% faster than A (114.1 against 57.03 samples/s); without repeats" in text
     assert "| samples/s | 57.03 | 114.06 | 2.000 |" in text
     assert r"Settings that differ: max\_num\_seqs 512 → 1024." in text
@@ -72,7 +80,7 @@ def test_an_edited_folder_is_named(tmp_path: Path) -> None:
     shutil.copytree(run.path, tmp_path / "again")
     with samples.edited(run, "results.json") as results:
         results["scenarios"]["Offline"]["performance"]["samples_per_second"] = 114.06
-    text = compare.compare(run.path, tmp_path / "again")
+    text = compared(run.path, tmp_path / "again")
     assert "✅" not in text and "A: Not as its stages sealed it: results.json changed" in text
 
 
@@ -80,7 +88,7 @@ def test_a_stand_in_and_a_real_run_are_not_comparable(tmp_path: Path) -> None:
     real = samples.h100(tmp_path)
     with samples.edited(real, "provenance.json") as provenance:
         provenance["model"]["sha256"] = provenance["dataset"]["sha256"] = "cd" * 32
-    text = compare.compare(samples.standin(tmp_path).path, real.path)
+    text = compared(samples.standin(tmp_path).path, real.path)
     top = text.split("## Side by side")[0]
     assert "❌ Not comparable" in top
     for reason in ("different models", "different data", "different numbers of samples", "stand-in"):
@@ -92,11 +100,11 @@ def test_an_invalid_run_compares_with_nothing(tmp_path: Path) -> None:
     a, b = samples.h100(tmp_path, "a"), samples.h100(tmp_path, "b")
     with samples.edited(b, "results.json") as results:
         results["scenarios"]["Server"]["performance"]["loadgen_result"] = "INVALID"
-    assert "b: LoadGen says INVALID of Server." in compare.compare(a.path, b.path)
+    assert "b: LoadGen says INVALID of Server." in compared(a.path, b.path)
 
 
 def test_two_submission_trees(tmp_path: Path) -> None:
-    text = compare.compare(tree(tmp_path / "1", "H100x1", 40.0), tree(tmp_path / "2", "H200x1", 50.0))
+    text = compared(tree(tmp_path / "1", "H100x1", 40.0), tree(tmp_path / "2", "H200x1", 50.0))
     assert "Server: A was asked for 40 queries/s and B was asked for 50 queries/s, so the rates say" in text
     assert "A has 4% room in TTFT; B has 4% room in TTFT." in text
     assert (
@@ -115,7 +123,7 @@ def test_a_tree_of_several_systems_names_each(tmp_path: Path) -> None:
 
 
 def test_a_run_and_a_tree(tmp_path: Path) -> None:
-    text = compare.compare(samples.h100(tmp_path).path, tree(tmp_path, "H200x1", 50.0))
+    text = compared(samples.h100(tmp_path).path, tree(tmp_path, "H200x1", 50.0))
     assert "| samples/s | 46.61 | 50.00 | 1.073 |" in text
     assert "Offline was run by" in text
 
@@ -168,7 +176,7 @@ def test_several_folders_are_repeats_with_commas_between_them(tmp_path: Path) ->
     odd = tmp_path / "odd, name"
     odd.mkdir()
     assert compare.folders(str(odd)) == [odd]
-    assert "drawn in" not in compare.compare(a, b), "charts stand on the page alone"
+    assert "drawn in" not in compared(a, b), "charts stand on the page alone"
 
 
 def test_repeats_of_another_model_are_refused(tmp_path: Path) -> None:
@@ -195,7 +203,7 @@ def test_tunings_are_compared_by_what_they_found(tmp_path: Path) -> None:
     for made, answer in zip(runs, (47.6, 51.5), strict=True):
         search = {"probes": [], "answer": answer, "minutes": 12.0}
         folders.write_json(made, "tuning.json", {"search": ["qps"], "scenarios": {"Server": search}})
-    text = compare.compare(runs[0].path, runs[1].path)
+    text = compared(runs[0].path, runs[1].path)
     assert "Server, as tuned: B holds 8.2% more load than A (51.50 against 47.60 queries/s)." in text
 
 
@@ -205,7 +213,7 @@ def test_accuracy_stands_beside_speed_with_its_error(tmp_path: Path) -> None:
         with samples.edited(made, "results.json") as results:
             accuracy = results["scenarios"]["Offline"]["accuracy"]
             accuracy.update(rouge1=rouge1, standard_errors={"rouge1": 0.11})
-    text = compare.compare(runs[0].path, runs[1].path)
+    text = compared(runs[0].path, runs[1].path)
     assert "Offline, ROUGE-1 of B and A: 38.20 ± 0.11 against 38.74 ± 0.11" in text
     assert "the difference of -0.54 is beyond two standard errors (0.31)" in text
     assert "Server, ROUGE-1 of B and A: 38.74 against 38.74; the standard error is not recorded" in text
@@ -255,4 +263,14 @@ def test_what_is_no_result_is_refused(tmp_path: Path, name: str) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "file").write_text("")
     with pytest.raises(UsageError, match="expected a run folder or a submission tree"):
-        compare.compare(tmp_path / name, tmp_path / name)
+        compared(tmp_path / name, tmp_path / name)
+
+
+def test_a_percentile_that_was_not_logged_leaves_its_place_empty() -> None:
+    detail = {charts.TTFT_KEY.format(p): 1e8 for p in charts.LOGGED.values() if p != "95.00"}
+    sides = [Side(name, {rules.OFFLINE: Measured(detail=detail)}) for name in ("first", "second")]
+    (drawn,) = curves.charts(Group("A", (sides[0],)), Group("B", (sides[1],)))
+    points = re.findall(r'<polyline class="series one" points="([^"]+)"', drawn.svg)[0].split()
+    x = [float(point.split(",")[0]) for point in points]
+    steps = [(b - a) / (x[1] - x[0]) for a, b in pairwise(x)]
+    assert steps == pytest.approx([1, 2, 1, 1], abs=0.01)

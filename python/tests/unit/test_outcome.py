@@ -20,55 +20,61 @@ def run(result: str, speed: float, seconds: float, **more: object) -> Performanc
     return Performance(speed, 128 * speed, seconds, round(speed * seconds), result, **more)  # type: ignore[arg-type]
 
 
+def limited(
+    scenario: str,
+    result: str,
+    qps: float,
+    speed: float,
+    seconds: float,
+    p99_ms: tuple[float, float],
+    **more: object,
+) -> tuple[str, Performance, Asked]:
+    """A run of Server or Interactive, sent `qps`. `p99_ms`: TTFT's and TPOT's."""
+    ttft_ms, tpot_ms = p99_ms
+    return scenario, run(result, speed, seconds, ttft_p99_ms=ttft_ms, tpot_p99_ms=tpot_ms, **more), Asked(qps)
+
+
 # Scenario, LoadGen's figures, what it was asked for, and the sentence.
 RECORDED = {
     "TTFT over": (
-        ("Server", run("INVALID", 14.61, 915.2, ttft_p99_ms=2828.7, tpot_p99_ms=26.1), Asked(15)),
+        limited("Server", "INVALID", 15, 14.61, 915.2, (2828.7, 26.1)),
         "Server INVALID: TTFT p99 2,829 ms, limit 2,000 (41% over); TPOT p99 26 of 100 ms. Lower TARGET_QPS "
         "from 15 to about 12 (`make tune` finds it).",
     ),
     "room in both": (
-        ("Server", run("VALID", 59.31, 675.9, ttft_p99_ms=861.4, tpot_p99_ms=89.2), Asked(60)),
+        limited("Server", "VALID", 60, 59.31, 675.9, (861.4, 89.2)),
         "Server VALID with 57% room in TTFT (p99 861 of 2,000 ms), 11% in TPOT (p99 89 of 100 ms); about "
         "66/s would likely hold.",
     ),
     "at its limit": (
-        ("Server", run("VALID", 46.61, 860.4, ttft_p99_ms=1911.2, tpot_p99_ms=25.1), Asked(47)),
+        limited("Server", "VALID", 47, 46.61, 860.4, (1911.2, 25.1)),
         "Server VALID with 4.4% room in TTFT (p99 1,911 of 2,000 ms), 75% in TPOT (p99 25 of 100 ms); 47/s "
         "is about the most that it holds.",
     ),
     "overloaded": (
-        ("Server", run("INVALID", 12.4, 1080.3, ttft_p99_ms=184_302.6, tpot_p99_ms=61.7), Asked(20)),
+        limited("Server", "INVALID", 20, 12.4, 1080.3, (184_302.6, 61.7)),
         "Server INVALID: TTFT p99 184,303 ms, limit 2,000 (92 times as much); TPOT p99 62 of 100 ms. Lower "
         "TARGET_QPS from 20 to about 10 (`make tune` finds it).",
     ),
     "TPOT over": (
-        ("Interactive", run("INVALID", 9.87, 1354.0, ttft_p99_ms=86.4, tpot_p99_ms=41.2), Asked(10)),
+        limited("Interactive", "INVALID", 10, 9.87, 1354.0, (86.4, 41.2)),
         "Interactive INVALID: TPOT p99 41 ms, limit 30 (37% over); TTFT p99 86 of 500 ms. Lower TARGET_QPS "
         "from 10 to about 7.2 (`make tune` finds it).",
     ),
     "both over": (
-        ("Interactive", run("INVALID", 7.9, 1600.0, ttft_p99_ms=512.0, tpot_p99_ms=30.09), Asked(8)),
+        limited("Interactive", "INVALID", 8, 7.9, 1600.0, (512.0, 30.09)),
         "Interactive INVALID: TTFT p99 512 ms, limit 500 (2.4% over); TPOT p99 30 ms, limit 30 (0.3% over). "
         "Lower TARGET_QPS from 8 to about 7.9 (`make tune` finds it).",
     ),
     "much room": (
-        ("Interactive", run("VALID", 1.99, 6721.0, ttft_p99_ms=61.0, tpot_p99_ms=8.31), Asked(2)),
+        limited("Interactive", "VALID", 2, 1.99, 6721.0, (61.0, 8.31)),
         "Interactive VALID with 88% room in TTFT (p99 61 of 500 ms), 72% in TPOT (p99 8.31 of 30 ms); about "
         "2.5/s would likely hold.",
     ),
     "too few queries": (
-        (
-            "Server",
-            run(
-                "INVALID",
-                0.99,
-                24.2,
-                ttft_p99_ms=1210.0,
-                tpot_p99_ms=88.0,
-                invalid_reasons=("Min duration not met.", "Run unsuccessful. Processed 24 queries."),
-            ),
-            Asked(1),
+        limited(
+            *("Server", "INVALID", 1, 0.99, 24.2, (1210.0, 88.0)),
+            invalid_reasons=("Min duration not met.", "Run unsuccessful. Processed 24 queries."),
         ),
         "Server INVALID: TPOT p99 88 of 100 ms; TTFT p99 1,210 of 2,000 ms. LoadGen's reason: Min duration "
         "not met; Run unsuccessful. Processed 24 queries.",

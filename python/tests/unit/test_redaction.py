@@ -245,7 +245,9 @@ def test_no_report_or_terminal_text_passes_a_control_character_on() -> None:
     banner = blocks.Banner(DANGEROUS, (DANGEROUS,), "bad")
     table = blocks.Table((DANGEROUS,), ((DANGEROUS,), (f"`{DANGEROUS}`",)), "l", DANGEROUS, DANGEROUS)
     folded = blocks.Table((DANGEROUS,), ((DANGEROUS,),), "l", DANGEROUS, folded=True)
-    chart = blocks.Chart(DANGEROUS, plot.line_chart([(0, 1), (1, 2)], DANGEROUS, DANGEROUS), DANGEROUS)
+    chart = blocks.Chart(
+        DANGEROUS, plot.plot([plot.Series("", [(0, 1), (1, 2)])], DANGEROUS, DANGEROUS), DANGEROUS
+    )
     content = (blocks.Text(DANGEROUS), blocks.Items((DANGEROUS,)), table, folded, chart)
     section = blocks.Section(DANGEROUS, content)
     document = blocks.Document(DANGEROUS, DANGEROUS, banner, DANGEROUS, (section,))

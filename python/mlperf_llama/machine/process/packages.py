@@ -16,7 +16,6 @@ import os
 import re
 import signal
 import subprocess
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -27,6 +26,7 @@ from ...errors import BrokeError
 from ...records import codec
 from ...records.files import digest
 from ...records.schema import ImportedPackage, InstalledPackages
+from ..processes import MODULE_COMMAND, PACKAGE_FOLDER
 
 # What Python and the loader read; headers and test data make half of PyTorch's list.
 _LOADED = re.compile(r"\.(py|pth|so(\.[0-9.]+)?|cubin|ptx)$")
@@ -41,7 +41,7 @@ DISTRIBUTIONS: Mapping[str, tuple[str, ...]] = {
 }
 # The process that examines.
 MODULE = f"{__package__}.examine"
-LOCKS = Path(__file__).resolve().parents[4] / "locks"
+LOCKS = PACKAGE_FOLDER.parent / "locks"
 _LOCKED = re.compile(r"""(?:^|["'])([\w.-]+)==(\d[^\s"'\\;]+)""", re.MULTILINE)
 # Differing files that are named, and what follows the name of one that is not there.
 MOST, GONE = 5, " (gone)"
@@ -199,10 +199,9 @@ class Examination:
 
     def __init__(self, files: Mapping[str, str | None], own: Iterable[Path], site: Path | None) -> None:
         order = {"files": dict(files), "own": [*map(str, own)], "site": str(site) if site else None}
-        root = str(Path(__file__).resolve().parents[3])
         self._process = subprocess.Popen(
-            [sys.executable, "-P", "-s", "-m", MODULE, json.dumps(order)],
-            env={**os.environ, "PYTHONPATH": root},
+            [*MODULE_COMMAND, MODULE, json.dumps(order)],
+            env={**os.environ, "PYTHONPATH": str(PACKAGE_FOLDER)},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ... import __version__
 from ...records.schema import ImportedPackage, PythonProcess
-from ...records.source import source_sha256
+from ...records.source import PACKAGE, source_sha256
 from . import installed, packages, startup, variables
 
 # What each engine imports beside this package.
@@ -65,7 +65,7 @@ class Recorder:
 
 
 def _own_package(differing: tuple[str, ...]) -> ImportedPackage:
-    file = str(Path(__file__).resolve().parents[2] / "__init__.py")
+    file = str(PACKAGE / "__init__.py")
     return ImportedPackage("mlperf_llama", file, __version__, sha256=source_sha256(), differing=differing)
 
 

@@ -97,11 +97,7 @@ def plugins(path: Sequence[str]) -> tuple[str, ...]:
 def preloaded(env: Mapping[str, str], at_start: Mapping[str, str]) -> tuple[str, ...]:
     """Libraries that the loader put before all others, by variable or by the system's file. `at_start`: the
     environment as the process was given it, which a preloaded library cannot take back."""
-    named = {
-        f"{name}={env.get(name) or at_start.get(name)}"
-        for name in PRELOADS
-        if env.get(name) or at_start.get(name)
-    }
+    named = {f"{name}={value}" for name in PRELOADS if (value := env.get(name) or at_start.get(name))}
     try:
         words = PRELOAD_FILE.read_text(encoding="utf-8", errors="replace").split()
     except OSError:

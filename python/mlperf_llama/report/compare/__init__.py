@@ -16,9 +16,9 @@ from ..blocks import NOTHING, Banner, Block, Chart, Document, Section, Table, Te
 from . import curves, sentences
 from .differences import Difference, difference, every_difference, mean_of, shared_scenarios
 from .reading import read, read_group
-from .sides import FIGURES, Group, not_comparable, notes
+from .sides import FIGURES, Group, differing, not_comparable, notes
 
-__all__ = ["compare", "document", "folders", "groups", "read", "summary", "text", "write_page"]
+__all__ = ["document", "folders", "groups", "read", "summary", "text", "write_page"]
 SETTINGS = ("setting ", "engine setting ")
 # Settings that say where something lies or what is shown, and nothing about the run.
 PLACES = frozenset({"results_dir", "cache_dir", "verbosity", "system_file", "inference_dir"})
@@ -38,11 +38,6 @@ def groups(first: Sequence[Path], second: Sequence[Path]) -> tuple[Group, Group]
 def text(a: Group, b: Group) -> str:
     """The comparison as Markdown."""
     return markdown.render(document(a, b))
-
-
-def compare(first: Path, second: Path) -> str:
-    """The comparison of two results as Markdown."""
-    return text(*groups([first], [second]))
 
 
 def write_page(path: Path, a: Group, b: Group) -> None:
@@ -68,13 +63,11 @@ def document(a: Group, b: Group, charts: Sequence[Chart] = ()) -> Document:
 
 def _settings(a: Group, b: Group) -> str:
     """The settings that differ, each once: SAMPLES 24 → 64."""
-    facts_a, facts_b = a.first.facts, b.first.facts
     names: dict[str, str] = {}
-    for key in dict.fromkeys([*facts_a, *facts_b]):
+    for key, (first, second) in differing(a.first, b.first).items():
         prefix = next((p for p in SETTINGS if key.startswith(p)), None)
-        if prefix and facts_a.get(key) != facts_b.get(key):
-            change = f"{word(facts_a.get(key))} → {word(facts_b.get(key))}"
-            names.setdefault(key.removeprefix(prefix), change)
+        if prefix:
+            names.setdefault(key.removeprefix(prefix), f"{word(first)} → {word(second)}")
     return ", ".join(f"{name} {change}" for name, change in names.items() if name not in PLACES)
 
 
@@ -98,7 +91,7 @@ def _table(a: Group, b: Group, scenario: str) -> Table:
     rows: list[tuple[str, ...]] = [("LoadGen says", *validity, NOTHING, NOTHING)]
     for key, (unit, digits) in FIGURES.items():
         both = difference(a, b, scenario, key)
-        means = both.means if both else tuple(mean_of(group, scenario, key) for group in (a, b))
+        means = tuple(mean_of(group, scenario, key) for group in (a, b))
         if means == (None, None):
             continue
         ratio = _ratio(both) if both else NOTHING
@@ -109,12 +102,8 @@ def _table(a: Group, b: Group, scenario: str) -> Table:
 
 
 def _differences(a: Group, b: Group) -> Table:
-    facts_a, facts_b = a.first.facts, b.first.facts
-    rows = tuple(
-        (key, word(facts_a.get(key)), word(facts_b.get(key)))
-        for key in dict.fromkeys([*facts_a, *facts_b])
-        if facts_a.get(key) != facts_b.get(key)
-    )
+    facts = differing(a.first, b.first)
+    rows = tuple((key, word(first), word(second)) for key, (first, second) in facts.items())
     note = "A dash: not recorded there."
     return Table(("fact", a.letter, b.letter), rows, "lll", "What differs", note)
 
@@ -132,11 +121,7 @@ def summary(a: Group, b: Group) -> str:
         }
         for name in shared_scenarios(a, b)
     }
-    differing = {
-        key: {"a": a.first.facts.get(key), "b": b.first.facts.get(key)}
-        for key in dict.fromkeys([*a.first.facts, *b.first.facts])
-        if a.first.facts.get(key) != b.first.facts.get(key)
-    }
+    facts = differing(a.first, b.first)
     whole = {
         "schema_version": 1,
         "a": [side.name for side in a.sides],
@@ -145,7 +130,7 @@ def summary(a: Group, b: Group) -> str:
         "reasons": reasons,
         "notes": notes(a, b),
         "scenarios": scenarios,
-        "differing": differing,
+        "differing": {key: {"a": first, "b": second} for key, (first, second) in facts.items()},
     }
     return json.dumps(whole, indent=2, default=str)
 

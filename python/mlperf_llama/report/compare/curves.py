@@ -5,7 +5,7 @@ from __future__ import annotations
 from ... import rules
 from ..blocks import Chart, number
 from ..charts import FEWEST_POINTS, PERCENTILES, TPOT_KEY, TTFT_KEY, percentiles
-from ..plot import Line, Series, plot
+from ..plot import Series, limit_of_99th, plot
 from .differences import shared_scenarios
 from .sides import Group, Measured
 
@@ -52,7 +52,7 @@ def _latencies(
         values = percentiles(measured.detail, pattern)
         if len(values) < FEWEST_POINTS:
             continue
-        points = [(float(n), ms) for n, (_, ms) in enumerate(values)]
+        points = [(float(PERCENTILES.index(p)), ms) for p, ms in values]
         series.append(Series(group.title, points, COLOURS[group.letter]))
         listed.append(f"{group.letter} " + ", ".join(f"{p} {number(ms, 1)}" for p, ms in values))
     if not series:
@@ -60,10 +60,9 @@ def _latencies(
     title = f"{scenario}: {name} by percentile"
     end = f"; limit of the 99th: {limit:g}" if limit else ""
     description = f"{title} in ms: {'; '.join(listed)}{end}."
-    names = [f"p{float(p):g}" for p in PERCENTILES]
-    line = Line(limit, f"limit of the 99th: {limit:g} ms") if limit else None
 
     def label(at: float) -> str:
-        return names[int(at)] if at == int(at) and int(at) < len(names) else ""
+        return PERCENTILES[int(at)] if at == int(at) and int(at) < len(PERCENTILES) else ""
 
-    return Chart(title, plot(series, "ms", description, label, limit=line), description)
+    drawn = plot(series, "ms", description, label, limit=limit_of_99th(limit))
+    return Chart(title, drawn, description)

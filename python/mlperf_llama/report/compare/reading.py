@@ -15,10 +15,10 @@ from ...records.run_folder import RunFolder
 from ...records.schema import Accuracy, Provided
 from ...score import accuracy_text
 from ...tune.records import Tuning
-from .. import charts, run
+from .. import charts, outcome, run
 from ..events import by_stage
 from ..svg import Point
-from .sides import REQUESTED_QPS, SAME, Group, Measured, Side, differ
+from .sides import SAME, Group, Measured, Side, differ
 
 
 def _facts(prefix: str, values: Mapping[str, object]) -> JsonObject:
@@ -76,14 +76,14 @@ def _requested(detail: Mapping[str, object], config: Config | None, scenario: st
     """The rate LoadGen was told to send: by its log, else by the settings."""
     if scenario not in rules.TOKEN_LATENCY_LIMITS_MS:
         return None
-    logged = detail.get(REQUESTED_QPS)
-    if isinstance(logged, int | float) and logged > 0:
-        return float(logged)
+    logged = outcome.asked(detail).target_qps
+    if logged is not None and logged > 0:
+        return logged
     return config.target_qps if config else None
 
 
 def _tuned(path: Path) -> dict[str, float]:
-    """What a tuning found, by scenario; empty for other runs."""
+    """The answers of a tuning, by scenario; empty for other runs."""
     folder = RunFolder(path)
     if not folder.is_tuning:
         return {}

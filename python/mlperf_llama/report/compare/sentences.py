@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ... import rules
-from ...tune.records import Probe
+from .. import outcome
 from ..blocks import number
 from .differences import EQUAL, Difference, difference, one_value
 from .sides import Group, Measured
@@ -107,16 +107,14 @@ def _latencies(a: Group, b: Group, scenario: str) -> str:
 def _room(group: Group, scenario: str) -> str:
     """What is left to the nearer limit."""
     performance = group.measured(scenario)[0].performance
-    limits_ms = rules.TOKEN_LATENCY_LIMITS_MS[scenario]
     if performance is None:
         return "was not measured"
-    probe = Probe("", 0.0, ttft_p99_ms=performance.ttft_p99_ms, tpot_p99_ms=performance.tpot_p99_ms)
-    left = probe.headroom_percent(limits_ms)
-    if left is None:
+    nearer = outcome.nearest(outcome.token_latencies(scenario, performance))
+    if nearer is None:
         return "has no latencies"
-    ttft, tpot = (performance.ttft_p99_ms or 0.0), (performance.tpot_p99_ms or 0.0)
-    name = "TTFT" if ttft / limits_ms[0] >= tpot / limits_ms[1] else "TPOT"
-    return f"has {left:.0f}% room in {name}" if left >= 0 else f"is {-left:.0f}% over its limit in {name}"
+    left = 100 * (1 - nearer.value / nearer.limit)
+    room = f"has {left:.0f}% room" if left >= 0 else f"is {-left:.0f}% over its limit"
+    return f"{room} in {nearer.name}"
 
 
 def accuracy(a: Group, b: Group, scenario: str) -> str | None:

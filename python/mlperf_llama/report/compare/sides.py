@@ -31,9 +31,6 @@ SAME = {
 }
 
 
-REQUESTED_QPS = "effective_target_qps"
-
-
 @dataclass(frozen=True)
 class Measured:
     """What one scenario measured. `requested_qps`: the rate that LoadGen was told to send, which is a result
@@ -112,6 +109,12 @@ def _holders(a: Group, b: Group, note: str) -> str:
         if note in side.notes
     ]
     return " and ".join([*whole, *others])
+
+
+def differing(a: Side, b: Side) -> dict[str, tuple[object, object]]:
+    """The facts that are not the same in both, by name; None where one has it not."""
+    both = {key: (a.facts.get(key), b.facts.get(key)) for key in (*a.facts, *b.facts)}
+    return {key: (first, second) for key, (first, second) in both.items() if first != second}
 
 
 def differ(a: Side, b: Side, key: str) -> bool:

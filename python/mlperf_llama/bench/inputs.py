@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+from ..engine.settings import ModelFacts
 from ..errors import UsageError
 from ..records.files import JsonObject
 from ..records.run_folder import RunFolder
 from ..records.schema import Provenance, Provided
+from ..sources import model
 
 
 def check_resume_inputs(provenance: Provenance) -> None:
@@ -33,3 +37,13 @@ def whole_number(model_config: JsonObject, key: str, default: int) -> int:
     if not isinstance(value, int):
         raise UsageError(f"the model's config.json: expected a whole number for {key}, found {value!r}")
     return value
+
+
+def model_facts(folder: Path, model_config: JsonObject, max_model_len: int) -> ModelFacts:
+    """What an engine's settings depend on, of a model and its config.json."""
+    return ModelFacts(
+        str(folder),
+        max_model_len,
+        quantized="quantization_config" in model_config,
+        random_weights=model.is_random(model_config),
+    )

@@ -14,10 +14,9 @@ from ..engine.hopper import bounds
 from ..engine.preset import DEFAULT_MAX_NUM_SEQS, choose_preset
 from ..engine.replicas import plan as replicas
 from ..engine.replicas.places import Placed
-from ..engine.settings import EngineSettings, ModelFacts, engine_settings
+from ..engine.settings import EngineSettings, engine_settings
 from ..errors import BrokeError, PipelineError
 from ..machine.gpu_sampler import GpuSampler
-from ..machine.gpus import VISIBLE
 from ..machine.processes import end_children
 from ..records.events import Events
 from ..records.files import digest, read_object
@@ -108,17 +107,11 @@ class Session:
     @property
     def settings(self) -> EngineSettings:
         """The engine's, by what is known now."""
-        facts = ModelFacts(
-            str(self.model_dir),
-            self.max_model_len,
-            quantized="quantization_config" in self._model_config,
-            random_weights=model.is_random(self._model_config),
-        )
         return engine_settings(
             self.config,
             self.preset,
             self.tuned,
-            facts,
+            inputs.model_facts(self.model_dir, self._model_config, self.max_model_len),
             on_gpu=self.gpu is not None,
             cpu_threads=replicas.cpu_threads(len(self.members)),
             oom_overrides=self._memory.steps,
@@ -137,9 +130,8 @@ class Session:
             return endpoints.make_engine(self.config, self._vocabulary, self._endpoint_key)
         from ..engine.vllm import VllmEngine
 
-        settings, gpu = self.settings, self.members[0].gpu
-        chosen = {VISIBLE: gpu} if gpu is not None and self.config.gpus is not None else {}
-        return VllmEngine(settings.arguments, self.config.cache_path, {**settings.environment, **chosen})
+        settings, visible = self.settings, replicas.environment_of(self.members[0], self.config)
+        return VllmEngine(settings.arguments, self.config.cache_path, {**settings.environment, **visible})
 
     def raise_ceilings(self, ceilings: Mapping[str, int]) -> None:
         """Raise what the engine will be loaded with; the runs' own limits stay."""

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from .. import rules
 from ..config import Config
-from ..engine.fake import check_script
+from ..engine.fake_script import check_script
 from ..engine.preset import GENERIC, load_preset
 from ..engine.replicas.plan import chosen_gpus
 from ..errors import MissingError, UsageError

@@ -17,6 +17,29 @@ from ..records.run_folder import RunFolder
 from ..records.schema import EngineLoad, EngineLoads, LoadedEngine, Results, UsedExtension, UsedPreset
 
 
+def loaded(
+    run: RunFolder,
+    info: EngineInfo,
+    settings: dict[str, object],
+    preset: Preset,
+    first_query_s: float | None,
+) -> None:
+    """The engine that answers from now on, for results.json. `settings`: those it really uses;
+    `first_query_s`: of an engine before it in this process."""
+    engine = LoadedEngine(
+        name=info.name,
+        version=info.version,
+        preset=preset.name if info.name == "vllm" else None,
+        settings=settings,
+        details=info.details,
+        load_s=info.load_s,
+        self_check=info.self_check,
+        import_s=info.import_s,
+        first_query_s=first_query_s,
+    )
+    run.update(Results, engine=engine)
+
+
 def add_loads(run: RunFolder, infos: Mapping[int | None, EngineInfo], preset: Preset) -> None:
     """One more load of the engine, or of each member's by its index, after those of before."""
     time = datetime.now(UTC).isoformat(timespec="seconds")

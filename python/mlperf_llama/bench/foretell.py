@@ -37,11 +37,13 @@ STAND_IN_WHY = "neither HF_TOKEN nor MLCommons' token is set, and the weights ar
 
 @dataclass(frozen=True)
 class Line:
-    """One thing that is known beforehand. `good` False: it is a reason why the run will not count."""
+    """One thing that is known beforehand. `good` False: it is a reason why the run will not count.
+    `to_fetch`: it tells of weights that are fetched first."""
 
     name: str
     text: str
     good: bool = True
+    to_fetch: bool = False
 
 
 def lines(config: Config, gpus: Sequence[Gpu], env: Mapping[str, str]) -> list[Line]:
@@ -136,9 +138,8 @@ def weights_line(config: Config, env: Mapping[str, str]) -> Line:
         return Line("weights", "Llama-3.1-8B-Instruct, in the hub's cache")
     sources = [name for name, is_set in _tokens(env).items() if is_set]
     if sources:
-        return Line(
-            "weights", f"Llama-3.1-8B-Instruct from {' or '.join(sources)}, {WEIGHTS_GB:g} GB to fetch"
-        )
+        text = f"Llama-3.1-8B-Instruct from {' or '.join(sources)}, {WEIGHTS_GB:g} GB to fetch"
+        return Line("weights", text, to_fetch=True)
     return Line("weights", f"the stand-in, SmolLM2-135M-Instruct: {STAND_IN_WHY}", False)
 
 
@@ -171,7 +172,7 @@ def _disk(config: Config, gpus: Sequence[Gpu], weights: Line) -> str:
     environment = ENVIRONMENT_GB[_build(gpus)]
     fetched = 0.0
     if config.engine != "fake":
-        fetched = WEIGHTS_GB + DATA_GB if weights.good and "to fetch" in weights.text else STAND_IN_GB
+        fetched = WEIGHTS_GB + DATA_GB if weights.to_fetch else STAND_IN_GB
     run_gb = RUN_GB * len(config.scenario) if gpus else 0.01
     place = Path(config.cache_dir).expanduser()
     return (

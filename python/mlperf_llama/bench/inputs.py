@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+from .. import rules
+from ..engine.settings import ModelFacts
 from ..errors import UsageError
 from ..records.files import JsonObject
 from ..records.run_folder import RunFolder
 from ..records.schema import Provenance, Provided
+from ..sources import model
+from ..sources.dataset import prepare
+from .scope import Scope
 
 
 def check_resume_inputs(provenance: Provenance) -> None:
@@ -33,3 +40,31 @@ def whole_number(model_config: JsonObject, key: str, default: int) -> int:
     if not isinstance(value, int):
         raise UsageError(f"the model's config.json: expected a whole number for {key}, found {value!r}")
     return value
+
+
+def samples(
+    dataset: Provided, weights: Provided, model_config: JsonObject, cache: Path, scope: Scope
+) -> prepare.Samples:
+    """The prompts of a run as token ids. A run that may count makes them anew."""
+    model_dir = Path(str(weights.path))
+    positions = whole_number(model_config, "max_position_embeddings", rules.MAX_MODEL_LEN)
+    return prepare.prepare(
+        Path(str(dataset.path)),
+        model_dir,
+        cache,
+        scope.sample_count,
+        model.is_reference_tokenizer(model_dir),
+        positions - rules.MAX_NEW_TOKENS,
+        use_cache=not (dataset.eligible and weights.eligible) or scope.shortened,
+        expected_sha256=dataset.sha256,
+    )
+
+
+def model_facts(folder: Path, model_config: JsonObject, max_model_len: int) -> ModelFacts:
+    """What an engine's settings depend on, of a model and its config.json."""
+    return ModelFacts(
+        str(folder),
+        max_model_len,
+        quantized="quantization_config" in model_config,
+        random_weights=model.is_random(model_config),
+    )

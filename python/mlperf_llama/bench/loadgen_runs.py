@@ -45,20 +45,15 @@ def _announce_all(session: Session, speed: Speed) -> None:
     session.events.emit("plan", message=planner.total(plans))
 
 
-def asked(config: Config) -> list[tuple[str, str]]:
-    """Scenario and mode of every run, in order."""
-    return [(s, m) for s in config.scenario for m in rules.MODES if m in config.mode]
-
-
 def missing(run: RunFolder, config: Config) -> list[tuple[str, str]]:
     """The runs asked for and not yet recorded, in order; a resumed folder has fewer."""
     done = run.read(Results).scenarios
-    return [(s, mode) for s, mode in asked(config) if getattr(done.get(s, Scenario()), mode) is None]
+    return [(s, mode) for s, mode in planner.asked(config) if getattr(done.get(s, Scenario()), mode) is None]
 
 
 def _place(session: Session, scenario: str, mode: str, speed: Speed) -> EventFields:
     """Which of all runs it is, and how long those behind it take by their plans."""
-    runs = asked(session.config)
+    runs = planner.asked(session.config)
     left = [each for each in missing(session.run, session.config) if each != (scenario, mode)]
     seconds = [make_plan(session, *each, speed).expected_seconds or 0.0 for each in left]
     return EventFields(run=runs.index((scenario, mode)) + 1, runs=len(runs), rest_s=round(sum(seconds), 1))

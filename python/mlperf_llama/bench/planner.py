@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
 from .. import rules
 from ..config import Config
@@ -16,7 +17,7 @@ from ..loadgen import plan
 from ..loadgen.plan import Plan
 from ..machine import expected, roofline
 from ..machine.expected import Expected
-from ..machine.gpu_table import find_gpu
+from ..machine.gpu_table import GpuSpec, find_gpu
 from ..machine.memory import free_bytes
 from ..records.schema import STATIC, Gpu
 from ..settings import AUTO
@@ -25,6 +26,7 @@ from . import target_qps
 from .scope import Scope, scope_of
 from .target_qps import Choice, OfflineSpeed
 
+T = TypeVar("T")
 # Where MODEL takes the official weights.
 OFFICIAL = ("mlcommons", "huggingface")
 # The fake engine answers at once: the rate that is guessed for it would fill any memory.
@@ -74,12 +76,13 @@ def every_run(config: Config, gpus: Sequence[Gpu]) -> list[tuple[Plan, Choice]]:
     used = chosen_gpus(config, gpus)
     gpu, replicas = (used[0] if used else None), len(members(config, used))
     choices = {scenario: choose(config, scenario, gpu, replicas) for scenario in config.scenario}
-    return [
-        (make_plan(config, full_scope(config), scenario, mode, choice), choice)
-        for scenario, choice in choices.items()
-        for mode in rules.MODES
-        if mode in config.mode
-    ]
+    scope = full_scope(config)
+    return [(make_plan(config, scope, s, mode, choices[s]), choices[s]) for s, mode in asked(config)]
+
+
+def asked(config: Config) -> list[tuple[str, str]]:
+    """Scenario and mode of every run, in order."""
+    return [(s, mode) for s in config.scenario for mode in rules.MODES if mode in config.mode]
 
 
 def total_seconds(config: Config, gpus: Sequence[Gpu]) -> float | None:
@@ -187,13 +190,16 @@ def _model_digest(config: Config) -> str | None:
 
 def expected_speed(preset: Preset, gpu: Gpu) -> Expected | None:
     """What one such GPU is expected to reach in Offline, with the precision and the kernels of its preset."""
-    card = find_gpu(gpu)
-    precision = roofline.precision_of(preset.engine, card) or "fp16"
-    return expected.offline(card, precision, expected.kernels_of(preset.engine)) if card else None
+    return _on_card(expected.offline, preset, gpu)
 
 
 def expected_latency_ms(preset: Preset, gpu: Gpu) -> float | None:
     """What one answer of SingleStream is expected to take on such a GPU."""
+    return _on_card(expected.single_stream_ms, preset, gpu)
+
+
+def _on_card(figure: Callable[[GpuSpec, str, str], T | None], preset: Preset, gpu: Gpu) -> T | None:
+    """A figure of the card with the preset's precision and kernels; None of a card that is not known."""
     card = find_gpu(gpu)
     precision = roofline.precision_of(preset.engine, card) or "fp16"
-    return expected.single_stream_ms(card, precision, expected.kernels_of(preset.engine)) if card else None
+    return figure(card, precision, expected.kernels_of(preset.engine)) if card else None

@@ -35,6 +35,12 @@ def path_in_use(run: RunFolder) -> Path | None:
     return run.file(Scales.FILE) if used is not None and used.is_static else None
 
 
+def record_in_use(run: RunFolder) -> dict[str, object]:
+    """Which scales the engine is loaded with, where they are static."""
+    path = path_in_use(run)
+    return {"scales_sha256": digest(path)} if path else {}
+
+
 def provide(run: RunFolder, config: Config, env: Mapping[str, str], events: Events) -> None:
     """Choose the scales and record the choice; static ones are in the run folder when this ends.
 

@@ -11,12 +11,12 @@ from ..config import Config, secret
 from ..engine import tuned
 from ..engine.preset import choose_preset
 from ..engine.replicas import plan as replicas
-from ..engine.settings import ModelFacts, engine_settings
+from ..engine.settings import engine_settings
 from ..errors import MissingError, UsageError
 from ..machine import gpus, needs
-from ..machine.gpus import VISIBLE
 from ..records.files import read_object
 from ..sources import model
+from . import inputs
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +40,6 @@ def serve(config: Config, env: Mapping[str, str]) -> None:
     first = next(iter(here.gpus), None)
     served = model.first_served(config, env)
     folder = Path(served.path)
-    model_config = read_object(folder / "config.json")
     preset = choose_preset(config, first)
     settings = engine_settings(
         config,
@@ -49,23 +48,17 @@ def serve(config: Config, env: Mapping[str, str]) -> None:
             tuned.path_of(Path(config.results_dir), config, first.name if first else None),
             tuned.identity(config, served.sha256, preset.engine, replicas=1),
         ),
-        ModelFacts(
-            str(folder),
-            rules.MAX_MODEL_LEN,
-            quantized="quantization_config" in model_config,
-            random_weights=model.is_random(model_config),
-        ),
+        inputs.model_facts(folder, read_object(folder / "config.json"), rules.MAX_MODEL_LEN),
         on_gpu=first is not None,
         cpu_threads=replicas.cpu_threads(1),
     )
     from ..engine import openai_server
 
     host, port = config.serve_address.rsplit(":", 1)
-    chosen = {VISIBLE: members[0].gpu} if members[0].gpu is not None and config.gpus is not None else {}
     openai_server.serve(
         settings.arguments,
         config.cache_path,
-        {**settings.environment, **chosen},
+        {**settings.environment, **replicas.environment_of(members[0], config)},
         (host, int(port)),
         rules.MODEL_ID if served.eligible else folder.name,
         secret("ENDPOINT_API_KEY", env),

@@ -14,17 +14,15 @@ from ..engine.hopper import bounds
 from ..engine.preset import DEFAULT_MAX_NUM_SEQS, choose_preset
 from ..engine.replicas import plan as replicas
 from ..engine.replicas.places import Placed
-from ..engine.settings import EngineSettings, ModelFacts, engine_settings
+from ..engine.settings import EngineSettings, engine_settings
 from ..errors import BrokeError, PipelineError
 from ..machine.gpu_sampler import GpuSampler
-from ..machine.gpus import VISIBLE
 from ..machine.processes import end_children
 from ..records.events import Events
-from ..records.files import digest, read_object
+from ..records.files import read_object
 from ..records.run_folder import RunFolder
-from ..records.schema import Energy, LoadedEngine, Provenance, Provided, Results, System
+from ..records.schema import Energy, Provenance, Provided, System
 from ..sources import model
-from ..sources.dataset import prepare
 from ..sources.model import unchanged
 from . import endpoints, engine_record, inputs, members, oom, scales
 from .scope import first_gpu, scope_of
@@ -76,18 +74,9 @@ class Session:
         self._info: EngineInfo | None = None
         self._model_config = read_object(self.model_dir / "config.json")
         self._memory = oom.MemoryFallback(run, self.gpu, self._model_config)
-        reference = model.is_reference_tokenizer(self.model_dir)
-        positions = inputs.whole_number(self._model_config, "max_position_embeddings", rules.MAX_MODEL_LEN)
         events.emit("data", message="tokenising the prompts")
-        self.samples = prepare.prepare(
-            Path(str(served_dataset.path)),
-            self.model_dir,
-            config.cache_path,
-            self.scope.sample_count,
-            reference,
-            positions - rules.MAX_NEW_TOKENS,
-            use_cache=not (served_dataset.eligible and served_model.eligible) or self.scope.shortened,
-            expected_sha256=served_dataset.sha256,
+        self.samples = inputs.samples(
+            served_dataset, served_model, self._model_config, config.cache_path, self.scope
         )
         longest = int(self.samples.lengths.max())
         self.max_model_len = max(rules.MAX_MODEL_LEN, longest + rules.MAX_NEW_TOKENS)
@@ -108,17 +97,11 @@ class Session:
     @property
     def settings(self) -> EngineSettings:
         """The engine's, by what is known now."""
-        facts = ModelFacts(
-            str(self.model_dir),
-            self.max_model_len,
-            quantized="quantization_config" in self._model_config,
-            random_weights=model.is_random(self._model_config),
-        )
         return engine_settings(
             self.config,
             self.preset,
             self.tuned,
-            facts,
+            inputs.model_facts(self.model_dir, self._model_config, self.max_model_len),
             on_gpu=self.gpu is not None,
             cpu_threads=replicas.cpu_threads(len(self.members)),
             oom_overrides=self._memory.steps,
@@ -137,9 +120,8 @@ class Session:
             return endpoints.make_engine(self.config, self._vocabulary, self._endpoint_key)
         from ..engine.vllm import VllmEngine
 
-        settings, gpu = self.settings, self.members[0].gpu
-        chosen = {VISIBLE: gpu} if gpu is not None and self.config.gpus is not None else {}
-        return VllmEngine(settings.arguments, self.config.cache_path, {**settings.environment, **chosen})
+        settings, visible = self.settings, replicas.environment_of(self.members[0], self.config)
+        return VllmEngine(settings.arguments, self.config.cache_path, {**settings.environment, **visible})
 
     def raise_ceilings(self, ceilings: Mapping[str, int]) -> None:
         """Raise what the engine will be loaded with; the runs' own limits stay."""
@@ -196,18 +178,8 @@ class Session:
         info = await self.engine.start(lambda message: self.events.emit("engine", message=message))
         unchanged.check_loaded(self.run.read(Provenance).model or Provided())
         self._info = info
-        engine = LoadedEngine(
-            name=info.name,
-            version=info.version,
-            preset=self.settings.preset if info.name == "vllm" else None,
-            settings={**info.settings, **self._scales_record()},
-            details=info.details,
-            load_s=info.load_s,
-            self_check=info.self_check,
-            import_s=info.import_s,
-            first_query_s=self._first_query_s,
-        )
-        self.run.update(Results, engine=engine)
+        settings = {**info.settings, **scales.record_in_use(self.run)}
+        engine_record.loaded(self.run, info, settings, self.preset, self._first_query_s)
         members.record(self)
         endpoints.record(self.run, self.config, self.engine)
         engine_record.add_loads(self.run, members.infos(self) or {None: info}, self.preset)
@@ -252,12 +224,7 @@ class Session:
         """The loaded engine's settings as a scenario's runs use them, for the record."""
         assert self._info is not None
         own = {} if self.config.endpoints else self.settings.scenarios[scenario].record()
-        return {**self._info.settings, **self._scales_record(), **own}
-
-    def _scales_record(self) -> dict[str, object]:
-        """Which scales the engine was loaded with, where they are static."""
-        path = scales.path_in_use(self.run)
-        return {"scales_sha256": digest(path)} if path else {}
+        return {**self._info.settings, **scales.record_in_use(self.run), **own}
 
     async def set_limits(self, scenario: str, mode: str = "performance") -> None:
         """A scenario's limits and pacing, where the engine has any, before a run of this mode."""
@@ -275,6 +242,6 @@ class Session:
         """Close the engine, then end whatever processes it may have left."""
         try:
             await asyncio.wait_for(self.engine.close(), 10)
-        except (TimeoutError, Exception) as error:
+        except Exception as error:
             log.warning("engine_close error=%r", error)
         end_children()

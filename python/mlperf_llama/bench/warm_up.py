@@ -16,20 +16,18 @@ LONGEST_S = 1200.0
 
 
 class Collector:
-    """A sink for made-up prompts: waits until every answer is there."""
+    """A sink for made-up prompts; `missing`: answers that are still to come."""
 
     def __init__(self, count: int) -> None:
-        self._missing = count
-        self.tokens = 0
+        self.missing = count
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def first_token(self, request_id: int, token: int) -> None:
         pass
 
     def completed(self, request_id: int, tokens: Tokens) -> None:
-        self.tokens += len(tokens)
-        self._missing -= 1
-        if not self._missing and not self.done.done():
+        self.missing -= 1
+        if not self.missing and not self.done.done():
             self.done.set_result(None)
 
     def failed(self, error: Exception) -> None:
@@ -45,11 +43,17 @@ def made_up_prompts(lengths: Sequence[int], count: int, vocabulary: int, seed: i
 
 
 async def answer_all(engine: Engine, prompts: Sequence[Tokens], limits: Limits) -> float:
-    """Submit every prompt at once and wait; seconds it took."""
+    """Submit every prompt at once and wait; seconds it took. BrokeError: the engine died, or hangs."""
     sink = Collector(len(prompts))
     started = time.monotonic()
     engine.submit([Request(i, p) for i, p in enumerate(prompts)], limits, False, sink)
-    await asyncio.wait_for(sink.done, LONGEST_S)
+    try:
+        await asyncio.wait_for(sink.done, LONGEST_S)
+    except TimeoutError:
+        raise BrokeError(
+            f"engine: expected {len(prompts)} warm-up answers within {LONGEST_S:g} s, "
+            f"{sink.missing} are missing"
+        ) from None
     return time.monotonic() - started
 
 

@@ -16,11 +16,10 @@ from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
-from ..errors import BrokeError, MissingError, UsageError
+from ..errors import BrokeError, MissingError
 from ..records import scales
-from ..records.files import object_or_empty
 from ..records.schema import SelfCheck
-from . import EngineInfo, Limits, Progress, Request, Sink, hopper, importing, resolved
+from . import EngineInfo, Limits, Progress, Request, Sink, checkpoint, hopper, importing, resolved
 from .hopper import bounds, compat
 from .importing import prepare_environment
 from .pacing import Pacing
@@ -44,23 +43,6 @@ def _import_vllm() -> None:
     with contextlib.suppress(Exception):
         if compat.installed() in compat.CHECKED and compat.current_platform.device_type:
             _ = compat.AsyncEngineArgs, compat.AsyncLLM, compat.tokens_input
-
-
-def checkpoint_quantization(model: Path) -> str | None:
-    """The method in a checkpoint's config.json; None where there is none."""
-    quantization = object_or_empty(model / "config.json").get("quantization_config")
-    method = quantization.get("quant_method", "unknown") if isinstance(quantization, dict) else None
-    return None if method is None else str(method)
-
-
-def check_scales(path: str | None, model: Path) -> None:
-    """UsageError where `path` is no file of static FP8 scales for a model, a folder with 16-bit weights."""
-    if not path:
-        name = scales.QUANTIZATION
-        raise UsageError(f"quantization={name}: expected {scales.VARIABLE} to name a file, found nothing")
-    if method := checkpoint_quantization(model):
-        raise UsageError(f"{model}: expected 16-bit weights for the scales of {path}, found {method}")
-    scales.read(Path(path), scales.layers_of(model))
 
 
 class VllmEngine:
@@ -161,11 +143,13 @@ class VllmEngine:
             return
         # The run's own, also where another run in this process set it.
         os.environ.update({k: v for k, v in self._environment.items() if k == scales.VARIABLE})
-        check_scales(os.environ.get(scales.VARIABLE), Path(self._arguments["model"]))
+        checkpoint.check_scales(os.environ.get(scales.VARIABLE), Path(self._arguments["model"]))
 
     def _refuse_fast_path(self, progress: Progress) -> None:
         """vLLM's own path where the extension does not serve what is to be loaded."""
-        reason = hopper.not_served(self._arguments, checkpoint_quantization(Path(self._arguments["model"])))
+        reason = hopper.not_served(
+            self._arguments, checkpoint.quantization_of(Path(self._arguments["model"]))
+        )
         if reason is None:
             return
         self._arguments = hopper.without_extension(self._arguments)

@@ -14,6 +14,7 @@ import pytest
 from mlperf_llama import engine
 from mlperf_llama.engine import hopper
 from mlperf_llama.engine import vllm as vllm_engine
+from mlperf_llama.engine.checkpoint import quantization_of
 from mlperf_llama.engine.hopper import compat
 from mlperf_llama.engine.vllm import VllmEngine
 from mlperf_llama.errors import BrokeError, MissingError
@@ -183,7 +184,7 @@ def test_what_the_fast_path_serves(
 def test_a_checkpoint_names_its_quantisation(config: str | None, method: str | None, tmp_path: Path) -> None:
     if config is not None:
         (tmp_path / "config.json").write_text(config)
-    assert vllm_engine.checkpoint_quantization(tmp_path) == method
+    assert quantization_of(tmp_path) == method
 
 
 @pytest.mark.parametrize(

@@ -32,6 +32,16 @@ def cut(launcher: Workers, engine: ReplicaEngine) -> None:
     engine.members[1].abort()
 
 
+async def run_begun(
+    engine: ReplicaEngine, count: int, *, streaming: bool = False, redispatch: bool
+) -> Collector:
+    """A run with all its requests under way; what collects their answers."""
+    await engine.begin_run(redispatch=redispatch)
+    sink = Collector(count)
+    engine.submit(requests(count), LIMITS, streaming, sink)
+    return sink
+
+
 Harm = Callable[[Workers, ReplicaEngine], None]
 # What is done to member 1, what is said of it, and within how many seconds.
 HARMS: dict[str, tuple[Harm, str, float]] = {
@@ -50,9 +60,7 @@ def test_a_lost_member_ends_a_performance_run(
     async def body() -> None:
         launcher = Workers()
         async with started(3, SLOW, launcher) as engine:
-            await engine.begin_run(redispatch=False)
-            sink = Collector(2000)
-            engine.submit(requests(2000), LIMITS, streaming, sink)
+            sink = await run_begun(engine, 2000, streaming=streaming, redispatch=False)
             await asyncio.sleep(0.4)
             harm(launcher, engine)
             began = time.monotonic()
@@ -75,10 +83,7 @@ def test_an_accuracy_run_goes_on_without_a_lost_member(harm: Harm, streaming: bo
         launcher, told = Workers(), []
         async with started(3, {**SLOW, "concurrency": 16}, launcher) as engine:
             engine.on_loss = told.append
-            await engine.begin_run(redispatch=True)
-            batch = requests(400)
-            sink = Collector(400)
-            engine.submit(batch, LIMITS, streaming, sink)
+            sink = await run_begun(engine, 400, streaming=streaming, redispatch=True)
             await asyncio.sleep(0.4)
             harm(launcher, engine)
             await asyncio.wait_for(sink.ended, 60)
@@ -98,9 +103,7 @@ def test_an_accuracy_run_ends_when_the_others_die_too() -> None:
     async def body() -> None:
         launcher = Workers()
         async with started(2, SLOW, launcher) as engine:
-            await engine.begin_run(redispatch=True)
-            sink = Collector(500)
-            engine.submit(requests(500), LIMITS, False, sink)
+            sink = await run_begun(engine, 500, redispatch=True)
             for index in (1, 0):
                 await asyncio.sleep(0.3)
                 os.killpg(launcher.processes[index].pid, signal.SIGKILL)
@@ -116,9 +119,7 @@ def test_who_dies_after_another_is_named_for_itself() -> None:
     async def body() -> None:
         launcher = Workers()
         async with started(3, SLOW, launcher) as engine:
-            await engine.begin_run(redispatch=True)
-            sink = Collector(60)
-            engine.submit(requests(60), LIMITS, False, sink)
+            sink = await run_begun(engine, 60, redispatch=True)
             kill(launcher, engine)
             await asyncio.wait_for(sink.ended, 60)
             assert [loss.member for loss in engine.take_losses()] == [1]
@@ -142,10 +143,8 @@ def test_an_engine_that_hangs_in_a_process_that_lives(again: bool, streaming: bo
         launcher = Workers()
         hanging = replace(fake_settings(script), engine_silence_s=1.5)
         async with started(3, script, launcher, hanging) as engine:
-            await engine.begin_run(redispatch=again)
-            sink = Collector(200)
             began = time.monotonic()
-            engine.submit(requests(200), LIMITS, streaming, sink)
+            sink = await run_begun(engine, 200, streaming=streaming, redispatch=again)
             if again:
                 await asyncio.wait_for(sink.ended, 60)
                 assert sorted(sink.answers) == list(range(200))

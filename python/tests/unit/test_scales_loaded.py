@@ -12,10 +12,11 @@ from test_scales import record
 
 from mlperf_llama import config
 from mlperf_llama.engine import hopper
+from mlperf_llama.engine.checkpoint import check_scales
 from mlperf_llama.engine.preset import Preset
 from mlperf_llama.engine.settings import ModelFacts, engine_settings
 from mlperf_llama.engine.tuned import NONE
-from mlperf_llama.engine.vllm import VllmEngine, check_scales
+from mlperf_llama.engine.vllm import VllmEngine
 from mlperf_llama.errors import UsageError
 from mlperf_llama.records import scales
 

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
 import msgspec
 
-from .answer import Answer, ServerError, ServerLostError
+from .answer import ServerError, ServerLostError
 from .client import Client
 
 S = TypeVar("S", bound=msgspec.Struct)
-First = Callable[[Answer], None]
 _LABEL = re.compile(r'^vllm:cache_config_info\{[^}]*enable_prefix_caching="(\w+)"', re.MULTILINE)
 _HITS = re.compile(r"^vllm:prefix_cache_hits(?:_total)?(?:\{[^}]*\})? (\S+)$", re.MULTILINE)
 

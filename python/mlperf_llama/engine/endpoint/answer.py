@@ -46,6 +46,8 @@ class Answer:
 
 # Puts one JSON message of a server's into an answer.
 Take = Callable[[Answer, bytes], None]
+# Told of an answer once it has begun.
+First = Callable[[Answer], None]
 
 
 class EventLines:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 import ssl
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import aiohttp
 import msgspec
 
-from .answer import Answer, EventLines, ServerError, ServerLostError
+from .answer import Answer, EventLines, First, ServerError, ServerLostError
 from .dialects import Dialect
 
 # Under the 5 seconds after which vLLM and SGLang (uvicorn) close an idle connection.
@@ -64,9 +63,7 @@ class Client:
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise self._lost(error) from None
 
-    async def ask(
-        self, dialect: Dialect, body: bytes, streaming: bool, first: Callable[[Answer], None]
-    ) -> Answer:
+    async def ask(self, dialect: Dialect, body: bytes, streaming: bool, first: First) -> Answer:
         """One request's answer. `first`: told of an answer that streams once it has begun."""
         answer = Answer()
         try:
@@ -96,7 +93,7 @@ class Client:
         response: aiohttp.ClientResponse,
         dialect: Dialect,
         answer: Answer,
-        first: Callable[[Answer], None],
+        first: First,
     ) -> None:
         lines, begun, size = EventLines(), False, 0
         async for data in response.content.iter_any():

@@ -109,6 +109,16 @@ def _reported(error: object) -> ServerError:
     return ServerError(f"reports: {' '.join(str(words).split())[:300]}")
 
 
+def _ending(limits: Limits) -> Body:
+    """Where an answer ends other than at its longest."""
+    return {"stop_token_ids": limits.stop_ids, "ignore_eos": not limits.stop_ids}
+
+
+def _streamed(streaming: bool) -> Body:
+    """OpenAI's fields of a stream; its last chunk counts the tokens."""
+    return {"stream": streaming, **({"stream_options": {"include_usage": True}} if streaming else {})}
+
+
 def _completions(model: str | None, prompt: Tokens, limits: Limits, streaming: bool) -> Body:
     return {
         "model": model,
@@ -116,10 +126,8 @@ def _completions(model: str | None, prompt: Tokens, limits: Limits, streaming: b
         "max_tokens": limits.max_new_tokens,
         "min_tokens": limits.min_new_tokens,
         "temperature": 0,
-        "stop_token_ids": limits.stop_ids,
-        "ignore_eos": not limits.stop_ids,
-        "stream": streaming,
-        **({"stream_options": {"include_usage": True}} if streaming else {}),
+        **_ending(limits),
+        **_streamed(streaming),
     }
 
 
@@ -148,8 +156,7 @@ def _vllm_tokens(model: str | None, prompt: Tokens, limits: Limits, streaming: b
         "temperature": 0.0,
         "max_tokens": limits.max_new_tokens,
         "min_tokens": limits.min_new_tokens,
-        "stop_token_ids": limits.stop_ids,
-        "ignore_eos": not limits.stop_ids,
+        **_ending(limits),
         "detokenize": False,
         "stream_interval": limits.max_new_tokens,
     }
@@ -157,8 +164,7 @@ def _vllm_tokens(model: str | None, prompt: Tokens, limits: Limits, streaming: b
         "model": model,
         "token_ids": list(prompt),
         "sampling_params": parameters,
-        "stream": streaming,
-        **({"stream_options": {"include_usage": True}} if streaming else {}),
+        **_streamed(streaming),
     }
 
 
@@ -167,8 +173,7 @@ def _sglang(model: str | None, prompt: Tokens, limits: Limits, streaming: bool) 
         "temperature": 0,
         "max_new_tokens": limits.max_new_tokens,
         "min_new_tokens": limits.min_new_tokens,
-        "stop_token_ids": limits.stop_ids,
-        "ignore_eos": not limits.stop_ids,
+        **_ending(limits),
         "stream_interval": limits.max_new_tokens,
     }
     return {"input_ids": list(prompt), "sampling_params": parameters, "stream": streaming}

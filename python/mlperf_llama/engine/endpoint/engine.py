@@ -18,8 +18,7 @@ from itertools import count
 from ...errors import BrokeError
 from .. import EngineInfo, Limits, Progress, Request, Sink
 from ..replicas.router import TokenRouter
-from .about import First
-from .answer import BUSY, Answer, ServerError, ServerLostError
+from .answer import BUSY, Answer, First, ServerError, ServerLostError
 from .client import Client, Patience
 from .probe import Server, check_ids, echoes, probe
 

@@ -17,7 +17,7 @@ from ...records.schema import ProbedServer
 from .. import Limits, Tokens
 from . import about, dialects
 from .about import About
-from .answer import Answer, ServerError, ServerLostError
+from .answer import Answer, First, ServerError, ServerLostError
 from .client import Client
 from .dialects import Dialect
 
@@ -132,7 +132,7 @@ class _Examination:
         known: About,
         prompt: Tokens,
         limits: Limits,
-        first: about.First | None = None,
+        first: First | None = None,
     ) -> Answer:
         """One answer, streamed where `first` wants to know."""
         streaming = first is not None

@@ -1,4 +1,8 @@
-"""ReplicaEngine: many members behind the protocol of one engine."""
+"""ReplicaEngine: many members behind the protocol of one engine.
+
+Over 250 lines: what the engine is asked, what its members report and what follows from a lost one change one
+state; what can be told apart from it (dispatch, start, watch, tally, failure) stands beside it.
+"""
 
 from __future__ import annotations
 

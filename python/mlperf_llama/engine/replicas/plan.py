@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from ...config import Config
 from ...errors import MissingError, UsageError
+from ...machine.gpus import VISIBLE
 from ...records.schema import Gpu
 from .protocol import MemberSpec
 
@@ -90,6 +91,11 @@ def members(config: Config, gpus: Sequence[Gpu]) -> list[MemberSpec]:
 def _name(gpu: Gpu) -> str:
     """As CUDA_VISIBLE_DEVICES names it: by the driver's number; an instance of MIG has none."""
     return gpu.uuid if gpu.mig and gpu.uuid else str(gpu.index)
+
+
+def environment_of(member: MemberSpec, config: Config) -> dict[str, str]:
+    """Of an engine in this process: with GPUS it sees the member's GPUs alone."""
+    return {} if member.gpu is None or config.gpus is None else {VISIBLE: member.gpu}
 
 
 def cpu_threads(count: int) -> int:

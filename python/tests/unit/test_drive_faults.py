@@ -79,8 +79,8 @@ def test_loadgen_that_cannot_open_its_files(tmp_path: Path, monkeypatch: pytest.
 
 def children() -> list[psutil.Process]:
     # Other modules may have left a dead child of their own that nobody has waited for.
-    found = [c for c in psutil.Process().children() if c.status() != psutil.STATUS_ZOMBIE]
-    return [c for c in found if "mlperf_llama.loadgen.child" in c.cmdline()]
+    alive = [c for c in psutil.Process().children() if c.status() != psutil.STATUS_ZOMBIE]
+    return [c for c in alive if "mlperf_llama.loadgen.child" in c.cmdline()]
 
 
 async def until(condition: Callable[[], Any], seconds: float = 20) -> None:

@@ -91,18 +91,18 @@ def test_the_contract_of_engines(kind: str, check: object) -> None:
     ],
 )
 def test_a_healthy_server_is_told_by_its_dialect(kind: str, dialect: str) -> None:
-    found, info = probed(server_of(kind))
-    assert (found.dialect, found.version, found.model) == (dialect, "1.2.3", "llama")
-    assert (found.ids_in, found.ids_out, found.greedy, found.streams) == (True, True, True, True)
-    assert (found.prefix_cache, found.most_tokens, found.limit_tokens) == (False, 128, 128)
+    probe, info = probed(server_of(kind))
+    assert (probe.dialect, probe.version, probe.model) == (dialect, "1.2.3", "llama")
+    assert (probe.ids_in, probe.ids_out, probe.greedy, probe.streams) == (True, True, True, True)
+    assert (probe.prefix_cache, probe.most_tokens, probe.limit_tokens) == (False, 128, 128)
     assert (info.name, info.settings["enable_prefix_caching"]) == ("endpoint", False)
     assert info.version == f"{dialect.split()[0]} 1.2.3"
 
 
 def test_an_older_server_is_asked_without_what_it_does_not_know() -> None:
     server = server_of(VLLM, refuse=("stream_interval",))
-    found, _ = probed(server)
-    assert found.ids_out
+    probe, _ = probed(server)
+    assert probe.ids_out
     assert all("stream_interval" not in body for body in server.asked[-2:])
 
 
@@ -127,9 +127,9 @@ def test_sglang_s_incremental_streaming_gives_the_same_ids() -> None:
     ],
 )
 def test_the_prefix_cache_is_found(given: dict[str, object], cache: bool | None, word: str) -> None:
-    found, _ = probed(server_of(VLLM, **given))
-    assert found.prefix_cache is cache
-    assert word in found.prefix_cache_shown_by
+    probe, _ = probed(server_of(VLLM, **given))
+    assert probe.prefix_cache is cache
+    assert word in probe.prefix_cache_shown_by
 
 
 def test_sampling_by_default_is_found() -> None:
@@ -157,8 +157,8 @@ def test_text_alone_is_counted_by_the_server_and_never_tokenised() -> None:
     async def body() -> Collector:
         async with engine_of(server_of(TEXT)) as engine:
             await engine.start(lambda text: None)
-            found = engine.servers[0].probed
-            assert (found.ids_out, found.greedy) == (False, None)
+            probe = engine.servers[0].probed
+            assert (probe.ids_out, probe.greedy) == (False, None)
             return await answer(engine, requests(2), FULL, True)
 
     sink = asyncio.run(body())

@@ -76,20 +76,18 @@ def failed(run: RunFolder) -> dict[str, str]:
 
 def test_whatever_is_proved_it_is_the_speed_of_an_endpoint(tmp_path: Path) -> None:
     run = run_of(tmp_path / "run", PROVED)
-    faults = failed(run)
-    assert {"engine", WEIGHTS} <= faults.keys()
-    assert not {"endpoint_ids", "endpoint_limit", "endpoint_greedy", "endpoint_prefix_cache"} & faults.keys()
-    assert faults[WEIGHTS].startswith(
-        "speed of an endpoint, not an MLPerf result: http://gpu1:8000: the hash"
-    )
+    wrong = failed(run)
+    assert {"engine", WEIGHTS} <= wrong.keys()
+    assert not {"endpoint_ids", "endpoint_limit", "endpoint_greedy", "endpoint_prefix_cache"} & wrong.keys()
+    assert wrong[WEIGHTS].startswith("speed of an endpoint, not an MLPerf result: http://gpu1:8000: the hash")
     verdict.judge(run)
     report.write(run)
     assert "Speed of an endpoint, not an MLPerf result" in run.file("report.md").read_text()
 
 
 def test_a_run_whose_probe_is_not_recorded_proves_nothing(tmp_path: Path) -> None:
-    faults = failed(run_of(tmp_path / "run"))
-    assert all("no server was probed" in faults[name] for name in endpoint.FIXES)
+    wrong = failed(run_of(tmp_path / "run"))
+    assert all("no server was probed" in wrong[name] for name in endpoint.FIXES)
 
 
 def test_an_engine_that_is_no_server_has_no_such_checks(tmp_path: Path) -> None:

@@ -33,8 +33,8 @@ def made(flags: dict[str, str] | None = None, **inputs: Any) -> EngineSettings:
 
 
 def test_the_user_beats_tuning_and_tuning_the_preset() -> None:
-    found = tuned.Tuned({"max_num_seqs": 300, "max_num_batched_tokens": 2048})
-    settings = made({"MAX_NUM_SEQS": "200"}, tuned=found)
+    kept = tuned.Tuned({"max_num_seqs": 300, "max_num_batched_tokens": 2048})
+    settings = made({"MAX_NUM_SEQS": "200"}, tuned=kept)
     assert settings.arguments["max_num_seqs"] == 200
     assert settings.arguments["max_num_batched_tokens"] == 2048
     assert settings.arguments["quantization"] == "fp8"
@@ -93,8 +93,8 @@ def test_every_scenario_has_its_limits() -> None:
     assert set(settings.scenarios) == set(rules.SCENARIOS)
     assert settings.scenarios["Server"] == LIMITS["Server"]
     assert settings.scenarios["Offline"] == ScenarioSettings()
-    found = tuned.Tuned({}, {"Server": {"max_num_seqs": 300, "target_qps": 50.0}})
-    assert made(tuned=found).scenarios["Server"] == ScenarioSettings(300, 1024, Pacing(gap_steps=4))
+    kept = tuned.Tuned({}, {"Server": {"max_num_seqs": 300, "target_qps": 50.0}})
+    assert made(tuned=kept).scenarios["Server"] == ScenarioSettings(300, 1024, Pacing(gap_steps=4))
 
 
 def test_raised_ceilings_leave_the_runs_limits_where_they_were() -> None:

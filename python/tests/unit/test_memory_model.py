@@ -40,19 +40,19 @@ def gpu(name: str) -> Gpu:
 
 
 def test_the_model_says_what_vllm_reports_on_an_h100() -> None:
-    found = derive.footprint(H100_GIB, 1, 1, 512, 8192, 0.95)
-    assert found.kv_tokens == pytest.approx(REPORTED_KV_TOKENS, rel=0.05)
-    assert found.kv_gib == pytest.approx(REPORTED_KV_GIB, rel=0.05)
-    assert found.weights_gib == pytest.approx(REPORTED_WEIGHTS_GIB, rel=0.05)
-    assert found.activations_gib == pytest.approx(REPORTED_ACTIVATIONS_GIB, rel=0.05)
+    memory = derive.footprint(H100_GIB, 1, 1, 512, 8192, 0.95)
+    assert memory.kv_tokens == pytest.approx(REPORTED_KV_TOKENS, rel=0.05)
+    assert memory.kv_gib == pytest.approx(REPORTED_KV_GIB, rel=0.05)
+    assert memory.weights_gib == pytest.approx(REPORTED_WEIGHTS_GIB, rel=0.05)
+    assert memory.activations_gib == pytest.approx(REPORTED_ACTIVATIONS_GIB, rel=0.05)
 
 
 def test_the_model_holds_for_other_settings_there() -> None:
     """Its constants come from the run above; this is the preset's engine on another machine."""
-    found = derive.footprint(H100_GIB, 1, 1, 768, 8704, 0.95)
-    assert found.kv_tokens == pytest.approx(1_074_245, rel=0.05)
-    assert found.kv_gib == pytest.approx(65.33, rel=0.05)
-    assert found.graphs_gib >= 0.50
+    memory = derive.footprint(H100_GIB, 1, 1, 768, 8704, 0.95)
+    assert memory.kv_tokens == pytest.approx(1_074_245, rel=0.05)
+    assert memory.kv_gib == pytest.approx(65.33, rel=0.05)
+    assert memory.graphs_gib >= 0.50
 
 
 def test_sixteen_bit_weights_take_fifteen_gib() -> None:
@@ -98,10 +98,10 @@ def footprint_of(card: Card, engine: VllmArguments) -> derive.Footprint:
 def test_a_preset_fits_its_card(name: str) -> None:
     engine = load_preset(name).engine
     card = derive.card_of(gpu(name))
-    seqs, found = engine["max_num_seqs"], footprint_of(card, engine)
-    assert card.memory_gib and found.total_gib < card.memory_gib
-    assert seqs <= derive.sequences_that_fit(found.kv_tokens)
-    assert found.kv_tokens > rules.MAX_MODEL_LEN
+    seqs, memory = engine["max_num_seqs"], footprint_of(card, engine)
+    assert card.memory_gib and memory.total_gib < card.memory_gib
+    assert seqs <= derive.sequences_that_fit(memory.kv_tokens)
+    assert memory.kv_tokens > rules.MAX_MODEL_LEN
     if "worker_extension_cls" in engine:
         return  # other kernels, measured with other values than vLLM's own
     # And near what is derived: a preset far from it has a measurement behind it.

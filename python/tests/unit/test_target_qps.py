@@ -141,9 +141,9 @@ def test_a_guess_has_no_more_digits_than_it_is_worth_and_is_never_zero() -> None
 
 
 def test_single_stream_expects_a_latency() -> None:
-    found = tuned.Tuned({}, {"SingleStream": {"expected_latency_ms": 240.0}})
-    assert choose_latency_ms(300.0, found, 250.0).value == 300.0
-    assert choose_latency_ms(None, found, 250.0).value == 240.0
+    kept = tuned.Tuned({}, {"SingleStream": {"expected_latency_ms": 240.0}})
+    assert choose_latency_ms(300.0, kept, 250.0).value == 300.0
+    assert choose_latency_ms(None, kept, 250.0).value == 240.0
     assert choose_latency_ms(None, measured_ms=251.26).value == 251.0
     assert choose_latency_ms(None).value is None
 

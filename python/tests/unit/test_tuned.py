@@ -42,11 +42,11 @@ def test_an_entry_is_found_again_by_its_identity_alone(tmp_path: Path) -> None:
     tuned.save(path, identity(), "Server", {"target_qps": 50.0, "duration_s": 600.0})
     tuned.save(path, identity(), "engine", {"max_num_seqs": 384})
     tuned.save(path, identity(DTYPE="bfloat16"), "Server", {"target_qps": 40.0, "duration_s": 600.0})
-    found = tuned.read(path, identity())
-    assert found.engine == {"max_num_seqs": 384}
-    assert found.target_qps("Server", 600.0) == 50.0
+    kept = tuned.read(path, identity())
+    assert kept.engine == {"max_num_seqs": 384}
+    assert kept.target_qps("Server", 600.0) == 50.0
     assert tuned.read(path, identity(DTYPE="bfloat16")).target_qps("Server", 600.0) == 40.0
-    assert tuned.read(path, identity(KV_CACHE_DTYPE="auto")) == found
+    assert tuned.read(path, identity(KV_CACHE_DTYPE="auto")) == kept
     others = {"KV_CACHE_DTYPE": "bfloat16", "TENSOR_PARALLEL": "2", "ROUND": "v6.0", "IGNORE_EOS": "1"}
     for other in ({name: value} for name, value in others.items()):
         assert tuned.read(path, identity(**other)) == tuned.Tuned()
@@ -90,10 +90,10 @@ def test_a_second_tuning_replaces_the_first(tmp_path: Path) -> None:
 def test_a_value_of_short_runs_is_not_used_for_long_ones(tmp_path: Path) -> None:
     path = tmp_path / "gpu.toml"
     tuned.save(path, identity(), "Server", {"target_qps": 50.0, "duration_s": 20.0})
-    found = tuned.read(path, identity())
-    assert found.target_qps("Server", 20.0) == 50.0
-    assert found.target_qps("Server", 600.0) is None
-    assert found.target_qps("Interactive", 20.0) is None
+    kept = tuned.read(path, identity())
+    assert kept.target_qps("Server", 20.0) == 50.0
+    assert kept.target_qps("Server", 600.0) is None
+    assert kept.target_qps("Interactive", 20.0) is None
 
 
 def test_a_search_that_is_stopped_keeps_what_it_confirmed(
@@ -152,8 +152,8 @@ def test_a_broken_file_is_named(tmp_path: Path) -> None:
 def test_tuned_beats_the_preset() -> None:
     limits = {"Server": ScenarioSettings(prefill_tokens=4096)}
     preset = Preset("h100", {"max_num_seqs": 512, "dtype": "auto"}, {}, limits)
-    found = tuned.Tuned({"max_num_seqs": 384}, {"Server": {"max_num_seqs": 300, "target_qps": 50.0}})
-    over = apply_tuned(preset, found)
+    kept = tuned.Tuned({"max_num_seqs": 384}, {"Server": {"max_num_seqs": 300, "target_qps": 50.0}})
+    over = apply_tuned(preset, kept)
     assert over.engine == {"max_num_seqs": 384, "dtype": "auto"}
     assert over.scenarios["Server"] == ScenarioSettings(300, 4096)
 
